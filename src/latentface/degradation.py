@@ -1,0 +1,180 @@
+"""How a large face becomes a small one: the linear operator that every method inverts.
+
+`Downscale` is separable, x = R Y R^T with one small matrix R (low, high), so its adjoint, its pseudo-inverse and the
+projection onto the pictures that shrink exactly to x are closed forms. `Degradation` is the protocol; the warp of a
+face in a photograph (`latentface.faces`) keeps it too.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from latentface.errors import InputError, UnknownNameError
+
+KERNELS = ("bicubic", "bilinear", "box", "lanczos")
+PRIOR_SIGMA = 0.1  # how far a face from a search is off in the low picture, where sigma > 0 weighs it against the input
+
+
+@runtime_checkable
+class Degradation(Protocol):
+    """A linear operator A from high pictures (B, 3, H, W) to low ones (B, 3, h, w).
+
+    `sigma` >= 0 is the standard deviation of the input's noise: how hard a method may trust x.
+    """
+
+    sigma: float
+
+    @property
+    def low_size(self) -> tuple[int, int]:
+        """(h, w)."""
+
+    @property
+    def high_size(self) -> tuple[int, int]:
+        """(H, W)."""
+
+    def forward(self, high: Tensor) -> Tensor:
+        """Return A Y; differentiable."""
+
+    def adjoint(self, low: Tensor) -> Tensor:
+        """Return A^T x."""
+
+    def pinv(self, low: Tensor) -> Tensor:
+        """Return A+ x, the smallest picture whose A is x; differentiable."""
+
+    def correct(self, residual: Tensor) -> Tensor:
+        """Return the change of Y that answers x - A Y: A+ r at sigma 0, less where noise must be expected."""
+
+
+def project(
+    degradation: Degradation, high: Tensor, low: Tensor, *, rounds: int = 64, tolerance: float = 5e-4
+) -> Tensor:
+    """Return the picture in [0, 1] near `high` that shrinks to `low`: clamp(Y + A+ (x - A Y)), repeated until it holds.
+
+    The set of consistent pictures and the cube [0, 1] are both convex, so alternating between them converges where
+    they meet. A face is left alone once its largest error is below `tolerance`, so its result depends on it alone.
+
+    Args:
+        high: (B, 3, H, W); low: (B, 3, h, w) in [0, 1].
+        rounds: the most repetitions; at sigma > 0 there is one, since exactness is not wanted.
+    """
+    high, low = high.detach(), low.detach().to(high)
+    for _ in range(rounds if degradation.sigma == 0 else 1):
+        inside = high.clamp(0, 1)
+        residual = low - degradation.forward(inside)
+        wrong = residual.abs().amax((1, 2, 3)) > tolerance
+        if not bool(wrong.any()):
+            break
+        high = torch.where(wrong[:, None, None, None], inside + degradation.correct(residual), inside)
+    return high.clamp(0, 1)
+
+
+def resampling_matrix(low: int, high: int, kernel: str) -> Tensor:
+    """Return R (low, high) in float64, rows summing to 1: the antialiased resampling of `high` pixels to `low`.
+
+    Bicubic (a = -0.5) and bilinear are read off PyTorch's resampler; box and Lanczos (3 lobes) follow Pillow's rule,
+    a kernel stretched by the factor, sampled at pixel centres and normalised.
+    """
+    if kernel in ("bicubic", "bilinear"):
+        eye = torch.eye(high, dtype=torch.float64)[None, None]
+        resized: Tensor = F.interpolate(eye, size=(low, high), mode=kernel, antialias=True, align_corners=False)[0, 0]
+        return resized / resized.sum(1, keepdim=True)
+    scale = high / low
+    stretch = max(scale, 1.0)
+    centres = (torch.arange(low, dtype=torch.float64)[:, None] + 0.5) * scale
+    t = (torch.arange(high, dtype=torch.float64)[None] + 0.5 - centres) / stretch
+    if kernel == "box":
+        weights = ((t > -0.5) & (t <= 0.5)).double()
+    else:
+        weights = torch.where(t.abs() < 3, torch.sinc(t) * torch.sinc(t / 3), torch.zeros_like(t))
+    return weights / weights.sum(1, keepdim=True)
+
+
+class Downscale:
+    """Shrink square pictures from `high` to `low` pixels a side: x = R Y R^T.
+
+    Any low size from 2 px up works with any high size at least as large; the factor need not be whole.
+
+    Raises:
+        InputError: sizes that cannot be used, or a negative sigma.
+        UnknownNameError: a kernel that is not in `KERNELS`.
+    """
+
+    def __init__(self, low: int, high: int, kernel: str = "bicubic", sigma: float = 0.0) -> None:
+        if kernel not in KERNELS:
+            raise UnknownNameError("kernel", kernel, KERNELS)
+        if low < 2:
+            raise InputError(f"the low picture is {low} px; at least 2 px are needed")
+        if low > high:
+            raise InputError(f"the low picture is {low} px, larger than the high one of {high} px")
+        if not (math.isfinite(sigma) and sigma >= 0):
+            raise InputError(f"sigma is {sigma}; expected a number from 0 up (in units of the full grey range)")
+        self.low, self.high, self.kernel, self.sigma = low, high, kernel, sigma
+        r = resampling_matrix(low, high, kernel)
+        values, vectors = torch.linalg.eigh(r @ r.t())  # A A^T is the Kronecker product of this with itself
+        inverse = r.t() @ vectors @ torch.diag(1 / values) @ vectors.t()  # R+ = R^T (R R^T)^-1
+        self._matrices = {"r": r, "inverse": inverse, "lift": r.t() @ vectors, "vectors": vectors, "values": values}
+        self._cast: dict[tuple[torch.dtype, torch.device], dict[str, Tensor]] = {}
+
+    def __repr__(self) -> str:
+        return f"Downscale(low={self.low}, high={self.high}, kernel={self.kernel!r}, sigma={self.sigma})"
+
+    @property
+    def low_size(self) -> tuple[int, int]:
+        """(low, low)."""
+        return self.low, self.low
+
+    @property
+    def high_size(self) -> tuple[int, int]:
+        """(high, high)."""
+        return self.high, self.high
+
+    def _as(self, like: Tensor) -> dict[str, Tensor]:
+        key = (like.dtype, like.device)
+        if key not in self._cast:
+            self._cast[key] = {name: m.to(like) for name, m in self._matrices.items()}
+        return self._cast[key]
+
+    def _check(self, picture: Tensor, side: int, what: str) -> None:
+        if picture.shape[-2:] != (side, side):
+            raise InputError(f"the {what} picture is {tuple(picture.shape[-2:])}, expected {(side, side)}")
+
+    def forward(self, high: Tensor) -> Tensor:
+        """Return A Y = R Y R^T; (B, 3, high, high) -> (B, 3, low, low)."""
+        self._check(high, self.high, "high")
+        return _both_sides(self._as(high)["r"], high)
+
+    def adjoint(self, low: Tensor) -> Tensor:
+        """Return A^T x = R^T x R; (B, 3, low, low) -> (B, 3, high, high)."""
+        self._check(low, self.low, "low")
+        return _both_sides(self._as(low)["r"].t(), low)
+
+    def pinv(self, low: Tensor) -> Tensor:
+        """Return A+ x = R+ x R+^T; (B, 3, low, low) -> (B, 3, high, high)."""
+        self._check(low, self.low, "low")
+        return _both_sides(self._as(low)["inverse"], low)
+
+    def correct(self, residual: Tensor) -> Tensor:
+        """Return A^T (A A^T + (sigma / PRIOR_SIGMA)^2)^-1 r; at sigma 0 this is A+ r."""
+        if self.sigma == 0:
+            return self.pinv(residual)
+        m = self._as(residual)
+        spectrum = torch.outer(m["values"], m["values"]) + (self.sigma / PRIOR_SIGMA) ** 2
+        return _both_sides(m["lift"], _both_sides(m["vectors"].t(), residual) / spectrum)
+
+
+def _both_sides(m: Tensor, x: Tensor) -> Tensor:
+    """m x m^T for every picture and channel of x (B, 3, n, n); m (k, n)."""
+    return torch.matmul(torch.matmul(m, x), m.t())
+
+
+def resize(pictures: Tensor, size: int | tuple[int, int], mode: str = "bicubic") -> Tensor:
+    """Resize pictures (B, 3, h, w) by PyTorch's antialiased filter, "bicubic" or "bilinear"; not clamped."""
+    target = (size, size) if isinstance(size, int) else size
+    if tuple(pictures.shape[-2:]) == target:
+        return pictures
+    return F.interpolate(pictures, size=target, mode=mode, antialias=True, align_corners=False)

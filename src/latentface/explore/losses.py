@@ -1,0 +1,132 @@
+"""The losses of the field, each (B,): a face's value depends on that face alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from latentface.degradation import Degradation
+from latentface.errors import UnknownNameError
+from latentface.prior.prior import Prior
+
+NORMS = ("l1", "l2", "cosine")
+REACHES = ("bilinear", "pinv")
+
+
+def pixel(low_again: Tensor, low: Tensor, norm: str = "l2") -> Tensor:
+    """Mean square ("l2") or mean absolute ("l1") difference over pixels and channels, (B,)."""
+    difference = low_again - low
+    return difference.square().mean((1, 2, 3)) if norm == "l2" else difference.abs().mean((1, 2, 3))
+
+
+class DiscriminatorSemantic:
+    """The discriminator semantic loss: how D's features of x and of Y downsampled differ.
+
+    Published in this form by DGP (Pan et al. 2020, section 3.2): the sum over blocks of the mean absolute difference,
+    both small pictures enlarged to D's size. Features are the outputs of D's residual blocks.
+
+    Args:
+        layers: which blocks, 0 the shallowest; None: all of them.
+        norm: "l1", "l2" (mean square) or "cosine" (1 - cosine similarity over the whole feature).
+        reach: how a small picture reaches D's size: "bilinear", or "pinv", the degradation's pseudo-inverse.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        low: Tensor,
+        degradation: Degradation,
+        *,
+        layers: Sequence[int] | None = None,
+        norm: str = "l1",
+        reach: str = "bilinear",
+    ) -> None:
+        if norm not in NORMS:
+            raise UnknownNameError("norm", norm, NORMS)
+        if reach not in REACHES:
+            raise UnknownNameError("way to D's size", reach, REACHES)
+        self.prior, self.degradation, self.norm, self.reach = prior, degradation, norm, reach
+        self.layers = None if layers is None else list(layers)
+        with torch.no_grad():
+            self.wanted = self._features(low)
+
+    def _features(self, low: Tensor) -> list[Tensor]:
+        if self.reach == "pinv":
+            large = self.degradation.pinv(low)
+        else:
+            side = self.prior.resolution
+            large = F.interpolate(low, size=(side, side), mode="bilinear", align_corners=False)
+        features = self.prior.features(large)
+        return features if self.layers is None else [features[i] for i in self.layers]
+
+    def __call__(self, low_again: Tensor) -> Tensor:
+        """low_again (B, 3, h, w) -> (B,)."""
+        terms = [feature_distance(a, b, self.norm) for a, b in zip(self._features(low_again), self.wanted, strict=True)]
+        return torch.stack(terms).sum(0)
+
+
+def feature_distance(a: Tensor, b: Tensor, norm: str) -> Tensor:
+    """Distance of two features (B, C, h, w), (B,)."""
+    if norm == "cosine":
+        x, y = a.flatten(1), b.flatten(1)
+        return 1 - F.cosine_similarity(x, y, dim=1)
+    difference = a - b
+    return (difference.abs() if norm == "l1" else difference.square()).mean((1, 2, 3))
+
+
+class LaplacianPyramid:
+    """A control for the semantic loss: mean absolute differences of the small pictures' band-pass levels.
+
+    It knows frequencies, as a convolutional network does, and nothing about faces.
+    """
+
+    def __init__(self, low: Tensor) -> None:
+        self.wanted = self._levels(low)
+
+    @staticmethod
+    def _levels(x: Tensor) -> list[Tensor]:
+        out = []
+        while min(x.shape[-2:]) > 2:
+            small = F.avg_pool2d(x, 2)
+            out.append(x - F.interpolate(small, size=x.shape[-2:], mode="bilinear", align_corners=False))
+            x = small
+        return [*out, x]
+
+    def __call__(self, low_again: Tensor) -> Tensor:
+        """low_again (B, 3, h, w) -> (B,)."""
+        pairs = zip(self._levels(low_again), self.wanted, strict=True)
+        return torch.stack([(a - b).abs().mean((1, 2, 3)) for a, b in pairs]).sum(0)
+
+
+def geocross(w_plus: Tensor) -> Tensor:
+    """PULSE's geodesic distance between style rows, (B,).
+
+    Over all L x L pairs, the diagonal too: 2 atan2(|a - b|, |a + b|), squared, times D, mean over the pairs, / 8.
+    """
+    rows, width = w_plus.shape[1], w_plus.shape[2]
+    a, b = w_plus[:, :, None], w_plus[:, None]
+    # sqrt has no slope at 0, where the diagonal is: the tiny number keeps its gradient zero instead of NaN.
+    apart = (a - b).square().sum(-1).add(1e-12).sqrt()
+    together = (a + b).square().sum(-1).add(1e-12).sqrt()
+    angle = 2 * torch.atan2(apart, together)
+    return angle.square().sum((1, 2)) * (width / (8.0 * rows * rows))
+
+
+def cross(w_plus: Tensor) -> Tensor:
+    """Mean Euclidean distance between the style rows, (B,)."""
+    a, b = w_plus[:, :, None], w_plus[:, None]
+    return (a - b).square().sum(-1).add(1e-12).sqrt().mean((1, 2))
+
+
+def latent_prior(z: Tensor) -> Tensor:
+    """Half the mean square of a standard normal latent (B, ...), (B,): its negative log-likelihood per number."""
+    return z.flatten(1).square().mean(1) / 2
+
+
+def norm_prior(v: Tensor) -> Tensor:
+    """Squared distance of each row's norm from sqrt(D), mean over rows, (B,); v (B, L, D)."""
+    return (v.square().sum(-1).add(1e-12).sqrt() - math.sqrt(v.shape[-1])).square().mean(1)

@@ -1,0 +1,143 @@
+"""What a method returns, what it tells while it runs, and what every method's settings share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from latentface.degradation import Degradation, project
+from latentface.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MethodSettings:
+    """What every method's settings have.
+
+    Attributes:
+        project: end in the pictures that shrink exactly to the input: Y + A+ (x - A Y), clamped and repeated.
+    """
+
+    project: bool = False
+
+
+class HasSettings(Protocol):
+    """Anything with the common settings."""
+
+    @property
+    def project(self) -> bool:
+        """See `MethodSettings`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a search, for `on_step`; return True from there to stop.
+
+    Attributes:
+        number: from 1 to `total`; losses: each (B,), weighted as they are summed; consistency_db: (B,) of this iterate.
+        preview: call it for the best pictures so far, (B, 3, H, W) in [0, 1].
+    """
+
+    number: int
+    total: int
+    losses: Mapping[str, Tensor]
+    consistency_db: Tensor
+    preview: Callable[[], Tensor]
+
+
+OnStep = Callable[[Step], bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """What a method found, a face a row.
+
+    Attributes:
+        high: (B, 3, H, W), float32; in [0, 1] after a projection, else as the generator gave it, clamped.
+        latent: codes, noise maps, features or weights by name, as the method has them; each (B, ...).
+        low_again: (B, 3, h, w), `high` shrunk again; consistency_db: (B,), its PSNR against the input.
+        history: each loss by step, (S, B), with "consistency_db"; best_step: (B,), counted from 1 (0: no search).
+        seeds: one a face; seconds: wall-clock time of the call; passes: of the generator, a face.
+    """
+
+    high: Tensor
+    latent: Mapping[str, Tensor]
+    low_again: Tensor
+    consistency_db: Tensor
+    history: Mapping[str, Tensor]
+    best_step: Tensor
+    seeds: tuple[int, ...]
+    seconds: float
+    method: str
+    settings: Any
+    passes: float = 0.0
+
+    def projected(self, low: Tensor, degradation: Degradation) -> Self:
+        """Return the same exploration with its pictures projected onto those that shrink to `low`."""
+        high = project(degradation, self.high, low)
+        again = degradation.forward(high)
+        return replace(self, high=high, low_again=again, consistency_db=psnr_each(again, low))
+
+
+def psnr_each(a: Tensor, b: Tensor) -> Tensor:
+    """PSNR in dB of each pair of pictures in [0, 1], (B,); 150 dB at most, so that equal pictures have a number."""
+    error = (a - b.to(a)).square().mean((1, 2, 3))
+    return -10 * torch.log10(error.clamp_min(1e-15))
+
+
+def finish(
+    high: Tensor,
+    low: Tensor,
+    degradation: Degradation,
+    *,
+    method: str,
+    settings: HasSettings,
+    seeds: tuple[int, ...],
+    seconds: float,
+    latent: Mapping[str, Tensor] | None = None,
+    history: Mapping[str, Tensor] | None = None,
+    best_step: Tensor | None = None,
+    passes: float = 0.0,
+) -> Exploration:
+    """Clamp, project where the settings say so, measure, and return the exploration."""
+    high = high.detach().clamp(0, 1)
+    if settings.project:
+        high = project(degradation, high, low)
+    again = degradation.forward(high)
+    return Exploration(
+        high=high,
+        latent=latent or {},
+        low_again=again,
+        consistency_db=psnr_each(again, low),
+        history=history or {},
+        best_step=best_step if best_step is not None else torch.zeros(len(high), dtype=torch.long),
+        seeds=seeds,
+        seconds=seconds,
+        method=method,
+        settings=settings,
+        passes=passes,
+    )
+
+
+def check_faces(low: Tensor, degradation: Degradation, seeds: tuple[int, ...], high_side: int | None = None) -> None:
+    """Check what every method is given.
+
+    Raises:
+        InputError: wrong shapes, NaN, a seed missing, or a degradation of another size than the prior.
+    """
+    from latentface.images import check_batch
+
+    check_batch(low, "low")
+    if tuple(low.shape[-2:]) != tuple(degradation.low_size):
+        raise InputError(f"low is {tuple(low.shape[-2:])}, but the degradation makes {tuple(degradation.low_size)}")
+    if len(seeds) != len(low):
+        raise InputError(f"got {len(seeds)} seeds for {len(low)} faces; give one a face")
+    if any(not isinstance(s, int) or not -(2**63) <= s < 2**63 for s in seeds):
+        raise InputError(f"seeds are {seeds}; expected whole numbers that fit 64 bits")
+    if high_side is not None and tuple(degradation.high_size) != (high_side, high_side):
+        raise InputError(
+            f"the degradation starts from {tuple(degradation.high_size)}, but the prior makes {high_side} px"
+        )

@@ -1,0 +1,212 @@
+"""Regularized latent space exploration (Shi, Zhang, Li, Ge; ICASSP 2022), the method of this package.
+
+From a random latent code, 100 times: make a face Y, shrink it, compare with the input x by a pixel loss and by the
+discriminator semantic loss, and move. What the poster leaves open was chosen on validation faces: docs/method.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentface.degradation import Degradation
+from latentface.errors import InputError, UnknownNameError
+from latentface.explore import losses
+from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
+from latentface.explore.search import SCHEDULES, Adam, Iterate, Variables, search
+from latentface.explore.spaces import Space
+from latentface.prior.prior import Prior
+
+SEMANTIC_TIMES = ("always", "early", "late")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RlseSettings(MethodSettings):
+    """Settings of RLSE; docs/method.md explains each default by a row of the ablation.
+
+    Attributes:
+        steps: iterations (the poster's 100); rate: Adam's, times the schedule.
+        space, tied, whitened, constraint, noise: see `Space`.
+        pixel_weight, pixel_norm: of the pixel loss, in [0, 1] units.
+        semantic_weight: of the discriminator semantic loss; 0 switches it off.
+        semantic_layers: which of D's blocks (0 the shallowest), None for all; semantic_norm, reach: see the loss.
+        semantic_when: "always", or fading "early" to nothing or growing "late" from nothing, linearly.
+        geocross: weight of PULSE's distance between style rows.
+        candidates: draws a face, the best of which by pixel loss is the start; costs as many passes without gradient.
+        semantic_model: "trained" D, or the controls "random" (an untrained D) and "pyramid" (no network).
+    """
+
+    steps: int = 100
+    rate: float = 0.4
+    schedule: str = "pulse"
+    space: str = "w_plus"
+    tied: bool = True
+    whitened: bool = False
+    constraint: str = "sphere"
+    noise: str = "constant"
+    pixel_weight: float = 100.0
+    pixel_norm: str = "l2"
+    semantic_weight: float = 20.0
+    semantic_layers: tuple[int, ...] | None = None
+    semantic_norm: str = "l1"
+    semantic_reach: str = "bilinear"
+    semantic_when: str = "always"
+    semantic_model: str = "trained"
+    geocross: float = 0.0
+    candidates: int = 1
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise UnknownNameError("schedule", self.schedule, SCHEDULES)
+        if self.semantic_when not in SEMANTIC_TIMES:
+            raise UnknownNameError("time of the semantic loss", self.semantic_when, SEMANTIC_TIMES)
+        if self.semantic_model not in ("trained", "random", "pyramid"):
+            raise UnknownNameError("semantic model", self.semantic_model, ("trained", "random", "pyramid"))
+        if self.pixel_norm not in ("l1", "l2"):
+            raise UnknownNameError("pixel norm", self.pixel_norm, ("l1", "l2"))
+        if self.steps < 1 or self.candidates < 1:
+            raise InputError(f"steps is {self.steps} and candidates {self.candidates}; both must be at least 1")
+        if min(self.rate, self.pixel_weight) <= 0 or min(self.semantic_weight, self.geocross) < 0:
+            raise InputError("rate and pixel_weight must be positive, semantic_weight and geocross not negative")
+
+
+def rlse(
+    prior: Prior,
+    low: Tensor,
+    *,
+    degradation: Degradation,
+    settings: RlseSettings = RlseSettings(),
+    seeds: Sequence[int],
+    on_step: OnStep | None = None,
+    start: Tensor | None = None,
+) -> Exploration:
+    """Explore the prior's latent space for faces that shrink to `low`.
+
+    Args:
+        low: (B, 3, h, w) in [0, 1]; seeds: one number a face.
+        start: w (B, D) or w_plus (B, L, D) to start from instead of a random code.
+
+    Raises:
+        InputError: shapes, values or seeds that cannot be used. WeightsError: a semantic loss without a discriminator.
+    """
+    began = time.perf_counter()
+    seeds = tuple(seeds)
+    check_faces(low, degradation, seeds, prior.resolution)
+    low = low.to(prior.device, prior.dtype)
+    space = Space(
+        prior,
+        settings.space,
+        tied=settings.tied,
+        whitened=settings.whitened,
+        constraint=settings.constraint,
+        noise=settings.noise,
+    )
+    variables = space.draw(seeds)
+    if start is not None:
+        variables["latent"] = space.latent_of(start.to(prior.device, prior.dtype))
+    elif settings.candidates > 1:
+        variables = best_of(space, low, degradation, seeds, settings.candidates)
+    fixed = {k: v for k, v in variables.items() if k not in space.searched(variables)}
+    semantic = semantic_loss(prior, low, degradation, settings)
+
+    def evaluate(now: Variables, t: float) -> Iterate:
+        everything = {**now, **fixed}
+        w_plus = space.w_plus(everything["latent"])
+        high = prior.synthesis(w_plus, space.noise_maps_of(everything))
+        low_again = degradation.forward(high)
+        terms = {"pixel": settings.pixel_weight * losses.pixel(low_again, low, settings.pixel_norm)}
+        if semantic is not None:
+            fade = {"always": 1.0, "early": 1.0 - t, "late": t}[settings.semantic_when]
+            terms["semantic"] = settings.semantic_weight * fade * semantic(low_again)
+        if settings.geocross:
+            terms["geocross"] = settings.geocross * losses.geocross(w_plus)
+        return Iterate(high, low_again, terms)
+
+    moved = space.searched(variables)
+    found = search(
+        low,
+        moved,
+        evaluate,
+        steps=settings.steps,
+        rates=dict.fromkeys(moved, settings.rate),
+        schedule=SCHEDULES[settings.schedule],
+        optimiser=Adam(moved),
+        constrain=space.constraint_on(moved),
+        on_step=on_step,
+    )
+    return finish(
+        found.high,
+        low,
+        degradation,
+        method="rlse",
+        settings=settings,
+        seeds=seeds,
+        seconds=time.perf_counter() - began,
+        latent={**found.variables, **fixed, "w_plus": space.w_plus(found.variables["latent"])},
+        history=found.history,
+        best_step=found.best_step,
+        passes=found.steps + (settings.candidates - 1) / 3,
+    )
+
+
+def semantic_loss(
+    prior: Prior, low: Tensor, degradation: Degradation, settings: RlseSettings
+) -> losses.DiscriminatorSemantic | losses.LaplacianPyramid | None:
+    """Return the loss that the settings name, with its targets computed, or None."""
+    if settings.semantic_weight == 0:
+        return None
+    if settings.semantic_model == "pyramid":
+        return losses.LaplacianPyramid(low)
+    judge = untrained(prior) if settings.semantic_model == "random" else prior
+    return losses.DiscriminatorSemantic(
+        judge,
+        low,
+        degradation,
+        layers=settings.semantic_layers,
+        norm=settings.semantic_norm,
+        reach=settings.semantic_reach,
+    )
+
+
+def untrained(prior: Prior) -> Prior:
+    """Return the prior with a discriminator of the same shape that has never seen a face: the ablation's control."""
+    from latentface.prior.stylegan2 import Discriminator
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        judge = Discriminator(prior.generator.arch)
+    return Prior(
+        prior.generator,
+        judge.to(prior.device, prior.dtype),
+        prior.statistics,
+        prior.card,
+        name=f"{prior.name} (random D)",
+    )
+
+
+@torch.no_grad()
+def best_of(space: Space, low: Tensor, degradation: Degradation, seeds: Sequence[int], count: int) -> Variables:
+    """Draw `count` starts a face and return, for each face, the one whose picture is nearest to `low`.
+
+    Draw k of a face uses the seed that a generator seeded with the face's own seed gives: faces stay independent.
+    """
+    best: Variables | None = None
+    best_loss = low.new_full((len(low),), float("inf"))
+    generators = [torch.Generator().manual_seed(s) for s in seeds]
+    for k in range(count):
+        drawn_seeds = list(seeds) if k == 0 else [int(torch.randint(2**62, (), generator=g)) for g in generators]
+        candidate = space.draw(drawn_seeds)
+        high = space.prior.synthesis(space.w_plus(candidate["latent"]), space.noise_maps_of(candidate))
+        loss = losses.pixel(degradation.forward(high), low)
+        better = loss < best_loss
+        best_loss = torch.where(better, loss, best_loss)
+        if best is None:
+            best = candidate
+        else:
+            best = {k: torch.where(better.view(-1, *([1] * (v.ndim - 1))), v, best[k]) for k, v in candidate.items()}
+    assert best is not None
+    return best

@@ -1,0 +1,282 @@
+"""Files <-> tensors: the one place where pictures are decoded, encoded and laid out side by side.
+
+A tensor picture is float32 RGB (3, H, W) in [0, 1]. Reading applies the EXIF turn, lays transparent pictures on white,
+takes the first frame of an animation, and keeps the precision of 16-bit files. Writing is atomic: a file is there whole
+or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
+
+from latentface.errors import InputError, OutputError, PictureError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PICTURE_SUFFIXES = frozenset(
+    {
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".webp",
+        ".avif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".heic",
+        ".heif",
+        ".jp2",
+    }
+)
+MAX_PIXELS = 150_000_000  # 150 megapixels: 1.8 GB as float32 RGB, more than any camera's file, less than a bomb
+
+
+def open_picture(data: bytes, name: str = "the picture") -> Image.Image:
+    """Decode a picture file's bytes into a turned, loaded Pillow image (any mode), first frame.
+
+    Raises:
+        PictureError: empty, no picture, truncated, or more than `MAX_PIXELS` pixels.
+    """
+    if not data:
+        raise PictureError(f"{name}: the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of sizes and odd metadata; sizes are checked just below
+            picture = Image.open(io.BytesIO(data))
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise PictureError(
+                    f"{name}: {width} x {height} pixels are more than the limit of {MAX_PIXELS // 1_000_000} megapixels; shrink or cut it first"
+                )
+            picture.load()
+            return ImageOps.exif_transpose(picture)
+    except PictureError:
+        raise
+    except UnidentifiedImageError:
+        raise PictureError(
+            f"{name}: this is not a picture that can be read (PNG, JPEG, WebP, AVIF, TIFF, BMP and GIF are)"
+        ) from None
+    except Image.DecompressionBombError:
+        raise PictureError(
+            f"{name}: its header announces more than the limit of {MAX_PIXELS // 1_000_000} megapixels"
+        ) from None
+    except MemoryError:
+        raise PictureError(f"{name}: there is not enough memory to open it; shrink or cut it first") from None
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more on broken files
+        raise PictureError(f"{name}: the file is broken or cut off ({error})") from None
+
+
+def rgb_array(picture: Image.Image) -> np.ndarray:
+    """Return any Pillow image as a float32 array (H, W, 3) in [0, 1]; transparency is laid on white."""
+    if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        grey = np.asarray(picture, dtype=np.float32)
+        top = 65535.0 if picture.mode != "F" else max(1.0, float(np.nanmax(grey, initial=0.0)))
+        grey = np.nan_to_num(grey / top).clip(0.0, 1.0)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        picture = Image.alpha_composite(white, layer)
+    return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255.0
+
+
+def read_picture(source: str | Path | bytes, name: str | None = None) -> Tensor:
+    """Read a picture file (or its bytes) as float32 RGB (3, H, W) in [0, 1].
+
+    Raises:
+        PictureError: it is missing, empty, no picture, broken, or larger than `MAX_PIXELS`.
+    """
+    import torch
+
+    if isinstance(source, bytes):
+        data, label = source, name or "the picture"
+    else:
+        label = name or str(source)
+        data = read_bytes(source)
+    array = rgb_array(open_picture(data, label))
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Read a file, or say in one line why not.
+
+    Raises:
+        PictureError: it is missing, a folder, or may not be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise PictureError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise PictureError(f"{path}: this is a folder, not a picture") from None
+    except OSError as error:
+        raise PictureError(f"{path}: it cannot be read ({error.strerror})") from None
+
+
+def check_batch(pictures: Tensor, name: str = "pictures") -> Tensor:
+    """Return `pictures` if it is a finite floating (B, 3, H, W) tensor in about [0, 1].
+
+    Raises:
+        InputError: another shape, integers, NaN or infinite values, or values far outside [0, 1].
+    """
+    import torch
+
+    if not isinstance(pictures, torch.Tensor) or pictures.ndim != 4 or pictures.shape[1] != 3 or 0 in pictures.shape:
+        got = tuple(pictures.shape) if isinstance(pictures, torch.Tensor) else type(pictures).__name__
+        raise InputError(f"{name}: got {got}, expected a tensor (B, 3, H, W)")
+    if not pictures.is_floating_point():
+        raise InputError(
+            f"{name}: got {pictures.dtype}, expected floating-point values in [0, 1]; divide 8-bit values by 255"
+        )
+    if not bool(torch.isfinite(pictures).all()):
+        raise InputError(f"{name}: it holds NaN or infinite values, expected finite ones in [0, 1]")
+    low, high = float(pictures.min()), float(pictures.max())
+    if low < -0.5 or high > 1.5:
+        raise InputError(
+            f"{name}: values run from {low:.3g} to {high:.3g}, expected [0, 1]; divide 8-bit values by 255"
+        )
+    return pictures
+
+
+def to_uint8(picture: Tensor) -> np.ndarray:
+    """Round a tensor picture (3, H, W) in [0, 1] to a uint8 array (H, W, 3)."""
+    array = picture.detach().cpu().float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(array)
+
+
+def to_pillow(picture: Tensor) -> Image.Image:
+    """Round a tensor picture (3, H, W) in [0, 1] to an 8-bit Pillow image."""
+    return Image.fromarray(to_uint8(picture))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Writing.
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, renamed onto it when the block ends well and removed when it does not.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the disk is full.
+    """
+    target = Path(path)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)  # mkstemp's 0600 would hide results from the group
+        temporary.replace(target)
+    except OSError as error:
+        raise OutputError(_why_not_written(target, error)) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _why_not_written(target: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{target}: the disk is full; free some space and run the same command again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{target}: the folder may not be written; choose another with -o"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return f"{target}: a file stands where a folder is needed; choose another with -o"
+    return f"{target}: it cannot be written ({error.strerror or error})"
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file atomically. Raises OutputError."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 file atomically. Raises OutputError."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write a JSON file atomically. Raises OutputError."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_picture(path: str | Path, picture: Tensor | Image.Image, text: Mapping[str, str] | None = None) -> None:
+    """Write a tensor (3, H, W) in [0, 1] or a Pillow image as PNG, atomically, with `text` in its text chunks.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    image = picture if isinstance(picture, Image.Image) else to_pillow(picture)
+    chunks = PngImagePlugin.PngInfo()
+    for key, value in (text or {}).items():
+        chunks.add_itxt(key, value)
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=chunks)
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of some bytes in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sheets.
+
+
+def grid(pictures: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
+    """Lay a batch (B, 3, H, W) out as a grid on white."""
+    count, _, height, width = pictures.shape
+    columns = columns or max(1, round(count**0.5))
+    rows = -(-count // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), "white")
+    for i, picture in enumerate(pictures):
+        sheet.paste(to_pillow(picture), (gap + (i % columns) * (width + gap), gap + (i // columns) * (height + gap)))
+    return sheet
+
+
+def comparison_sheet(
+    columns: Mapping[str, Sequence[Tensor | Image.Image]], side: int = 192, gap: int = 6
+) -> Image.Image:
+    """Draw named columns of pictures side by side, a row a face, every picture enlarged to `side` px by its own pixels.
+
+    Pictures smaller than `side` are enlarged without smoothing, so that a reader sees what there really was.
+    """
+    rows = max((len(v) for v in columns.values()), default=0)
+    font = ImageFont.load_default(size=16)
+    head = 26
+    sheet = Image.new("RGB", (gap + len(columns) * (side + gap), head + rows * (side + gap)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (name, pictures) in enumerate(columns.items()):
+        left = gap + i * (side + gap)
+        draw.text((left + side / 2, head / 2), name, fill="black", font=font, anchor="mm")
+        for j, picture in enumerate(pictures):
+            image = picture if isinstance(picture, Image.Image) else to_pillow(picture)
+            smooth = Image.Resampling.NEAREST if image.width < side else Image.Resampling.LANCZOS
+            sheet.paste(image.convert("RGB").resize((side, side), smooth), (left, head + j * (side + gap)))
+    return sheet

@@ -1,0 +1,124 @@
+"""The prior's file: safetensors with `g.*` (averaged generator), `d.*` (discriminator), `w.*` (latent statistics).
+
+The metadata key `latentface` holds the card as JSON: architecture, alignment, data, pictures shown, figures, licence,
+date. Numbers are float16 on disk and float32 in use. Nothing in the file is ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from latentface.errors import WeightsError
+from latentface.images import write_bytes
+from latentface.prior.architecture import Architecture
+from latentface.prior.stylegan2 import Discriminator, Generator
+
+FORMAT = 1
+ALIGNMENTS = ("ffhq", "celeba")
+
+
+def write_prior(
+    path: str | Path,
+    generator: Generator,
+    discriminator: Discriminator,
+    statistics: Mapping[str, Tensor],
+    card: Mapping[str, Any],
+) -> None:
+    """Write a prior atomically; `card` is completed by the format's number and the architecture.
+
+    Raises:
+        OutputError: it cannot be written.
+        WeightsError: a number is not finite in half precision.
+    """
+    tensors: dict[str, Tensor] = {}
+    for prefix, values in (("g", generator.state_dict()), ("d", discriminator.state_dict()), ("w", statistics)):
+        for name, value in values.items():
+            half = value.detach().cpu().to(torch.float16).contiguous()
+            if not bool(torch.isfinite(half).all()):
+                raise WeightsError(f"{path}: {prefix}.{name} does not fit float16; the training has diverged")
+            tensors[f"{prefix}.{name}"] = half
+    full = {**card, "format": FORMAT, "architecture": generator.arch.to_json()}
+    write_bytes(path, save(tensors, {"latentface": json.dumps(full, ensure_ascii=False)}))
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """Return a prior's card without reading its tensors.
+
+    Raises:
+        WeightsError: it is no prior, or a broken one.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: there is no such file") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: the file is broken or is no safetensors file ({error}); fetch it again") from None
+    try:
+        card = json.loads(metadata["latentface"])
+        if not isinstance(card, dict) or card.get("format") != FORMAT:
+            raise ValueError(
+                f"its format is {card.get('format') if isinstance(card, dict) else card!r}, this version reads {FORMAT}"
+            )
+    except KeyError:
+        raise WeightsError(f"{path}: a safetensors file, but no latentface prior (it has no card)") from None
+    except ValueError as error:
+        raise WeightsError(f"{path}: the card cannot be read ({error})") from None
+    return card
+
+
+def architecture_of(card: Mapping[str, Any], path: str | Path) -> Architecture:
+    """Return the architecture that a card names. Raises WeightsError."""
+    try:
+        return Architecture(**card["architecture"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: the card's architecture cannot be used ({error})") from None
+
+
+def read_prior(path: str | Path) -> tuple[Generator, Discriminator, dict[str, Tensor], dict[str, Any]]:
+    """Return generator, discriminator, latent statistics and card, all in float32 on the CPU.
+
+    Raises:
+        WeightsError: it is no prior, broken, or its tensors do not fit its card.
+    """
+    card = read_card(path)
+    arch = architecture_of(card, path)
+    groups: dict[str, dict[str, Tensor]] = {"g": {}, "d": {}, "w": {}}
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118  (safe_open is no mapping)
+                prefix, _, name = key.partition(".")
+                groups.setdefault(prefix, {})[name] = file.get_tensor(key).float()
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: the file is broken ({error}); fetch it again") from None
+    with torch.device("meta"):  # no time is spent on random numbers that the file replaces
+        generator, discriminator = Generator(arch), Discriminator(arch)
+    for module, prefix in ((generator, "g"), (discriminator, "d")):
+        _fill(module, groups[prefix], f"{path}: {prefix}")
+    missing = {"mean", "std", "gauss_mean", "gauss_std", "gauss_cov"} - set(groups["w"])
+    if missing:
+        raise WeightsError(f"{path}: the latent statistics {sorted(missing)} are missing")
+    return generator, discriminator, groups["w"], card
+
+
+def _fill(module: nn.Module, values: dict[str, Tensor], label: str) -> None:
+    expected = module.state_dict()
+    for name, value in expected.items():
+        if name not in values:
+            raise WeightsError(f"{label}.{name} is missing; the file does not fit its card")
+        if values[name].shape != value.shape:
+            raise WeightsError(f"{label}.{name} has shape {tuple(values[name].shape)}, expected {tuple(value.shape)}")
+        if not bool(torch.isfinite(values[name]).all()):
+            raise WeightsError(f"{label}.{name} holds NaN or infinite values")
+    extra = sorted(set(values) - set(expected))
+    if extra:
+        raise WeightsError(f"{label}.{extra[0]} is not part of the architecture that the card names")
+    module.load_state_dict(values, assign=True)

@@ -1,0 +1,387 @@
+"""StyleGAN2's networks: a generator with skip outputs and a residual discriminator.
+
+Mathematically these are the networks of Karras et al. 2020 ("Analyzing and Improving the Image Quality of StyleGAN",
+configuration F) with the parameter names of the authors' PyTorch release, so that official weights load without loss.
+Inside this file pictures are in [-1, 1]; `latentface.prior.prior` is where they become [0, 1].
+
+Shape legend: B batch, L style rows (`num_ws`), D width of w, C channels, R resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentface.prior.architecture import Architecture, resolutions_of
+
+SQRT2 = math.sqrt(2.0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Filters. The kernel [1, 3, 3, 1] is separable: its outer product, normalised to sum 1.
+
+
+def _fir(like: Tensor, gain: float) -> Tensor:
+    k = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=like.dtype, device=like.device)
+    k2 = torch.outer(k, k)
+    return (k2 * (gain / 64.0))[None, None]
+
+
+def blur(x: Tensor, pad: int, gain: float = 1.0, stride: int = 1) -> Tensor:
+    """Filter every channel of x (B, C, H, W) with [1, 3, 3, 1] in both directions after padding with zeros."""
+    c = x.shape[1]
+    weight = _fir(x, gain).expand(c, 1, 4, 4)
+    return F.conv2d(x, weight, padding=pad, stride=stride, groups=c)
+
+
+def upsample2(x: Tensor) -> Tensor:
+    """Double H and W with the filter [1, 3, 3, 1], zeros outside: inserting zeros, then blurring with gain 4.
+
+    Bilinear interpolation has exactly these weights (1/4, 3/4) inside; a rim of zeros makes the border agree too.
+    """
+    x = F.interpolate(F.pad(x, [1, 1, 1, 1]), scale_factor=2, mode="bilinear", align_corners=False)
+    return x[:, :, 2:-2, 2:-2]
+
+
+def downsample2(x: Tensor) -> Tensor:
+    """Halve H and W with the filter [1, 3, 3, 1]."""
+    return blur(x, 1, stride=2)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Layers with equalised learning rates: weights are stored with unit variance and scaled when used.
+
+
+class Linear(nn.Module):
+    """A fully connected layer; `lr_multiplier` slows it, `activate` adds a leaky ReLU (0.2) with gain sqrt(2)."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, activate: bool = False, bias_init: float = 0.0, lr_multiplier: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((outputs,), float(bias_init) / lr_multiplier))
+        self.weight_gain = lr_multiplier / math.sqrt(inputs)
+        self.bias_gain = lr_multiplier
+        self.activate = activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        return F.leaky_relu(x, 0.2) * SQRT2 if self.activate else x
+
+
+class Conv(nn.Module):
+    """A convolution of the discriminator, 1x1 or 3x3, with an optional halving (blur, then stride 2)."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        down: bool = False,
+        bias: bool = True,
+        activate: bool = True,
+        gain: float = 1.0,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.weight_gain = 1.0 / math.sqrt(inputs * kernel * kernel)
+        self.kernel, self.down, self.activate, self.gain = kernel, down, activate, gain
+        self.clamp = clamp
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A leaky ReLU is positively homogeneous, so its gain may sit in the weights: one pass over memory less.
+        gain = self.gain * SQRT2 if self.activate else self.gain
+        w = (self.weight * (self.weight_gain * gain)).to(x.dtype)
+        bias = None if self.bias is None else (self.bias * gain).to(x.dtype)
+        if self.down and self.kernel == 1:
+            x = F.conv2d(downsample2(x), w, bias)
+        elif self.down:
+            x = F.conv2d(blur(x, 2), w, bias, stride=2)
+        else:
+            x = F.conv2d(x, w, bias, padding=self.kernel // 2)
+        if self.activate:
+            x = F.leaky_relu_(x, 0.2)
+        return x if self.clamp is None else x.clamp(-self.clamp * self.gain, self.clamp * self.gain)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The generator.
+
+
+class MappingNetwork(nn.Module):
+    """z (B, z_dim) -> w (B, w_dim): second-moment normalisation, then fully connected layers at 1/100 of the rate."""
+
+    w_avg: Tensor
+
+    def __init__(self, z_dim: int, w_dim: int, layers: int) -> None:
+        super().__init__()
+        self.layers = layers
+        for i in range(layers):
+            self.add_module(f"fc{i}", Linear(z_dim if i == 0 else w_dim, w_dim, activate=True, lr_multiplier=0.01))
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+        for i in range(self.layers):
+            x = getattr(self, f"fc{i}")(x)
+        return x
+
+
+class SynthesisLayer(nn.Module):
+    """A modulated and demodulated 3x3 convolution, noise, bias, leaky ReLU; optionally doubling the size.
+
+    The modulation scales the input's channels and the demodulation the output's: the same numbers as one kernel a
+    sample, with one shared kernel, which suits CPUs and `torch.compile`.
+    """
+
+    noise_const: Tensor
+
+    def __init__(
+        self, inputs: int, outputs: int, w_dim: int, resolution: int, *, up: bool, clamp: float | None
+    ) -> None:
+        super().__init__()
+        self.resolution, self.up, self.clamp = resolution, up, clamp
+        self.affine = Linear(w_dim, inputs, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        """x (B, C, H, W), w (B, D), noise (B or 1, 1, R, R) or None for the constant map -> (B, C', R, R)."""
+        style = self.affine(w)  # (B, C)
+        weight = self.weight
+        # Equal numbers, and half precision cannot overflow: both factors are normalised where the square is taken.
+        demod = (style.float().square() @ weight.float().square().sum((2, 3)).t() + 1e-8).rsqrt()  # (B, C')
+        if x.dtype in (torch.float16, torch.bfloat16):
+            scale = style.abs().amax(1, keepdim=True).clamp_min(1e-8)
+            style, demod = style / scale, demod * scale
+        if weight.dtype == torch.float64:
+            demod = (style.square() @ weight.square().sum((2, 3)).t() + 1e-8).rsqrt()
+        x = x * style.to(x.dtype)[:, :, None, None]
+        if self.up:
+            x = F.conv_transpose2d(x, weight.to(x.dtype).transpose(0, 1), stride=2)
+            x = blur(x, 1, gain=4.0)
+        else:
+            x = F.conv2d(x, weight.to(x.dtype), padding=1)
+        noise = self.noise_const if noise is None else noise
+        # The leaky ReLU's gain sits in its three summands: one pass over memory less.
+        shift = noise * (self.noise_strength * SQRT2)
+        x = torch.addcmul(shift.to(x.dtype), x, (demod * SQRT2).to(x.dtype)[:, :, None, None])
+        x = F.leaky_relu_(x + (self.bias * SQRT2).to(x.dtype)[:, None, None], 0.2)
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+
+
+class ToRGB(nn.Module):
+    """A modulated 1x1 convolution to three colours, without demodulation or noise."""
+
+    def __init__(self, inputs: int, w_dim: int, *, clamp: float | None) -> None:
+        super().__init__()
+        self.affine = Linear(w_dim, inputs, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(3, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(3))
+        self.weight_gain = 1.0 / math.sqrt(inputs)
+        self.clamp = clamp
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        style = self.affine(w) * self.weight_gain
+        x = F.conv2d(x * style.to(x.dtype)[:, :, None, None], self.weight.to(x.dtype), self.bias.to(x.dtype))
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+
+
+class SynthesisBlock(nn.Module):
+    """One resolution: a doubling layer (except at 4 px), a plain layer, and the RGB layer of the skip output."""
+
+    def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int, clamp: float | None) -> None:
+        super().__init__()
+        self.resolution = resolution
+        self.first = inputs == 0
+        if self.first:
+            self.const = nn.Parameter(torch.randn(outputs, resolution, resolution))
+        else:
+            self.conv0 = SynthesisLayer(inputs, outputs, w_dim, resolution, up=True, clamp=clamp)
+        self.conv1 = SynthesisLayer(outputs, outputs, w_dim, resolution, up=False, clamp=clamp)
+        self.torgb = ToRGB(outputs, w_dim, clamp=clamp)
+
+    @property
+    def convs(self) -> int:
+        """How many style rows (and noise maps) its convolutions take."""
+        return 1 if self.first else 2
+
+    def forward(
+        self, x: Tensor | None, rgb: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None]
+    ) -> tuple[Tensor, Tensor]:
+        """ws (B, convs + 1, D); noise: one a convolution -> features (B, C, R, R), RGB (B, 3, R, R)."""
+        if self.first:
+            x = self.const[None].expand(ws.shape[0], -1, -1, -1)
+            x = x.contiguous(memory_format=torch.channels_last)
+        else:
+            assert x is not None
+            x = self.conv0(x, ws[:, 0], noise[0])
+        x = self.conv1(x, ws[:, self.convs - 1], noise[self.convs - 1])
+        y = self.torgb(x, ws[:, self.convs])
+        # Half precision ends here: the picture is summed in single precision.
+        y = y.float() if y.dtype in (torch.float16, torch.bfloat16) else y
+        return x, y if rgb is None else upsample2(rgb) + y
+
+
+class SynthesisNetwork(nn.Module):
+    """w_plus (B, L, D) -> picture (B, 3, R, R) in about [-1, 1], not clamped; may be entered and left between blocks."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.resolutions = resolutions_of(arch.resolution)
+        self.num_ws, self.w_dim = arch.num_ws, arch.w_dim
+        for r in self.resolutions:
+            block = SynthesisBlock(0 if r == 4 else arch.channels[r // 2], arch.channels[r], arch.w_dim, r, arch.clamp)
+            self.add_module(f"b{r}", block)
+
+    def block(self, resolution: int) -> SynthesisBlock:
+        """Return the block of one resolution."""
+        block = getattr(self, f"b{resolution}")
+        assert isinstance(block, SynthesisBlock)
+        return block
+
+    @property
+    def noise_shapes(self) -> list[tuple[int, int]]:
+        """The sides of the noise maps, in the order of the layers (L - 1 of them)."""
+        return [(r, r) for r in self.resolutions for _ in range(self.block(r).convs)]
+
+    def forward(
+        self,
+        ws: Tensor,
+        noise: Sequence[Tensor | None] | None = None,
+        *,
+        enter: tuple[int, Tensor, Tensor | None] | None = None,
+        leave: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return features (B, C, r, r) and RGB (B, 3, r, r) after the block of resolution `leave` (default: the last).
+
+        `noise` holds L - 1 maps (B or 1, 1, r, r), None meaning the file's constant map. `enter` = (resolution,
+        features, RGB or None) takes the place of every block up to that resolution.
+        """
+        maps: Sequence[Tensor | None] = noise if noise is not None else [None] * (self.num_ws - 1)
+        x: Tensor | None = None
+        rgb: Tensor | None = None
+        row = 0
+        for r in self.resolutions:
+            block = self.block(r)
+            if enter is not None and r <= enter[0]:
+                _, x, rgb = enter
+            else:
+                x, rgb = block(x, rgb, ws[:, row : row + block.convs + 1], maps[row : row + block.convs])
+            row += block.convs
+            if r == leave:
+                break
+        assert x is not None
+        assert rgb is not None
+        return x, rgb
+
+
+class Generator(nn.Module):
+    """The mapping and the synthesis network."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.arch = arch
+        self.mapping = MappingNetwork(arch.z_dim, arch.w_dim, arch.mapping_layers)
+        self.synthesis = SynthesisNetwork(arch)
+
+    def style(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+        """z (B, z_dim) -> w_plus (B, L, D), drawn toward the mean w when truncation < 1."""
+        w: Tensor = self.mapping(z)
+        if truncation != 1.0:
+            w = self.mapping.w_avg.lerp(w, truncation)
+        return w[:, None].expand(-1, self.arch.num_ws, -1)
+
+    def forward(self, z: Tensor, truncation: float = 1.0, noise: Sequence[Tensor | None] | None = None) -> Tensor:
+        """z (B, z_dim) -> picture (B, 3, R, R) in about [-1, 1]."""
+        rgb: Tensor = self.synthesis(self.style(z, truncation), noise)[1]
+        return rgb
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The discriminator.
+
+
+class DiscriminatorBlock(nn.Module):
+    """A residual block that halves the size; the first one also reads the picture."""
+
+    def __init__(self, inputs: int, middle: int, outputs: int, clamp: float | None) -> None:
+        super().__init__()
+        self.reads = inputs == 0
+        if self.reads:
+            self.fromrgb = Conv(3, middle, 1, clamp=clamp)
+        self.conv0 = Conv(middle, middle, 3, clamp=clamp)
+        self.conv1 = Conv(middle, outputs, 3, down=True, gain=math.sqrt(0.5), clamp=clamp)
+        self.skip = Conv(middle, outputs, 1, down=True, bias=False, activate=False, gain=math.sqrt(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H/2, W/2)."""
+        if self.reads:
+            x = self.fromrgb(x)
+        y = self.skip(x)
+        out: Tensor = self.conv1(self.conv0(x)) + y
+        return out
+
+
+class DiscriminatorEpilogue(nn.Module):
+    """The last 4x4: minibatch deviation, a convolution, two fully connected layers."""
+
+    def __init__(self, channels: int, group: int, clamp: float | None) -> None:
+        super().__init__()
+        self.group = group
+        self.conv = Conv(channels + 1, channels, 3, clamp=clamp)
+        self.fc = Linear(channels * 16, channels, activate=True)
+        self.out = Linear(channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, 4, 4) -> (B,). The deviation is over groups of `group` samples, strided through the batch."""
+        b, c, h, w = x.shape
+        g = min(self.group, b)
+        while b % g:
+            g -= 1
+        y = x.float().reshape(g, b // g, c, h, w)
+        y = (y - y.mean(0)).square().mean(0)
+        y = (y + 1e-8).sqrt().mean((1, 2, 3))  # (B/g,)
+        y = y.repeat(g).to(x.dtype).reshape(b, 1, 1, 1).expand(b, 1, h, w)
+        x = self.conv(torch.cat([x, y], 1))
+        x = self.fc(x.flatten(1).to(self.fc.weight.dtype))
+        out: Tensor = self.out(x)[:, 0]
+        return out
+
+
+class Discriminator(nn.Module):
+    """Pictures (B, 3, R, R) in [-1, 1] -> logits (B,), high for real ones."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.arch = arch
+        table = arch.d_channels
+        self.resolutions = resolutions_of(arch.resolution)[::-1][:-1]
+        for r in self.resolutions:
+            self.add_module(
+                f"b{r}",
+                DiscriminatorBlock(0 if r == arch.resolution else table[r], table[r], table[r // 2], arch.clamp),
+            )
+        self.b4 = DiscriminatorEpilogue(table[4], arch.mbstd_group, arch.clamp)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Return the output of every residual block, from R/2 px down to 4 px: nothing couples the batch."""
+        out = []
+        for r in self.resolutions:
+            x = getattr(self, f"b{r}")(x)
+            out.append(x)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.b4(self.features(x)[-1])
+        return out

@@ -1,0 +1,1 @@
+"""Training: priors (`gan`) and supervised baselines (`supervised`). Nothing imports it but the command line."""

@@ -1,0 +1,296 @@
+"""Train a prior: StyleGAN2 with the non-saturating loss, lazy R1, style mixing and adaptive augmentation.
+
+Every random number of a step follows from (seed, step, rank), so a run that was cut off resumes exactly: the checkpoint
+holds the networks, their average, both optimisers and the step's number, and nothing else is needed.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentface.errors import InputError, TrainingError
+from latentface.prior.architecture import Architecture
+from latentface.prior.stylegan2 import Discriminator, Generator
+from latentface.train.augment import augment, next_probability
+from latentface.train.pictures import Shuffled
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GanSettings:
+    """How a prior is trained. Sources: Karras et al. 2020 (both papers), with small-network defaults."""
+
+    batch: int = 16  # pictures a step, over all devices
+    g_rate: float = 0.002
+    d_rate: float = 0.002
+    gamma: float = 0.1  # R1's weight; the authors' rule 0.0002 R^2 / batch gives .05 at 64 px and batch 16
+    r1_every: int = 16
+    mixing: float = 0.5  # probability that a face takes its rows from two latents
+    average_pictures: float = 10_000  # half-life of the generator's average
+    average_rampup: float = 0.05  # ... and never more than this share of the pictures shown
+    flips: bool = True
+    augment_target: float = 0.6  # r_t that the adaptive augmentation holds; 0 switches it off
+    precision: str = "fp32"
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+        if self.batch < 2 or self.r1_every < 1:
+            raise InputError(f"batch is {self.batch} and r1_every {self.r1_every}; they must be at least 2 and 1")
+        if not (self.g_rate > 0 and self.d_rate > 0 and self.gamma >= 0 and self.average_pictures > 0):
+            raise InputError("rates and average_pictures must be positive, gamma not negative")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """What one step tells: losses are means over the batch, `pictures` counts all that were shown so far."""
+
+    step: int
+    pictures: int
+    g_loss: float
+    d_loss: float
+    real_sign: float  # E[sign D(real)], the sign of overfitting
+    r1: float | None
+    augment_p: float
+
+
+@dataclass(slots=True)
+class GanState:
+    """Everything that a checkpoint holds."""
+
+    generator: Generator
+    discriminator: Discriminator
+    average: Generator
+    g_optimiser: torch.optim.Adam
+    d_optimiser: torch.optim.Adam
+    settings: GanSettings
+    step: int = 0
+    pictures: int = 0
+    inherited_pictures: int = 0  # shown to the file that --init named
+    seconds: float = 0.0
+    augment_p: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain tensors and numbers, readable with `weights_only=True`."""
+        plain = {
+            name: getattr(self, name)
+            for name in ("step", "pictures", "inherited_pictures", "seconds", "augment_p", "history")
+        }
+        modules = {
+            name: getattr(self, name).state_dict()
+            for name in ("generator", "discriminator", "average", "g_optimiser", "d_optimiser")
+        }
+        return {**plain, **modules, "settings": asdict(self.settings), "architecture": self.generator.arch.to_json()}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`'s value. Raises TrainingError when it is of another architecture."""
+        if saved["architecture"] != self.generator.arch.to_json():
+            raise TrainingError("the checkpoint is of another architecture; start anew under another name with -o")
+        for name in ("generator", "discriminator", "average", "g_optimiser", "d_optimiser"):
+            getattr(self, name).load_state_dict(saved[name])
+        for name in ("step", "pictures", "inherited_pictures", "seconds", "augment_p", "history"):
+            setattr(self, name, saved[name])
+
+
+def settings_from(saved: Mapping[str, Any]) -> GanSettings:
+    """Rebuild settings out of a checkpoint, dropping names that this version does not know."""
+    known = {f.name for f in fields(GanSettings)}
+    return GanSettings(**{k: v for k, v in saved.items() if k in known})
+
+
+def new_state(
+    arch: Architecture, settings: GanSettings, device: torch.device, init: tuple[Generator, Discriminator] | None = None
+) -> GanState:
+    """Make networks and optimisers; `init` gives a published prior's networks a fresh start."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        generator, discriminator = init if init is not None else (Generator(arch), Discriminator(arch))
+    for module in (generator, discriminator):
+        module.to(device).to(memory_format=torch.channels_last).train().requires_grad_(True)  # type: ignore[call-overload]
+    average = copy.deepcopy(generator).eval().requires_grad_(False)
+    # Lazy R1 is one step in r1_every + 1 of the optimiser's: its rates and betas are corrected as the authors do.
+    ratio = settings.r1_every / (settings.r1_every + 1)
+    g_optimiser = torch.optim.Adam(generator.parameters(), lr=settings.g_rate, betas=(0.0, 0.99))
+    d_optimiser = torch.optim.Adam(discriminator.parameters(), lr=settings.d_rate * ratio, betas=(0.0, 0.99**ratio))
+    return GanState(generator, discriminator, average, g_optimiser, d_optimiser, settings)
+
+
+class GanTrainer:
+    """Runs training steps on one process of possibly many.
+
+    Args:
+        state: networks and optimisers, the same on every process.
+        pictures: uint8 (N, 3, R, R), all of them on every process.
+        device: where to compute; the pictures follow when they fit.
+    """
+
+    def __init__(self, state: GanState, pictures: Tensor, device: torch.device) -> None:
+        self.state, self.device = state, device
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        if state.settings.batch % self.world:
+            raise InputError(f"batch is {state.settings.batch}; it must be a multiple of the {self.world} processes")
+        resolution = state.generator.arch.resolution
+        if pictures.dtype != torch.uint8 or tuple(pictures.shape[1:]) != (3, resolution, resolution):
+            raise InputError(
+                f"pictures are {pictures.dtype} {tuple(pictures.shape)}, expected uint8 (N, 3, {resolution}, {resolution})"
+            )
+        self.pictures = pictures.to(device) if device.type == "cuda" and pictures.nbytes < 16 << 30 else pictures
+        self.order = Shuffled(len(pictures), state.settings.seed)
+        self._synthesis: Callable[..., Any] = state.generator.synthesis
+        self._judge: Callable[[Tensor], Tensor] = state.discriminator
+        if state.settings.compile:
+            self._synthesis = torch.compile(state.generator.synthesis)
+            self._judge = torch.compile(state.discriminator)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = state.settings.precision != "fp32"
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.settings.precision == "bf16")
+
+    def _random(self) -> torch.Generator:
+        seed = (self.state.settings.seed * 1_000_003 + self.state.step) * 4099 + self.rank
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _real(self, random: torch.Generator) -> Tensor:
+        share = self.state.settings.batch // self.world
+        start = self.state.pictures + self.rank * share
+        batch = self.pictures[self.order.indices(start, share).to(self.pictures.device)]
+        x = batch.to(self.device, non_blocking=True).float() / 127.5 - 1
+        if self.state.settings.flips:
+            flip = torch.rand(share, 1, 1, 1, device=self.device, generator=random) < 0.5
+            x = torch.where(flip, x.flip(3), x)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def _styles(self, count: int, random: torch.Generator) -> Tensor:
+        g = self.state.generator
+        rows = g.arch.num_ws
+        z = torch.randn(2 * count, g.arch.z_dim, device=self.device, generator=random)
+        first, second = g.mapping(z).chunk(2)
+        cut = torch.randint(1, rows, (count,), device=self.device, generator=random)
+        mixed = torch.rand(count, device=self.device, generator=random) < self.state.settings.mixing
+        cut = torch.where(mixed, cut, rows)
+        take_first = torch.arange(rows, device=self.device)[None] < cut[:, None]  # (B, L)
+        with torch.no_grad():
+            mean = first.detach().float().mean(0)
+            self._mean(mean)
+            g.mapping.w_avg.copy_(mean.lerp(g.mapping.w_avg, 0.995))
+        return torch.where(take_first[:, :, None], first[:, None], second[:, None])
+
+    def _fakes(self, count: int, random: torch.Generator) -> Tensor:
+        shapes = self.state.generator.synthesis.noise_shapes
+        noise = [torch.randn(count, 1, *shape, device=self.device, generator=random) for shape in shapes]
+        ws = self._styles(count, random)
+        fakes: Tensor = self._synthesis(ws, noise)[1]
+        return fakes
+
+    def _mean(self, value: Tensor) -> None:
+        if self.world > 1:
+            dist.all_reduce(value)
+            value /= self.world
+
+    def _update(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        grads = [p.grad for p in module.parameters() if p.grad is not None]
+        if self.world > 1:  # one message for all gradients; DDP's hooks do not support R1's second order
+            flat = torch.cat([g.flatten() for g in grads])
+            self._mean(flat)
+            for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+                grad.copy_(part.view_as(grad))
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    def step(self) -> TrainingStep:
+        """Show one batch: update D on real and generated faces, then G on the same generated faces, then the average.
+
+        Raises:
+            TrainingError: a loss is not finite; the state must then be thrown away.
+        """
+        state, settings = self.state, self.state.settings
+        g, d = state.generator, state.discriminator
+        random = self._random()
+        real = self._real(random)
+        share, p = len(real), state.augment_p
+        with self._autocast():
+            fakes = self._fakes(share, random)
+            real_seen = augment(real, p, random)
+            fake_logits = self._judge(augment(fakes.detach(), p, random))
+            real_logits = self._judge(real_seen)
+            d_loss = F.softplus(fake_logits.float()).mean() + F.softplus(-real_logits.float()).mean()
+        d_loss.backward()
+        self._update(d, state.d_optimiser)
+
+        r1_value: Tensor | None = None
+        if state.step % settings.r1_every == 0 and settings.gamma > 0:
+            seen = real_seen.detach().requires_grad_(True)
+            logits = d(seen)  # never compiled nor in half precision: second order
+            (slope,) = torch.autograd.grad(logits.sum(), seen, create_graph=True)
+            r1_value = slope.square().sum((1, 2, 3)).mean()
+            (r1_value * (settings.gamma / 2 * settings.r1_every)).backward()
+            self._update(d, state.d_optimiser)
+
+        d.requires_grad_(False)
+        with self._autocast():
+            g_loss = F.softplus(-self._judge(augment(fakes, p, random)).float()).mean()
+        g_loss.backward()
+        d.requires_grad_(True)
+        self._update(g, state.g_optimiser)
+
+        state.step += 1
+        state.pictures += settings.batch
+        self._average()
+        numbers = torch.stack(
+            [
+                g_loss.detach(),
+                d_loss.detach(),
+                real_logits.detach().float().sign().mean(),
+                r1_value.detach() if r1_value is not None else g_loss.new_zeros([]),
+            ]
+        )
+        self._mean(numbers)
+        g_value, d_value, sign, r1 = numbers.tolist()
+        if not math.isfinite(g_value + d_value + r1):
+            raise TrainingError(
+                f"the training diverged at picture {state.pictures} (G loss {g_value}, D loss {d_value}, R1 {r1}); go on from the last checkpoint with a larger gamma or smaller rates"
+            )
+        if settings.augment_target > 0:
+            state.augment_p = next_probability(p, sign, settings.batch, settings.augment_target)
+        return TrainingStep(
+            state.step, state.pictures, g_value, d_value, sign, r1 if r1_value is not None else None, state.augment_p
+        )
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        state, settings = self.state, self.state.settings
+        shown = state.pictures + state.inherited_pictures
+        half_life = min(settings.average_pictures, shown * settings.average_rampup)
+        keep = 0.5 ** (settings.batch / max(half_life, 1e-8))
+        torch._foreach_lerp_(list(state.average.parameters()), list(state.generator.parameters()), 1 - keep)
+        for mine, theirs in zip(state.average.buffers(), state.generator.buffers(), strict=True):
+            mine.copy_(theirs)
+
+    def run(self, *, pictures: int | None = None, minutes: float | None = None) -> Iterator[TrainingStep]:
+        """Yield steps until `pictures` were shown in all, or `minutes` have passed since this call."""
+        start = last = time.monotonic()
+        while pictures is None or self.state.pictures < pictures:
+            shown = self.step()
+            now = time.monotonic()
+            self.state.seconds += now - last
+            last = now
+            yield shown
+            out_of_time = torch.tensor(float(minutes is not None and now - start > minutes * 60), device=self.device)
+            self._mean(out_of_time)  # processes must stop at the same step
+            if out_of_time.item() > 0:
+                return

@@ -1,0 +1,107 @@
+"""Training pictures in memory: decoded once, squared, resized, kept as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from latentface.datasets import Entry, Pictures, read_entry
+from latentface.errors import PictureError, TrainingError
+from latentface.images import open_picture, rgb_array
+
+
+def decode_square(entry: Entry, resolution: int) -> np.ndarray:
+    """Return one picture as uint8 (3, R, R): its central square, resized with the bicubic filter.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    picture = open_picture(read_entry(entry), entry.label)
+    if picture.mode not in ("RGB", "L"):
+        picture = Image.fromarray((rgb_array(picture) * 255).round().astype(np.uint8))
+    picture = picture.convert("RGB")
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    picture = picture.resize(
+        (resolution, resolution), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
+    )
+    return np.asarray(picture).transpose(2, 0, 1)
+
+
+def load_pictures(
+    pictures: Pictures,
+    resolution: int,
+    *,
+    scratch: Path | None = None,
+    memory: int = 8 << 30,
+    warn: Callable[[str], None] = lambda message: None,
+) -> Tensor:
+    """Decode all pictures into one uint8 tensor (N, 3, R, R); broken ones are named through `warn` and left out.
+
+    Sets that would take more than `memory` bytes are kept in the file `scratch` instead of in memory.
+
+    Raises:
+        TrainingError: not one picture could be read.
+    """
+    shape = (len(pictures), 3, resolution, resolution)
+    if int(np.prod(shape)) > memory and scratch is not None:
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        store: np.ndarray = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.uint8, shape=shape)
+    else:
+        store = np.empty(shape, np.uint8)
+
+    def one(entry: Entry) -> np.ndarray | str:
+        try:
+            return decode_square(entry, resolution)
+        except PictureError as error:
+            return str(error)
+
+    kept = 0
+    with ThreadPoolExecutor() as pool:
+        for result in _bounded(pool, one, pictures):
+            if isinstance(result, str):
+                warn(f"left out: {result}")
+            else:
+                store[kept] = result
+                kept += 1
+    if kept == 0:
+        raise TrainingError(f"{pictures.name}: not one of {len(pictures)} pictures could be read")
+    return torch.from_numpy(store[:kept])
+
+
+def _bounded(
+    pool: ThreadPoolExecutor, work: Callable[[Entry], np.ndarray | str], pictures: Pictures, ahead: int = 256
+) -> Iterator[np.ndarray | str]:
+    # pool.map would queue every result at once; a window keeps memory flat over a million pictures.
+    entries = list(pictures)
+    for start in range(0, len(entries), ahead):
+        yield from pool.map(work, entries[start : start + ahead])
+
+
+class Shuffled:
+    """Which pictures a step sees: every picture once an epoch, in an order that only the seed decides.
+
+    A run that resumes at any step sees the same pictures as one that was never cut off.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed = count, seed
+        self._orders: dict[int, Tensor] = {}
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            self._orders = {k: v for k, v in self._orders.items() if k == epoch - 1}
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self._orders[epoch] = torch.randperm(self.count, generator=generator)
+        return self._orders[epoch]
+
+    def indices(self, start: int, count: int) -> Tensor:
+        """Return the pictures at places [start, start + count) of the endless sequence."""
+        places = range(start, start + count)
+        return torch.stack([self._order(p // self.count)[p % self.count] for p in places])

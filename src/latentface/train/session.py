@@ -1,0 +1,252 @@
+"""A training run on disk: checkpoint, prior file, sample sheets, curves; what `latentface train prior` calls."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import os
+import pickle
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from latentface.datasets import open_sources
+from latentface.errors import InputError, TrainingError
+from latentface.images import atomic_path, grid, write_picture, write_text
+from latentface.prior.architecture import Architecture
+from latentface.prior.formats import read_prior, write_prior
+from latentface.prior.statistics import latent_statistics
+from latentface.train.gan import GanSettings, GanState, GanTrainer, TrainingStep, new_state, settings_from
+from latentface.train.pictures import load_pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A report during training: the last step, the speed, and how much of the budget is spent (0 to 1)."""
+
+    step: TrainingStep
+    pictures_per_second: float
+    done: float
+    seconds_left: float
+    saved: bool
+
+
+def train_prior(
+    data: Sequence[str | Path],
+    output: str | Path,
+    *,
+    arch: Architecture | None = None,
+    settings: GanSettings | None = None,
+    init: str | Path | None = None,
+    resume: bool = False,
+    pictures: int | None = None,
+    minutes: float | None = None,
+    device: str | torch.device = "cpu",
+    save_seconds: float = 300.0,
+    card: Mapping[str, Any] | None = None,
+    on_tick: Callable[[Tick], None] = lambda tick: None,
+    say: Callable[[str], None] = lambda message: None,
+) -> Path:
+    """Train a prior on folders or zips of aligned faces and write it to `output`.
+
+    Beside it stands the folder `output`.train with `checkpoint.pt`, `samples.png`, `log.csv` and, where matplotlib is
+    installed, `curves.png`. Under `torchrun` every process calls this function.
+
+    Args:
+        data: folders, zips; every picture's central square is resized to the prior's size.
+        arch: the networks; not with `init`, whose file names its own.
+        init: a published prior: its G and D with fresh optimisers.
+        resume: go on from the checkpoint exactly where it stopped.
+        pictures: stop after so many in all; minutes: stop after so long a time. One of them is needed.
+
+    Raises:
+        TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, or the losses diverged.
+        InputError: no budget, or settings that do not fit.
+    """
+    target = Path(output)
+    folder = target.with_name(target.name + ".train")
+    checkpoint = folder / "checkpoint.pt"
+    if pictures is None and minutes is None:
+        raise InputError("say how long to train: --minutes or --pictures")
+    if resume and not checkpoint.exists():
+        raise TrainingError(f"{checkpoint}: there is no checkpoint to resume; start without --resume")
+    if not resume and (checkpoint.exists() or target.exists()):
+        raise TrainingError(f"{target}: a training run is already there; go on with --resume or choose another -o")
+    device, leader = _join(torch.device(device))
+    saved = _read_checkpoint(checkpoint) if resume else None
+    state = _make_state(arch, settings, init, saved, device)
+    resolution = state.generator.arch.resolution
+    sources = open_sources(data)
+    say(f"reading {len(sources)} pictures at {resolution} px")
+    loaded = load_pictures(sources, resolution, scratch=folder / "pictures.npy", warn=say)
+    trainer = GanTrainer(state, loaded, device)
+    description = _description(state, sources.name, len(loaded), device, card or {})
+
+    def save() -> None:
+        if leader:
+            _save(state, target, checkpoint, description)
+
+    start = last_save = time.monotonic()
+    first = state.pictures
+    shown: TrainingStep | None = None
+    try:
+        for shown in trainer.run(pictures=pictures, minutes=minutes):
+            now = time.monotonic()
+            due = now - last_save > save_seconds
+            if due:
+                _record(state, shown)
+                save()
+                last_save = now
+            if leader and (due or shown.step % 16 == 0):
+                on_tick(_tick(shown, first, now - start, pictures, minutes, due))
+    except KeyboardInterrupt:
+        save()
+        raise
+    if shown is not None:
+        _record(state, shown)
+    save()
+    if dist.is_initialized():
+        dist.barrier()
+    return target
+
+
+def _join(device: torch.device) -> tuple[torch.device, bool]:
+    """Join torchrun's process group where there is one; return this process's device and whether it leads."""
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return device, True
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device, dist.get_rank() == 0
+
+
+def _make_state(
+    arch: Architecture | None,
+    settings: GanSettings | None,
+    init: str | Path | None,
+    saved: dict[str, Any] | None,
+    device: torch.device,
+) -> GanState:
+    if saved is not None:
+        state = new_state(Architecture(**saved["architecture"]), settings or settings_from(saved["settings"]), device)
+        state.load_state_dict(saved)
+        return state
+    settings = settings or GanSettings()
+    if init is None:
+        return new_state(arch or Architecture(resolution=128), settings, device)
+    generator, discriminator, _, card = read_prior(init)
+    if arch is not None and arch != generator.arch:
+        raise InputError(f"{init}: its architecture is not the one asked for; leave the architecture's options out")
+    state = new_state(generator.arch, settings, device, (generator, discriminator))
+    state.inherited_pictures = int(card.get("pictures", 0))
+    state.augment_p = float(card.get("augment_p", 0.0))
+    return state
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainingError(
+            f"{path}: the checkpoint cannot be read ({type(error).__name__}); start from the prior file with --init"
+        ) from None
+    if "architecture" not in saved or "g_optimiser" not in saved:
+        raise TrainingError(f"{path}: this is no checkpoint of a prior")
+    return saved
+
+
+def _description(
+    state: GanState, data: str, count: int, device: torch.device, card: Mapping[str, Any]
+) -> dict[str, Any]:
+    hardware = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+    )
+    return {
+        "alignment": "ffhq",
+        "data": f"{count} pictures of {', '.join(Path(d).name for d in data.split(', '))}",
+        "licence": "unknown; the owner of the pictures decides",
+        "hardware": hardware,
+        "training": asdict(state.settings),
+        **card,
+    }
+
+
+def _save(state: GanState, target: Path, checkpoint: Path, description: Mapping[str, Any]) -> None:
+    with atomic_path(checkpoint) as temporary:
+        torch.save(state.state_dict(), temporary)
+    statistics = latent_statistics(state.average.mapping, state.average.arch.z_dim, 100_000)
+    card = {
+        **description,
+        "date": datetime.date.today().isoformat(),
+        "pictures": state.pictures + state.inherited_pictures,
+        "hours": round(state.seconds / 3600, 2),
+        "augment_p": round(state.augment_p, 4),
+    }
+    write_prior(target, state.average, state.discriminator, statistics, card)
+    write_picture(checkpoint.parent / "samples.png", grid(samples(state), 8))
+    _write_log(checkpoint.parent, state.history)
+
+
+@torch.no_grad()
+def samples(state: GanState, count: int = 64, truncation: float = 0.8) -> Tensor:
+    """Return the same `count` faces of the averaged generator each time, (count, 3, R, R) in [0, 1]."""
+    device = next(state.average.parameters()).device
+    z = torch.randn(count, state.average.arch.z_dim, generator=torch.Generator().manual_seed(7)).to(device)
+    return torch.cat([state.average(part, truncation) for part in z.split(16)]).add(1).div(2).clamp(0, 1).cpu()
+
+
+def _record(state: GanState, shown: TrainingStep) -> None:
+    row = {k: float(v) for k, v in asdict(shown).items() if v is not None}
+    state.history.append({**row, "seconds": state.seconds})
+
+
+def _write_log(folder: Path, history: list[dict[str, float]]) -> None:
+    names = ["pictures", "seconds", "g_loss", "d_loss", "real_sign", "r1", "augment_p"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(folder / "log.csv", text.getvalue())
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return  # the extra `plot`; the numbers stand in log.csv
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    losses, signs = figure.subplots(1, 2)
+    thousands = [row["pictures"] / 1000 for row in history]
+    for name in ("g_loss", "d_loss"):
+        losses.plot(thousands, [row[name] for row in history], label=name.replace("_", " "))
+    for name, label in (("real_sign", "E[sign D(real)]"), ("augment_p", "augmentation p")):
+        signs.plot(thousands, [row[name] for row in history], label=label)
+    for axes in (losses, signs):
+        axes.set_xlabel("thousand pictures shown")
+        axes.legend()
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=100)
+    with atomic_path(folder / "curves.png") as temporary:
+        temporary.write_bytes(picture.getvalue())
+
+
+def _tick(
+    shown: TrainingStep, first: int, seconds: float, pictures: int | None, minutes: float | None, saved: bool
+) -> Tick:
+    speed = (shown.pictures - first) / max(seconds, 1e-9)
+    shares = []
+    if pictures is not None:
+        shares.append((shown.pictures - first) / max(1, pictures - first))
+    if minutes is not None:
+        shares.append(seconds / 60 / minutes)
+    done = min(1.0, max(shares))
+    return Tick(shown, speed, done, seconds * (1 - done) / max(done, 1e-9), saved)

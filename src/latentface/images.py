@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -148,7 +149,7 @@ def check_batch(pictures: Tensor, name: str = "pictures") -> Tensor:
         )
     if not bool(torch.isfinite(pictures).all()):
         raise InputError(f"{name}: it holds NaN or infinite values, expected finite ones in [0, 1]")
-    low, high = float(pictures.min()), float(pictures.max())
+    low, high = float(pictures.detach().min()), float(pictures.detach().max())
     if low < -0.5 or high > 1.5:
         raise InputError(
             f"{name}: values run from {low:.3g} to {high:.3g}, expected [0, 1]; divide 8-bit values by 255"
@@ -182,7 +183,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        _remove_leftovers(target)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.{os.getpid()}-", suffix=".part", dir=target.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -198,6 +200,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove temporary files of this target whose process was killed."""
+    pattern = re.compile(re.escape(f".{target.name}.") + r"(\d+)-\w+\.part")
+    for path in target.parent.iterdir() if os.name == "posix" else ():
+        match = pattern.fullmatch(path.name)
+        if match is None:
+            continue
+        try:
+            os.kill(int(match.group(1)), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except OSError:
+            pass  # another user's process, still there
 
 
 def _why_not_written(target: Path, error: OSError) -> str:

@@ -1,0 +1,5 @@
+"""`python -m latentface`."""
+
+from latentface.cli import main
+
+main()

@@ -1,0 +1,64 @@
+"""The command line. Results go to stdout, everything else to stderr; errors are one line, never a traceback.
+
+Commands live in modules that are imported when they are called, so that `latentface --help` is fast.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from latentface import __version__
+from latentface.errors import InputError, LatentfaceError, UnknownNameError
+
+app = App(
+    name="latentface",
+    version=__version__,
+    help="Turn a tiny face into a large one by exploring the latent space of a pretrained GAN.",
+    help_epilogue="A result is one plausible face among many. It is not evidence of who a person is and must not be used to identify anyone.",
+    suppress_keyboard_interrupt=False,
+)
+app.command("latentface.cli.upscale:upscale")
+app.command("latentface.cli.degrade:degrade")
+app.command("latentface.cli.train:app", name="train")
+app.command("latentface.cli.models:app", name="models")
+app.command("latentface.cli.lists:methods")
+app.command("latentface.cli.doctor:doctor")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code: 0 done, 1 failed, 2 misused, 130 stopped by Ctrl-C."""
+    try:
+        code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        print(f"latentface: {_plain(error)} (see: latentface --help)", file=sys.stderr)
+        return 2
+    except (UnknownNameError, InputError) as error:
+        print(f"latentface: {error}", file=sys.stderr)
+        return 2
+    except LatentfaceError as error:
+        print(f"latentface: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("latentface: stopped; what is written is whole, and the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of stdout has gone (`| head`): nothing to say, and no second error when Python flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError:
+        print("latentface: there is not enough memory; use smaller pictures or a smaller --batch-size", file=sys.stderr)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _plain(error: CycloptsError) -> str:
+    return " ".join(str(error).split())
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,44 @@
+"""What every command says while it works: lines and a progress bar on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Talk:
+    """Speaks on stderr unless it is told to be quiet."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, message: str) -> None:
+        """Write a line, unless quiet."""
+        if not self.quiet:
+            self.console.print(message, markup=False)
+
+    def warn(self, message: str) -> None:
+        """Write a line even when quiet: something was left out or failed."""
+        self.console.print(f"latentface: {message}", markup=False)
+
+    @contextmanager
+    def progress(self, what: str, total: float, *, counted: bool = True) -> Iterator[Progress]:
+        """Show a bar with the time left; task 0 is the only one. Nothing is drawn where stderr is no terminal."""
+        columns = [TextColumn("{task.description}"), BarColumn()]
+        columns += [MofNCompleteColumn()] if counted else [TextColumn("{task.percentage:>3.0f} %")]
+        columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+        with Progress(*columns, console=self.console, disable=self.quiet or not sys.stderr.isatty()) as bar:
+            bar.add_task(what, total=total)
+            yield bar
+
+
+def duration(seconds: float) -> str:
+    """Say a time in words: 8 s, 3 min, 2.5 h."""
+    if seconds < 90:
+        return f"{max(seconds, 0.1):.0f} s" if seconds >= 1 else "1 s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

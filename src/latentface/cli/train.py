@@ -1,0 +1,171 @@
+"""`latentface train`: priors (and, in `train.supervised`, baselines)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from latentface.cli.console import Talk, duration
+from latentface.errors import InputError
+
+app = App(name="train", help="Train priors and baselines on your own pictures.")
+
+
+@app.command
+def prior(
+    *,
+    data: Annotated[list[str], Parameter(consume_multiple=True)],
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    resolution: int | None = None,
+    channels: str | None = None,
+    latent: int = 512,
+    mapping_layers: int = 8,
+    init: Path | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    pictures: int | None = None,
+    minutes: float | None = None,
+    batch: int | None = None,
+    gamma: float | None = None,
+    rate: float | None = None,
+    mixing: float | None = None,
+    augment_target: float | None = None,
+    average_pictures: float | None = None,
+    precision: str | None = None,
+    compile: Annotated[bool, Parameter(negative="")] = False,
+    device: str = "auto",
+    seed: int = 0,
+    save_every: float = 5.0,
+    alignment: str = "ffhq",
+    licence: str | None = None,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+) -> int:
+    """Train a face generator and its discriminator.
+
+    Parameters
+    ----------
+    data
+        Folders or zips of aligned faces.
+    output
+        The prior's file (.safetensors); beside it a folder with checkpoint, samples and curves.
+    resolution
+        Of the faces: a power of two from 8 to 1024 (128 by default).
+    channels
+        The channel table, "4:128,8:128,16:64,32:32,64:16"; by default the official one.
+    latent
+        Width of z and w.
+    mapping_layers
+        Layers of the mapping network.
+    init
+        Start from the networks of this prior's file, with fresh optimisers.
+    resume
+        Go on exactly where the run with the same output stopped.
+    pictures
+        Stop after so many pictures in all.
+    minutes
+        Stop after so long.
+    batch
+        Pictures a step.
+    gamma
+        Weight of R1.
+    rate
+        Learning rate of both networks.
+    mixing
+        Probability of style mixing.
+    augment_target
+        What the adaptive augmentation holds; 0 switches it off.
+    average_pictures
+        Half-life of the generator's average, in pictures.
+    precision
+        fp32, tf32 or bf16; by default bf16 on CUDA, else fp32.
+    compile
+        Use torch.compile.
+    device
+        auto, cpu, cuda.
+    seed
+        Of everything random.
+    save_every
+        Minutes between checkpoints.
+    alignment
+        How the faces stand in the pictures: ffhq or celeba.
+    licence
+        What the card says of the weights' use.
+    quiet
+        Say nothing but errors.
+    """
+    from latentface.prior.architecture import Architecture
+    from latentface.prior.formats import ALIGNMENTS
+    from latentface.restore import pick_device
+    from latentface.train.gan import GanSettings
+    from latentface.train.session import Tick, train_prior
+
+    if alignment not in ALIGNMENTS:
+        raise InputError(f"--alignment is {alignment!r}; expected one of {', '.join(ALIGNMENTS)}")
+    talk = Talk(quiet)
+    chosen = pick_device(device)
+    changes: dict[str, Any] = {
+        "batch": batch,
+        "gamma": gamma,
+        "g_rate": rate,
+        "d_rate": rate,
+        "mixing": mixing,
+        "augment_target": augment_target,
+        "average_pictures": average_pictures,
+        "precision": precision or ("bf16" if chosen.type == "cuda" else None),
+        "compile": compile or None,
+        "seed": seed,
+    }
+    named = {k: v for k, v in changes.items() if v is not None}
+    settings = None if resume else GanSettings(**named)
+    arch = None
+    if init is None and not resume:
+        arch = Architecture(
+            resolution=resolution or 128,
+            channels=_table(channels) if channels else {},
+            z_dim=latent,
+            w_dim=latent,
+            mapping_layers=mapping_layers,
+        )
+    elif resolution is not None or channels is not None:
+        raise InputError("the file or checkpoint names its own architecture; leave --resolution and --channels out")
+    talk.say(f"training on {chosen}; the prior goes to {output}, samples and curves to {output}.train")
+
+    with talk.progress("training", 1.0, counted=False) as bar:
+
+        def tick(t: Tick) -> None:
+            bar.update(
+                bar.task_ids[0],
+                completed=t.done,
+                description=f"{t.step.pictures:,} pictures, {t.pictures_per_second:.0f}/s",
+            )
+            if t.saved:
+                talk.say(
+                    f"{t.step.pictures:,} pictures, {t.pictures_per_second:.1f}/s, G {t.step.g_loss:.2f}, D {t.step.d_loss:.2f}, "
+                    f"augmentation {t.step.augment_p:.2f}, {duration(t.seconds_left)} left"
+                )
+
+        path = train_prior(
+            data,
+            output,
+            arch=arch,
+            settings=settings,
+            init=init,
+            resume=resume,
+            pictures=pictures,
+            minutes=minutes,
+            device=chosen,
+            save_seconds=save_every * 60,
+            card={"alignment": alignment, **({"licence": licence} if licence else {})},
+            on_tick=tick,
+            say=talk.say,
+        )
+    print(path)
+    return 0
+
+
+def _table(text: str) -> dict[int, int]:
+    try:
+        return {int(k): int(v) for k, v in (pair.split(":") for pair in text.split(","))}
+    except ValueError:
+        raise InputError(f'--channels is {text!r}; expected a table such as "4:128,8:128,16:64"') from None

@@ -1,0 +1,309 @@
+"""`latentface upscale`: faces in, large faces out."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from latentface.cli.console import Talk, duration
+from latentface.errors import InputError, LatentfaceError, OutputError, PictureError
+from latentface.inputs import Input, list_inputs
+
+WINDOW = 64  # pictures decoded at a time: memory does not grow with their number
+Flag = Parameter(negative="")
+
+
+def upscale(
+    *inputs: str,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("upscaled"),
+    factor: Annotated[float | None, Parameter(name=["--factor", "-f"])] = None,
+    method: Annotated[str, Parameter(name=["--method", "-m"])] = "rlse",
+    prior: Annotated[str | None, Parameter(name=["--prior", "-p"])] = None,
+    preset: str = "paper",
+    steps: int | None = None,
+    seed: int = 0,
+    samples: int | None = None,
+    answer: Literal["one", "mean"] = "one",
+    no_projection: Annotated[bool, Flag] = False,
+    kernel: str = "bicubic",
+    noise: float = 0.0,
+    device: str = "auto",
+    batch_size: str = "auto",
+    overwrite: Annotated[bool, Flag] = False,
+    compare: Annotated[bool, Flag] = False,
+    save_steps: Annotated[bool, Flag] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+) -> int:
+    """Enlarge aligned faces: square pictures smaller than the prior's faces.
+
+    Parameters
+    ----------
+    inputs
+        Files, folders (with subfolders), globs or zips.
+    output
+        The folder for the results, or a file name ending in .png for a single input.
+    factor
+        Enlargement of the side; by default as large as the prior's faces.
+    method
+        See `latentface methods`.
+    prior
+        A name (see `latentface models list`) or a file.
+    preset
+        "paper" (published settings) or "equal".
+    steps
+        Iterations, instead of the preset's.
+    seed
+        Of the random start, the same for every face.
+    samples
+        Write so many faces, NAME-1.png ..., and NAME-spread.png: what is known and what is invented.
+    answer
+        "mean" writes the mean of the samples (8 by default) as NAME.png: smoother, nearer to the truth.
+    no_projection
+        Leave the face as the search found it; it then shrinks only nearly to the input.
+    kernel
+        How the input was shrunk: bicubic, bilinear, box or lanczos.
+    noise
+        Standard deviation of the input's noise, from 0 to 1.
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    batch_size
+        Faces computed together: auto, or a number.
+    overwrite
+        Replace results of other settings.
+    compare
+        Write NAME-compare.png: input, bilinear, result.
+    save_steps
+        Write NAME-steps.png: the best face after 1, 2, 5, 10, 20, 50, 100 ... steps.
+    as_json
+        Print one JSON line a result instead of its path.
+    quiet
+        Say nothing but errors.
+    """
+    if not inputs:
+        raise InputError("name at least one picture, folder or zip")
+    from latentface.prior.registry import load_prior
+    from latentface.restore import Upscaler, UpscaleSettings, pick_device
+
+    talk = Talk(quiet)
+    listing = list_inputs(inputs)
+    single = output.suffix.lower() == ".png"
+    if single and len(listing.inputs) > 1:
+        raise InputError(f"{output} is one file, but {len(listing.inputs)} pictures were named; give a folder with -o")
+    settings = UpscaleSettings(
+        factor=factor,
+        method=method,
+        preset=preset,
+        steps=steps,
+        seed=seed,
+        samples=samples if samples is not None else (8 if answer == "mean" else 1),
+        answer=answer,
+        projection=not no_projection,
+        kernel=kernel,
+        sigma=noise,
+    )
+    batch = _batch(batch_size)
+    settings.method_settings()  # a wrong name is told before anything is loaded
+    chosen = pick_device(device)
+    loaded = load_prior(prior, chosen)
+    upscaler = Upscaler(loaded, settings, batch=batch or (64 if chosen.type == "cuda" else 16), say=talk.warn)
+    run = Run(upscaler, talk, output, single, overwrite, compare, save_steps, as_json)
+    for name, reason in listing.failures:
+        run.fail(name, reason)
+    if listing.inputs:
+        run.start(len(listing.inputs))
+        with talk.progress("faces", len(listing.inputs)) as bar:
+            for start in range(0, len(listing.inputs), WINDOW):
+                run.window(listing.inputs[start : start + WINDOW], bar)
+    return run.finish()
+
+
+def _batch(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if text.isdigit() and int(text) > 0:
+        return int(text)
+    raise InputError(f"--batch-size is {text!r}; expected auto or a number from 1 up")
+
+
+@dataclass(slots=True)
+class Run:
+    """One call of the command: what it works with, and what became of each input."""
+
+    upscaler: Any
+    talk: Talk
+    output: Path
+    single: bool
+    overwrite: bool
+    compare: bool
+    save_steps: bool
+    as_json: bool
+    done: int = 0
+    skipped: int = 0
+    failed: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    worst: float = float("inf")
+
+    def start(self, count: int) -> None:
+        """Say what will be done, where, with what, and how long it will take."""
+        from latentface.prior.registry import NOTICE_OF_USE, PRIORS
+
+        up = self.upscaler
+        if up.prior.name in PRIORS:
+            self.talk.say(NOTICE_OF_USE)
+        seconds = self._estimate() * count * up.settings.samples
+        self.talk.say(
+            f"{count} picture{'s' if count != 1 else ''}, method {up.settings.method}, prior {up.prior.name} ({up.prior.resolution} px), "
+            f"on {up.prior.device}; results in {self.output}; at most about {duration(seconds)}"
+        )
+
+    def _estimate(self) -> float:
+        """Seconds a face: two steps of the search on noise, scaled; nothing where a method does not search."""
+        import torch
+
+        from latentface.degradation import Downscale
+
+        up = self.upscaler
+        steps = getattr(up.method_settings, "steps", None)
+        if steps is None or not up.method.searches:
+            return 0.01
+        from dataclasses import replace
+
+        side = max(2, up.prior.resolution // 8)
+        low = torch.rand(4, 3, side, side, generator=torch.Generator().manual_seed(0)).to(up.prior.device)
+        times = []
+        for _ in range(2):  # the first call pays for warming up
+            began = time.perf_counter()
+            up.method.function(
+                up.prior,
+                low,
+                degradation=Downscale(side, up.prior.resolution),
+                settings=replace(up.method_settings, steps=2),
+                seeds=[0, 1, 2, 3],
+            )
+            times.append(time.perf_counter() - began)
+        return min(times) / 8 * float(steps)
+
+    def path(self, item: Input) -> Path:
+        """Where an input's result goes."""
+        return self.output if self.single else self.output / item.target.with_name(item.target.name + ".png")
+
+    def window(self, items: list[Input], bar: Any) -> None:
+        """Decode some inputs, leave out what is done, and enlarge the rest in batches of one size."""
+        import torch
+
+        from latentface.datasets import read_entry
+        from latentface.images import read_picture, sha256
+        from latentface.results import is_done
+
+        groups: dict[int, list[tuple[Input, Any, dict[str, Any]]]] = {}
+        for item in items:
+            try:
+                data = read_entry(item.entry)
+                low = read_picture(data, item.entry.label)
+                side, target = self.upscaler.plan(*low.shape[1:])
+                request = {
+                    "input": item.entry.label,
+                    "input_sha256": sha256(data),
+                    **self.upscaler.request(side, target),
+                }
+                if not self.overwrite and is_done(self.path(item), request):
+                    self.skipped += 1
+                    bar.advance(bar.task_ids[0])
+                    continue
+                groups.setdefault(side, []).append((item, low, request))
+            except (PictureError, InputError, OutputError) as error:
+                self.fail(item.entry.label, str(error))
+                bar.advance(bar.task_ids[0])
+        chunk = max(1, self.upscaler.batch // self.upscaler.settings.samples)
+        for members in groups.values():
+            for start in range(0, len(members), chunk):
+                part = members[start : start + chunk]
+                self._batch(part, torch.stack([low for _, low, _ in part]), bar)
+
+    def _batch(self, part: list[tuple[Input, Any, dict[str, Any]]], low: Any, bar: Any) -> None:
+        from latentface.results import save_result
+
+        steps = StepSheets(len(part)) if self.save_steps else None
+
+        def on_step(rows: int, step: Any) -> None:
+            total = step.total * self.upscaler.settings.samples
+            bar.advance(bar.task_ids[0], rows / total)
+            if steps is not None:
+                steps.tell(rows, step)
+
+        before = bar.tasks[0].completed if bar.tasks else 0
+        try:
+            results = self.upscaler.upscale(low, on_step)
+        except LatentfaceError as error:
+            for item, _, _ in part:
+                self.fail(item.entry.label, str(error))
+            return
+        for i, ((item, _, request), result) in enumerate(zip(part, results, strict=True)):
+            path = self.path(item)
+            record = {"input": request["input"], "input_sha256": request["input_sha256"], **result.record}
+            try:
+                if self.compare:
+                    _write_compare(path, result)
+                if steps is not None:
+                    steps.write(path, i)
+                save_result(path, result, record)
+            except OutputError as error:
+                self.fail(item.entry.label, str(error))
+                continue
+            self.done += 1
+            self.worst = min(self.worst, result.consistency_db)
+            print(json.dumps({"output": str(path), **record}) if self.as_json else path, flush=True)
+        bar.update(bar.task_ids[0], completed=before + len(part))
+
+    def fail(self, name: str, reason: str) -> None:
+        """Note and tell that one input could not be done."""
+        self.failed.append(name)
+        self.talk.warn(reason if reason.startswith(name) else f"{name}: {reason}")
+
+    def finish(self) -> int:
+        """Say what was done and return the exit code."""
+        parts = [f"{self.done} done in {duration(time.monotonic() - self.began)}"] if self.done else []
+        if self.skipped:
+            parts.append(f"{self.skipped} were there already")
+        if self.failed:
+            parts.append(f"{len(self.failed)} failed")
+        if self.done:
+            parts.append(f"each shrinks back to its input to within {self.worst:.1f} dB or better")
+        self.talk.say("; ".join(parts) or "nothing to do")
+        return 1 if self.failed else 0
+
+
+class StepSheets:
+    """Keeps previews of a batch at chosen steps, and writes a strip of them for each face."""
+
+    def __init__(self, faces: int) -> None:
+        self.strips: list[tuple[int, Any]] = []
+
+    def tell(self, rows: int, step: Any) -> None:
+        """Keep a preview at steps 1, 2, 5, 10, 20, 50, ... and the last."""
+        if step.number == step.total or str(step.number).rstrip("0") in ("1", "2", "5"):
+            self.strips.append((step.number, step.preview().cpu()))
+
+    def write(self, path: Path, index: int) -> None:
+        """Write NAME-steps.png for one face. Raises OutputError."""
+        from latentface.images import comparison_sheet, write_picture
+
+        columns = {f"step {number}": [faces[index]] for number, faces in self.strips if index < len(faces)}
+        write_picture(path.with_name(f"{path.stem}-steps.png"), comparison_sheet(columns))
+
+
+def _write_compare(path: Path, result: Any) -> None:
+    import torch.nn.functional as F
+
+    from latentface.images import comparison_sheet, write_picture
+
+    size = result.high.shape[1:]
+    bilinear = F.interpolate(result.low[None], size=size, mode="bilinear", align_corners=False)[0]
+    columns = {"input": [result.low], "bilinear": [bilinear], str(result.record["method"]): [result.high]}
+    write_picture(path.with_name(f"{path.stem}-compare.png"), comparison_sheet(columns))

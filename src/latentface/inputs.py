@@ -1,0 +1,93 @@
+"""What INPUT on the command line means: files, folders, globs and zips, and the name of each one's result."""
+
+from __future__ import annotations
+
+import glob
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from latentface.datasets import Entry, is_picture_name
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One picture to work on; `target` is its result's path inside the output folder, without an ending."""
+
+    entry: Entry
+    target: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All inputs, and what was named but is not there: (name, reason)."""
+
+    inputs: list[Input]
+    failures: list[tuple[str, str]]
+
+
+def list_inputs(arguments: Sequence[str]) -> Listing:
+    """Find the pictures that INPUT names; the same file named twice counts once.
+
+    Folders keep their subfolders, zips theirs. Pictures whose results would have the same name get the ending into
+    the name (`a.jpg`, `a.png` -> `a-jpg`, `a-png`), and a number where that is not enough.
+    """
+    found: dict[str, tuple[Entry, Path]] = {}
+    failures: list[tuple[str, str]] = []
+    for argument in arguments:
+        path = Path(argument).expanduser()
+        if path.exists():
+            paths = [path]
+        else:
+            paths = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
+            if not paths:
+                failures.append((argument, "there is no such file or folder"))
+        for one in paths:
+            entries = _entries(one)
+            if isinstance(entries, str):
+                failures.append((str(one), entries))
+                continue
+            for entry, target in entries:
+                found.setdefault(str((entry.container / entry.name).absolute()), (entry, target))
+    return Listing(_distinct(list(found.values())), failures)
+
+
+def _entries(path: Path) -> list[tuple[Entry, Path]] | str:
+    if path.is_dir():
+        names = sorted(p.relative_to(path) for p in path.rglob("*") if is_picture_name(p.name) and p.is_file())
+        if not names:
+            return "no picture is in this folder"
+        return [(Entry(str(name), path, False), name) for name in names]
+    try:
+        if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                members = sorted(n for n in archive.namelist() if is_picture_name(n))
+            return [(Entry(n, path, True), _inside(n)) for n in members] or "no picture is in this zip"
+    except (zipfile.BadZipFile, OSError) as error:
+        return f"the zip cannot be read ({error})"
+    return [(Entry(path.name, path.parent, False), Path(path.name))]
+
+
+def _inside(member: str) -> Path:
+    """A zip member's name as a path that cannot lead out of the output folder."""
+    parts = [p for p in PurePosixPath(member.replace("\\", "/")).parts if p not in ("..", "/", ".") and ":" not in p]
+    return Path(*parts) if parts else Path("picture")
+
+
+def _distinct(found: list[tuple[Entry, Path]]) -> list[Input]:
+    counts = Counter(str(target.with_suffix("")).lower() for _, target in found)
+    taken: set[str] = set()
+    out = []
+    for entry, target in found:
+        name = target.with_suffix("")
+        if counts[str(name).lower()] > 1 and target.suffix:
+            name = name.with_name(f"{name.name}-{target.suffix[1:].lower()}")
+        base, number = name, 2
+        while str(name).lower() in taken:
+            name = base.with_name(f"{base.name}-{number}")
+            number += 1
+        taken.add(str(name).lower())
+        out.append(Input(entry, name))
+    return out

@@ -1,0 +1,184 @@
+"""The table of metrics: what each is called, means and needs. Reading it loads nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+from latentface.errors import UnknownNameError
+from latentface.metrics import weights
+
+Reference = Literal["none", "truth", "input", "other photo"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        direction: which is better; range: least and greatest value; unit: "" for a plain number.
+        scope: one number for each "image", one for a whole "set", or measured during the "run" by the searcher.
+        reference: what a result is compared with.
+        least_side: the smallest faces that it can be computed on, in px.
+        description: one line, with the definition and what the figure can be compared with.
+        files: names of weights in `latentface.metrics.weights.FILES`; modules: optional packages, of the extra `metrics`.
+    """
+
+    name: str
+    direction: Literal["higher", "lower"]
+    range: tuple[float, float]
+    description: str
+    unit: str = ""
+    scope: Literal["image", "set", "run"] = "image"
+    reference: Reference = "truth"
+    files: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    least_side: int = 1
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a result alone is not enough."""
+        return self.reference != "none"
+
+    def at_hand(self) -> bool:
+        """Say whether it can be computed here and now, with nothing fetched."""
+        return not self._lacking_files() and not self._lacking_modules()
+
+    def how(self) -> str:
+        """Say in one line how to get what it lacks; "" when it is at hand."""
+        install = ["pip install 'latentface[metrics]'"] if self._lacking_modules() else []
+        files = [f"{weights.FILES[name].file}: {weights.FILES[name].advice}" for name in self._lacking_files()]
+        return "; ".join(install + files)
+
+    def _lacking_files(self) -> list[str]:
+        return [name for name in self.files if weights.find(name) is None]
+
+    def _lacking_modules(self) -> list[str]:
+        return [name for name in self.modules if importlib.util.find_spec(name) is None]
+
+
+_TABLE = (
+    Metric(name="psnr", direction="higher", range=(0, 150), unit="dB", description="PSNR over RGB"),
+    Metric(
+        name="psnr-y",
+        direction="higher",
+        range=(0, 150),
+        unit="dB",
+        description="PSNR on the luma Y (BT.601, 16 to 235 of 255)",
+    ),
+    Metric(
+        name="ssim",
+        direction="higher",
+        range=(-1, 1),
+        description="SSIM of Wang 2004 on the luma Y: Gaussian 11, sigma 1.5, valid border",
+        least_side=11,
+    ),
+    Metric(
+        name="lpips-alex",
+        direction="lower",
+        range=(0, inf),
+        description="LPIPS v0.1 on AlexNet; not comparable below 64 px",
+        files=("lpips-alex", "alexnet"),
+        least_side=32,
+    ),
+    Metric(
+        name="lpips-vgg",
+        direction="lower",
+        range=(0, inf),
+        description="LPIPS v0.1 on VGG16; not comparable below 64 px",
+        files=("lpips-vgg", "vgg16"),
+        least_side=32,
+    ),
+    Metric(
+        name="lpips-squeeze",
+        direction="lower",
+        range=(0, inf),
+        description="LPIPS v0.1 on SqueezeNet 1.1; not comparable below 64 px",
+        files=("lpips-squeeze", "squeezenet"),
+        least_side=32,
+    ),
+    Metric(
+        name="squeezenet-distance",
+        direction="lower",
+        range=(0, inf),
+        description="feature distance on keras-squeezenet with LPIPS's heads; it is not LPIPS, nothing published compares",
+        files=("lpips-squeeze", "squeezenet-keras"),
+        modules=("h5py",),
+        least_side=32,
+    ),
+    Metric(
+        name="niqe",
+        direction="lower",
+        range=(0, inf),
+        reference="none",
+        description="NIQE with everything brought to 256 px bicubically; not comparable with other sizes",
+        files=("niqe",),
+    ),
+    Metric(
+        name="niqe-pooled",
+        direction="lower",
+        range=(0, inf),
+        scope="set",
+        reference="none",
+        description="one NIQE from all faces' 96 px blocks at native size; compare sets of about equal count only",
+        files=("niqe",),
+        least_side=96,
+    ),
+    Metric(
+        name="identity",
+        direction="higher",
+        range=(-1, 1),
+        description="cosine of MobileFaceNet embeddings, result against truth; it identifies nobody",
+        files=("mobilefacenet",),
+    ),
+    Metric(
+        name="verification-auc",
+        direction="higher",
+        range=(0, 1),
+        scope="set",
+        reference="other photo",
+        description="chance that another photo of the same person matches better than someone else's (MobileFaceNet)",
+        files=("mobilefacenet",),
+    ),
+    Metric(
+        name="consistency",
+        direction="higher",
+        range=(0, 150),
+        unit="dB",
+        reference="input",
+        description="PSNR of the result, shrunk again, against the input",
+    ),
+    Metric(
+        name="null-space",
+        direction="higher",
+        range=(-1, 1),
+        description="cosine of invented and lost detail, Y - A+ A Y of result and truth",
+    ),
+    Metric(
+        name="frechet",
+        direction="lower",
+        range=(0, 4),
+        scope="set",
+        description="Frechet distance of the sets' MobileFaceNet embeddings of length 1; it is not FID",
+        files=("mobilefacenet",),
+    ),
+    Metric(
+        name="seconds",
+        direction="lower",
+        range=(0, inf),
+        unit="s",
+        scope="run",
+        reference="none",
+        description="time a face, measured by the searcher",
+    ),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
+
+
+def find_metric(name: str) -> Metric:
+    """Return the metric of that name. Raises UnknownNameError."""
+    if name not in METRICS:
+        raise UnknownNameError("metric", name, METRICS)
+    return METRICS[name]

@@ -1,0 +1,101 @@
+"""Is the person kept: results against *another* photograph of the same person, and of other people.
+
+The photograph that was shrunk must not be in the gallery: a method that copies it back would be praised for its pose
+and light. The figures say how a recognition network's scores are distributed; no result may be used to identify anyone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentface.errors import InputError
+
+FALSE_ACCEPTS = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """How well scores of the same person stand above scores of others.
+
+    Attributes:
+        auc: the chance that a same-person score is above another's (ties count half), 0.5 to 1.
+        true_accepts: share of same-person scores above `threshold`, which at most 1 % of the others pass.
+        rank1: share of faces whose best match in the gallery is their person; None without a gallery.
+        threshold: the score; same, other: how many scores there were.
+    """
+
+    auc: float
+    true_accepts: float
+    rank1: float | None
+    threshold: float
+    same: int
+    other: int
+
+
+def verification(scores_same: Tensor, scores_other: Tensor) -> Verification:
+    """Compare scores of pairs of the same person with those of other people.
+
+    Args:
+        scores_same: (N,), each face against another photograph of its person.
+        scores_other: (N, M), each face against M other people (rank 1 is then known), or (K,), any such pairs.
+
+    Raises:
+        InputError: no scores, another shape, or NaN.
+    """
+    same, other = scores_same.detach().cpu().double(), scores_other.detach().cpu().double()
+    if same.ndim != 1 or other.ndim not in (1, 2) or not same.numel() or not other.numel():
+        raise InputError(
+            f"got scores of the shapes {tuple(same.shape)} and {tuple(other.shape)}, expected (N,) and (N, M) or (K,), none of them empty"
+        )
+    if other.ndim == 2 and len(other) != len(same):
+        raise InputError(f"got {len(same)} same-person scores and {len(other)} rows of others, expected as many rows")
+    rank1 = float((same > other.amax(1)).double().mean()) if other.ndim == 2 else None
+    return _compare(same, other.flatten(), rank1)
+
+
+def verify(
+    probes: Tensor, gallery: Tensor, probe_people: Sequence[Hashable], gallery_people: Sequence[Hashable]
+) -> Verification:
+    """Match embeddings of results with a gallery of other photographs, by cosine; every pair is a score.
+
+    Args:
+        probes: (N, D); gallery: (M, D), embeddings; the people: who each is, N and M names or numbers.
+
+    Raises:
+        InputError: the counts do not fit, nobody is in both, or nobody else is in the gallery.
+    """
+    if len(probes) != len(probe_people) or len(gallery) != len(gallery_people) or probes.shape[1:] != gallery.shape[1:]:
+        raise InputError(
+            f"got embeddings {tuple(probes.shape)} of {len(probe_people)} people and {tuple(gallery.shape)} of {len(gallery_people)}, expected one person a row and one width"
+        )
+    unit = torch.nn.functional.normalize
+    scores = unit(probes.detach().cpu().double(), dim=1) @ unit(gallery.detach().cpu().double(), dim=1).T  # (N, M)
+    same = torch.tensor([[p == q for q in gallery_people] for p in probe_people], dtype=torch.bool).view(scores.shape)
+    if not bool(same.any()) or bool(same.all()):
+        raise InputError("the gallery needs another photograph of the same people and some of others; add them")
+    known = same.any(1)  # the others are strangers to the gallery: they have no rank
+    rank1 = float(same.gather(1, scores.argmax(1, keepdim=True))[known].double().mean())
+    return _compare(scores[same], scores[~same], rank1)
+
+
+def _compare(same: Tensor, other: Tensor, rank1: float | None) -> Verification:
+    if not bool(torch.isfinite(same).all() and torch.isfinite(other).all()):
+        raise InputError("some scores are NaN or infinite, expected cosines; leave those faces out")
+    ordered = other.sort().values
+    below = torch.searchsorted(ordered, same, right=False)
+    not_above = torch.searchsorted(ordered, same, right=True)
+    auc = float((below + not_above).double().mean() / (2 * len(ordered)))
+    allowed = int(FALSE_ACCEPTS * len(ordered))
+    threshold = ordered[len(ordered) - 1 - allowed]  # `allowed` scores at most are above it
+    return Verification(
+        auc=auc,
+        true_accepts=float((same > threshold).double().mean()),
+        rank1=rank1,
+        threshold=float(threshold),
+        same=len(same),
+        other=len(other),
+    )

@@ -1,0 +1,210 @@
+"""Reference weights of metrics: a name -> a file that is proven to be the right one.
+
+A file is looked for in the folder that `LATENTFACE_WEIGHTS` names, then in the cache (`LATENTFACE_CACHE`, or the
+system's cache folder for latentface) under `weights`, then fetched from its public address. Wherever it comes from, its
+SHA-256 is compared with the table's: figures from other weights would not be comparable. Fetching is atomic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import platformdirs
+
+from latentface.errors import MissingDataError, UnknownNameError, WeightsError
+from latentface.images import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TIMEOUT = 30.0  # seconds without an answer
+_TORCH = "https://download.pytorch.org/models/"
+_LPIPS = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightsFile:
+    """One file of reference weights.
+
+    Attributes:
+        file: its name in a weights folder; sha256: in hexadecimal, whole or (torchvision's files) its first 8 digits.
+        megabytes: about how much is fetched; address: where, or None if it must be put there by hand.
+        origin: who made it, and its licence.
+    """
+
+    file: str
+    sha256: str
+    megabytes: float
+    origin: str
+    address: str | None = None
+
+    @property
+    def by_hand(self) -> str:
+        """How to give it, in one line."""
+        return f"put {self.file} into the folder that the environment variable LATENTFACE_WEIGHTS names"
+
+    @property
+    def advice(self) -> str:
+        """How to get it, in one line."""
+        return (
+            f"fetch it from {self.address} ({self.megabytes:g} MB), or {self.by_hand}" if self.address else self.by_hand
+        )
+
+
+FILES: dict[str, WeightsFile] = {
+    "niqe": WeightsFile(
+        file="niqe_pris_params.npz",
+        sha256="2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",
+        megabytes=0.01,
+        origin="BasicSR, Apache-2.0",
+        address="https://raw.githubusercontent.com/XPixelGroup/BasicSR/master/basicsr/metrics/niqe_pris_params.npz",
+    ),
+    "lpips-alex": WeightsFile(
+        file="lpips_alex.pth",
+        sha256="df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+        megabytes=0.01,
+        origin="PerceptualSimilarity v0.1, BSD-2-Clause",
+        address=_LPIPS + "alex.pth",
+    ),
+    "lpips-vgg": WeightsFile(
+        file="lpips_vgg.pth",
+        sha256="a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+        megabytes=0.01,
+        origin="PerceptualSimilarity v0.1, BSD-2-Clause",
+        address=_LPIPS + "vgg.pth",
+    ),
+    "lpips-squeeze": WeightsFile(
+        file="lpips_squeeze.pth",
+        sha256="4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76",
+        megabytes=0.01,
+        origin="PerceptualSimilarity v0.1, BSD-2-Clause",
+        address=_LPIPS + "squeeze.pth",
+    ),
+    "alexnet": WeightsFile(
+        file="alexnet-owt-7be5be79.pth",
+        sha256="7be5be79",
+        megabytes=233,
+        origin="torchvision, BSD-3-Clause",
+        address=_TORCH + "alexnet-owt-7be5be79.pth",
+    ),
+    "vgg16": WeightsFile(
+        file="vgg16-397923af.pth",
+        sha256="397923af",
+        megabytes=528,
+        origin="torchvision, BSD-3-Clause",
+        address=_TORCH + "vgg16-397923af.pth",
+    ),
+    "squeezenet": WeightsFile(
+        file="squeezenet1_1-b8a52dc0.pth",
+        sha256="b8a52dc0",
+        megabytes=4.7,
+        origin="torchvision, BSD-3-Clause",
+        address=_TORCH + "squeezenet1_1-b8a52dc0.pth",
+    ),
+    "squeezenet-keras": WeightsFile(
+        file="squeezenet_features.h5",
+        sha256="17154246284f555591549ac2c83e127abfbf4307dc4b0060fdaa2931d0fa38da",
+        megabytes=3,
+        origin="keras-squeezenet, MIT",
+    ),
+    "mobilefacenet": WeightsFile(
+        file="MobileFaceNet.onnx",
+        sha256="b7120c095d60094f28a4a54ba6a8bf51b297a6273fb40ef6350dfec1f63d9507",
+        megabytes=4,
+        origin="foamliu/MobileFaceNet, Apache-2.0",
+    ),
+}
+
+
+def folders() -> list[Path]:
+    """Return the folders that are searched, in their order; the last one is the cache."""
+    named = os.environ.get("LATENTFACE_WEIGHTS")
+    cache = os.environ.get("LATENTFACE_CACHE") or platformdirs.user_cache_dir("latentface", appauthor=False)
+    return [*([Path(named).expanduser()] if named else []), Path(cache).expanduser() / "weights"]
+
+
+def find(name: str) -> Path | None:
+    """Return where the file of that name lies on this machine, unread, or None. Raises UnknownNameError."""
+    if name not in FILES:
+        raise UnknownNameError("weights file", name, FILES)
+    paths = (folder / FILES[name].file for folder in folders())
+    return next((path for path in paths if path.is_file()), None)
+
+
+def locate(name: str, *, fetch: bool = True) -> Path:
+    """Return the checked file of that name, fetching it into the cache when it is not at hand and `fetch` is true.
+
+    Raises:
+        MissingDataError: it is not at hand and cannot be fetched.
+        WeightsError: a file of that name is there, with other contents.
+        OutputError: the cache cannot be written.
+    """
+    path = find(name)
+    file = FILES[name]
+    if path is not None:
+        status = path.stat()
+        found = _sha256(path, status.st_size, status.st_mtime_ns)
+        if not found.startswith(file.sha256):
+            raise WeightsError(
+                f"{path}: its SHA-256 starts with {found[:8]}, expected {file.sha256[:8]} ({file.origin}); remove it, then {file.advice}"
+            )
+        return path
+    if not fetch or file.address is None:
+        raise MissingDataError(f"{file.file} is not at hand ({file.origin}); {file.advice}")
+    return _fetch(file, folders()[-1] / file.file)
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, changed: int) -> str:  # size and time make the cache forget a file that was replaced
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fetch(file: WeightsFile, target: Path) -> Path:
+    assert file.address is not None
+    digest = hashlib.sha256()
+    with atomic_path(target) as temporary, open(temporary, "wb") as out:
+        try:
+            stream: BinaryIO = urllib.request.urlopen(file.address, timeout=TIMEOUT)
+        except (OSError, http.client.HTTPException) as error:
+            raise _not_fetched(file, error) from error
+        with stream:
+            while chunk := _read(stream, file):
+                digest.update(chunk)
+                out.write(chunk)
+        if not digest.hexdigest().startswith(file.sha256):
+            raise WeightsError(
+                f"{file.address}: the fetched file's SHA-256 starts with {digest.hexdigest()[:8]}, expected {file.sha256[:8]}; nothing was kept; {file.by_hand}"
+            )
+    return target
+
+
+def _read(stream: BinaryIO, file: WeightsFile) -> bytes:
+    try:
+        return stream.read(1 << 20)
+    except (OSError, http.client.HTTPException) as error:
+        raise _not_fetched(file, error) from error
+
+
+def _not_fetched(file: WeightsFile, error: Exception) -> MissingDataError:
+    why = error.reason if isinstance(error, urllib.error.URLError) else error
+    return MissingDataError(
+        f"{file.file} is not at hand and {file.address} does not answer ({why}); fetch it on another machine and {file.by_hand}"
+    )
+
+
+def read_state(name: str, *, fetch: bool = True) -> dict[str, Tensor]:
+    """Read a checked .pth file as a dictionary of CPU tensors, running no code of the file's. Raises as `locate`."""
+    import torch
+
+    path = locate(name, fetch=fetch)
+    state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}

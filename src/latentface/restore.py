@@ -1,0 +1,344 @@
+"""A picture in, a picture out: what the command line, the page and the cluster call.
+
+An aligned face goes `low -> degradation -> explore(prior) -> projection -> high`. Whole photographs add finding,
+aligning and pasting (`latentface.faces`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from latentface.degradation import KERNELS, Downscale, project, resize
+from latentface.errors import InputError, UnknownNameError
+from latentface.explore.registry import find_method
+from latentface.explore.result import OnStep, psnr_each
+from latentface.images import check_batch, read_picture, rgb_array, write_picture
+from latentface.prior.prior import Prior
+from latentface.prior.registry import load_prior
+
+if TYPE_CHECKING:
+    from latentface.explore.result import Step
+
+NOTICE = (
+    "One plausible face among many, invented where the input says nothing. "
+    "It is not evidence of who a person is and must not be used to identify anyone."
+)
+ANSWERS = ("one", "mean")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpscaleSettings:
+    """How a face is enlarged.
+
+    Attributes:
+        factor: enlargement of the side; None: as large as the prior's faces are.
+        method, preset: see `latentface methods`; steps: instead of the preset's.
+        seed: of the random start; sample k uses seed + k. samples: how many faces.
+        answer: "one" face, or the projected "mean" of the samples, which is smoother and nearer to the truth in PSNR.
+        projection: end in a face that shrinks exactly to the input.
+        kernel: how the input was shrunk; sigma: standard deviation of its noise, in units of the full grey range.
+    """
+
+    factor: float | None = None
+    method: str = "rlse"
+    preset: str = "paper"
+    steps: int | None = None
+    seed: int = 0
+    samples: int = 1
+    answer: str = "one"
+    projection: bool = True
+    kernel: str = "bicubic"
+    sigma: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kernel not in KERNELS:
+            raise UnknownNameError("kernel", self.kernel, KERNELS)
+        if self.answer not in ANSWERS:
+            raise UnknownNameError("answer", self.answer, ANSWERS)
+        if self.factor is not None and not 1 <= self.factor <= 1024:
+            raise InputError(f"factor is {self.factor:g}; expected a number from 1 to 1024")
+        if self.samples < 1:
+            raise InputError(f"samples is {self.samples}; expected at least 1")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"steps is {self.steps}; expected at least 1")
+        if not -(2**62) <= self.seed <= 2**62:
+            raise InputError(f"seed is {self.seed}; expected a whole number of at most 62 bits")
+        if not self.sigma >= 0:
+            raise InputError(f"sigma is {self.sigma}; expected 0 or more")
+
+    def method_settings(self) -> Any:
+        """Return the settings of the method that they name. Raises InputError."""
+        method = find_method(self.method)
+        settings = method.settings(self.preset)
+        if self.steps is not None:
+            if not hasattr(settings, "steps"):
+                raise InputError(f"the method {self.method} has no steps to set")
+            settings = replace(settings, steps=self.steps)
+        return settings
+
+
+@dataclass(frozen=True, slots=True)
+class Upscaled:
+    """An enlarged face.
+
+    Attributes:
+        high: (3, H, W) in [0, 1]; low: (3, h, w), the input; all_samples: (N, 3, H, W).
+        consistency_db: PSNR of `high`, shrunk again, against `low`; best_step: of the first sample.
+        record: everything about how it was made, as plain JSON types.
+    """
+
+    high: Tensor
+    low: Tensor
+    all_samples: Tensor
+    consistency_db: float
+    best_step: int
+    record: Mapping[str, Any]
+
+    @property
+    def spread(self) -> Tensor:
+        """Per-pixel standard deviation of the samples over colours, (3, H, W), scaled so that 0.25 is white."""
+        if len(self.all_samples) < 2:
+            return torch.zeros_like(self.high)
+        deviation = self.all_samples.var(0).mean(0).sqrt()
+        return (deviation * 4).clamp(0, 1).expand(3, -1, -1)
+
+    def save(self, path: str | Path) -> Path:
+        """Write `high` as PNG, with the record in its text chunks. Raises OutputError."""
+        from latentface.results import text_chunks
+
+        write_picture(path, self.high, text_chunks(self.record))
+        return Path(path)
+
+    def show(self) -> Image.Image:
+        """Return `high` as a Pillow image, which notebooks display."""
+        from latentface.images import to_pillow
+
+        return to_pillow(self.high)
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; "auto" is CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"the device {name!r} cannot be used here ({str(error).splitlines()[0]}); try auto or cpu"
+        ) from None
+    return device
+
+
+def to_tensor(picture: str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
+    """Return any picture as float32 RGB (3, H, W) in [0, 1].
+
+    Accepts a path, a file's bytes, a Pillow image, an array (H, W, 3) of bytes or of floats in [0, 1], or a tensor
+    (3, H, W) or (1, 3, H, W).
+
+    Raises:
+        PictureError: a file that cannot be read. InputError: another shape or type, NaN.
+    """
+    if isinstance(picture, (str, Path, bytes)):
+        return read_picture(picture)
+    if isinstance(picture, Image.Image):
+        return torch.from_numpy(rgb_array(picture).transpose(2, 0, 1).copy())
+    if isinstance(picture, np.ndarray):
+        if picture.ndim != 3 or picture.shape[2] != 3:
+            raise InputError(f"the array is {picture.shape}, expected (H, W, 3)")
+        values = picture.astype(np.float32) / (255.0 if picture.dtype == np.uint8 else 1.0)
+        picture = torch.from_numpy(values.transpose(2, 0, 1).copy())
+    if not isinstance(picture, Tensor):
+        raise InputError(f"got {type(picture).__name__}, expected a path, bytes, a Pillow image, an array or a tensor")
+    if picture.dtype == torch.uint8:
+        picture = picture.float() / 255
+    batch = picture if picture.ndim == 4 else picture[None]
+    if len(batch) != 1:
+        raise InputError(f"the tensor is {tuple(picture.shape)}, expected one picture (3, H, W)")
+    return check_batch(batch, "picture")[0].float()
+
+
+class Upscaler:
+    """Enlarges aligned faces with one prior and one set of settings, many at a time.
+
+    Args:
+        prior: on the device to compute on.
+        batch: rows (faces times samples) computed together; halved when the device's memory is too small.
+        say: told in words when a batch was halved.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        settings: UpscaleSettings | None = None,
+        *,
+        batch: int = 16,
+        say: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        if batch < 1:
+            raise InputError(f"the batch is {batch}; expected at least 1")
+        self.prior, self.settings, self.batch, self.say = prior, settings or UpscaleSettings(), batch, say
+        self.method = find_method(self.settings.method)
+        self.method_settings = self.settings.method_settings()
+        self._degradations: dict[tuple[int, int], Downscale] = {}
+
+    def plan(self, height: int, width: int) -> tuple[int, int]:
+        """Return the sides (low, high) for an aligned face of that size.
+
+        Raises:
+            InputError: not square, larger than the prior's faces, or a factor that leads beyond them.
+        """
+        most = self.prior.resolution
+        if height != width:
+            raise InputError(f"the face is {width} x {height} px; an aligned face is square: cut it out first")
+        if height < 2:
+            raise InputError(f"the face is {width} x {height} px; at least 2 x 2 are needed")
+        if height >= most:
+            raise InputError(
+                f"the face is {width} x {height} px, and the prior {self.prior.name} makes faces of {most} px: there is nothing to enlarge; shrink it first or use a larger prior (-p)"
+            )
+        factor = self.settings.factor
+        high = most if factor is None else round(height * factor)
+        if high > most:
+            raise InputError(
+                f"{height} px times {factor:g} is {high} px, and the prior {self.prior.name} makes faces of {most} px; the largest factor here is {most / height:g}"
+            )
+        return height, max(high, height)
+
+    def request(self, low: int, high: int) -> dict[str, Any]:
+        """Return what decides a result besides the input, as plain JSON types, with the notice and the licence."""
+        return {
+            "method": self.settings.method,
+            "settings": {**asdict(self.settings), "method_settings": asdict(self.method_settings)},
+            "prior": self.prior.name,
+            "prior_sha256": self.prior.sha256,
+            "prior_licence": self.prior.licence,
+            "seed": self.settings.seed,
+            "low_size": [low, low],
+            "high_size": [high, high],
+            "generated": True,
+            "notice": NOTICE,
+        }
+
+    def _degradation(self, low: int, high: int) -> Downscale:
+        if (low, high) not in self._degradations:
+            self._degradations[low, high] = Downscale(low, high, self.settings.kernel, self.settings.sigma)
+        return self._degradations[low, high]
+
+    def upscale(self, low: Tensor, on_step: Callable[[int, Step], bool | None] | None = None) -> list[Upscaled]:
+        """Enlarge faces of one size, (B, 3, h, w) in [0, 1].
+
+        Args:
+            on_step: told (rows in work, step) at each step of a search; True stops the search at its best so far.
+
+        Raises:
+            InputError: see `plan`.
+        """
+        check_batch(low, "low")
+        side, target = self.plan(*low.shape[-2:])
+        count = self.settings.samples
+        seeds = [self.settings.seed + k for _ in range(len(low)) for k in range(count)]
+        rows = low.float().repeat_interleave(count, 0)  # (B N, 3, h, w)
+        parts: list[tuple[Tensor, Tensor, float]] = []
+        start = 0
+        while start < len(rows):
+            size = min(self.batch, len(rows) - start)
+            try:
+                parts.append(self._search(rows[start : start + size], seeds[start : start + size], target, on_step))
+                start += size
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise InputError("one face does not fit this device's memory; use --device cpu") from None
+                self.batch = size // 2
+                if self.prior.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                self.say(f"a batch of {size} does not fit the device's memory; going on with {self.batch}")
+        high = torch.cat([p[0] for p in parts]).view(len(low), count, 3, target, target)
+        steps = torch.cat([p[1] for p in parts]).view(len(low), count)
+        seconds = sum(p[2] for p in parts) / len(low)
+        return [self._result(low[i].float(), high[i], int(steps[i, 0]), seconds, side, target) for i in range(len(low))]
+
+    def _search(
+        self,
+        low: Tensor,
+        seeds: Sequence[int],
+        target: int,
+        on_step: Callable[[int, Step], bool | None] | None,
+    ) -> tuple[Tensor, Tensor, float]:
+        began = time.perf_counter()
+        side, most = low.shape[-1], self.prior.resolution
+        tell: OnStep | None = (lambda step: on_step(len(low), step)) if on_step is not None else None
+        found = self.method.function(
+            self.prior,
+            low.to(self.prior.device),
+            degradation=self._degradation(side, most),
+            settings=self.method_settings,
+            seeds=seeds,
+            on_step=tell,
+        )
+        high = found.high.float().cpu()
+        if target != most:
+            high = resize(high, target).clamp(0, 1)
+        if self.settings.projection:
+            high = project(self._degradation(side, target), high, low)
+        return high, found.best_step.cpu(), time.perf_counter() - began
+
+    def _result(self, low: Tensor, samples: Tensor, best_step: int, seconds: float, side: int, target: int) -> Upscaled:
+        degradation = self._degradation(side, target)
+        high = samples[0]
+        if self.settings.answer == "mean":
+            high = samples.mean(0)
+            if self.settings.projection:
+                high = project(degradation, high[None], low[None])[0]
+        consistency = float(psnr_each(degradation.forward(high[None]), low[None])[0])
+        record = {
+            **self.request(side, target),
+            "consistency_db": round(consistency, 2),
+            "best_step": best_step,
+            "seconds": round(seconds, 3),
+            "device": str(self.prior.device),
+        }
+        return Upscaled(high, low, samples, consistency, best_step, record)
+
+
+def upscale(
+    picture: str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor,
+    factor: float | None = None,
+    *,
+    prior: Prior | str | Path | None = None,
+    device: str = "auto",
+    **settings: Any,
+) -> Upscaled:
+    """Enlarge one aligned face.
+
+    Args:
+        picture: a path, bytes, a Pillow image, an array (H, W, 3) or a tensor (3, H, W) in [0, 1]; square.
+        factor: enlargement of the side; None: as large as the prior's faces are.
+        prior: a loaded prior, a name or a file; None: the embedded one.
+        settings: any attribute of `UpscaleSettings`, such as method="rlse", seed=1 or samples=4.
+
+    Raises:
+        InputError: a picture or a setting that cannot be used. WeightsError: a prior that cannot.
+    """
+    try:
+        chosen = UpscaleSettings(factor=factor, **settings)
+    except TypeError as error:
+        raise InputError(f"{error}; the settings are {', '.join(UpscaleSettings.__dataclass_fields__)}") from None
+    low = to_tensor(picture)
+    loaded = prior if isinstance(prior, Prior) else load_prior(prior, pick_device(device))
+    return Upscaler(loaded, chosen).upscale(low[None])[0]

@@ -1,0 +1,99 @@
+"""Results on disk: `NAME.png`, then `NAME.json`, whose presence says that the result is complete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from latentface import __version__
+from latentface.errors import OutputError
+from latentface.images import write_json, write_picture
+
+if TYPE_CHECKING:
+    from latentface.restore import Upscaled
+
+# Facts about one run, which two runs of the same request may differ in.
+_INCIDENTAL = frozenset({"seconds", "device", "version", "consistency_db", "best_step", "input"})
+
+
+def text_chunks(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return a PNG's text chunks: the notice where every viewer shows it, and the whole record."""
+    full = {"version": __version__, **record}
+    return {
+        "Software": f"latentface {__version__}",
+        "Comment": str(record.get("notice", "")),
+        "latentface": json.dumps(full, ensure_ascii=False),
+    }
+
+
+def request_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a record names the input and the settings: equal requests give equal results."""
+    plain: dict[str, Any] = json.loads(json.dumps(record))  # tuples become lists, as in a file
+    return {k: v for k, v in plain.items() if k not in _INCIDENTAL}
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return the record of a result: from its JSON, or None where there is none or no readable one."""
+    try:
+        value = json.loads(path.with_suffix(".json").read_text())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _record_in_picture(path: Path) -> dict[str, Any] | None:
+    try:
+        with Image.open(path) as picture:
+            value = json.loads(picture.info.get("latentface", ""))
+    except (OSError, ValueError, SyntaxError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def is_done(path: Path, expected: Mapping[str, Any]) -> bool:
+    """Say whether `path` (NAME.png) and its JSON hold the result of the same request.
+
+    A picture of the same request whose JSON is missing was cut off between the two: it is not done, and may be
+    written again.
+
+    Raises:
+        OutputError: something else stands there, and must not be overwritten in silence.
+    """
+    record = read_record(path)
+    if not path.exists() and record is None:
+        return False
+    if record is None and path.exists():
+        record = _record_in_picture(path)
+        if record is not None and _matches(record, expected):
+            return False
+    if record is not None and _matches(record, expected):
+        return path.exists()
+    raise OutputError(f"{path}: another picture or a result of other settings is there; use --overwrite, or another -o")
+
+
+def _matches(record: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    request = request_of(expected)
+    return all(record.get(k) == v for k, v in request.items())
+
+
+def save_result(path: Path, result: Upscaled, record: Mapping[str, Any]) -> list[Path]:
+    """Write NAME.png, with several samples NAME-1.png ... and NAME-spread.png, and last NAME.json.
+
+    Raises:
+        OutputError: one of them cannot be written.
+    """
+    chunks = text_chunks(record)
+    written = [path]
+    write_picture(path, result.high, chunks)
+    if len(result.all_samples) > 1:
+        for k, sample in enumerate(result.all_samples, 1):
+            written.append(path.with_name(f"{path.stem}-{k}.png"))
+            write_picture(written[-1], sample, chunks)
+        written.append(path.with_name(f"{path.stem}-spread.png"))
+        write_picture(written[-1], result.spread, chunks)
+    write_json(path.with_suffix(".json"), {"version": __version__, **record})
+    return written

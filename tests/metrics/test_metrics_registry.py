@@ -1,0 +1,60 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import latentface.metrics
+from latentface.errors import UnknownNameError
+from latentface.metrics.registry import METRICS, find_metric
+from latentface.metrics.weights import FILES
+
+
+def test_the_names_of_the_project_are_there() -> None:
+    named = (
+        "psnr psnr-y ssim lpips-alex lpips-vgg lpips-squeeze squeezenet-distance niqe niqe-pooled identity consistency "
+        "seconds frechet verification-auc null-space"
+    )
+    assert set(METRICS) == set(named.split())
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.range[0] < metric.range[1]
+        assert set(metric.files) <= set(FILES)
+    assert not METRICS["niqe"].needs_reference
+    assert METRICS["psnr"].needs_reference
+
+
+def test_what_is_not_at_hand_says_how_to_get_it(no_weights: Path) -> None:
+    assert METRICS["psnr"].at_hand()
+    assert METRICS["psnr"].how() == ""
+    metric = METRICS["lpips-alex"]
+    assert not metric.at_hand()
+    assert "lpips_alex.pth: fetch it from https://" in metric.how()
+    assert "(233 MB)" in metric.how()
+    assert METRICS["identity"].how() == (
+        "MobileFaceNet.onnx: put MobileFaceNet.onnx into the folder that the environment variable LATENTFACE_WEIGHTS names"
+    )
+
+
+def test_an_unknown_name_is_answered_with_a_near_one() -> None:
+    with pytest.raises(UnknownNameError, match="'psnr-y'"):
+        find_metric("psnr_y")
+
+
+def test_public_names_are_sorted_and_resolve() -> None:
+    for name in latentface.metrics.__all__:
+        assert (
+            getattr(latentface.metrics, name).__module__ if name != "METRICS" else latentface.metrics.METRICS is METRICS
+        )
+    assert dir(latentface.metrics) == sorted(latentface.metrics.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'fid'"):
+        _ = latentface.metrics.fid
+
+
+def test_the_table_loads_no_heavy_library() -> None:
+    code = (
+        "import sys, latentface.metrics as m; m.METRICS; "
+        "sys.exit(', '.join(n for n in ('torch', 'cv2', 'scipy', 'torchvision') if n in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""

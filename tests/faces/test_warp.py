@@ -1,0 +1,157 @@
+"""Warp keeps the degradation protocol: equal to Downscale where that applies, exact adjoint, exact projection."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from latentface.degradation import KERNELS, Degradation, Downscale, project
+from latentface.errors import InputError, UnknownNameError
+from latentface.faces import Similarity, Warp
+
+R = 32
+PLACES = [
+    Similarity.square((20.3, 18.8), 8.0, 0),
+    Similarity.square((22.0, 21.5), 11.7, 25),
+    Similarity.square((3.0, 15.0), 14.2, -160),  # reaches over the photograph's border
+    Similarity.square((25.0, 20.0), 20.0, 45),
+]
+PHOTO = (40, 48)
+
+
+def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def smooth(batch: int, seed: int = 0) -> torch.Tensor:
+    return F.interpolate(random(batch, 3, 6, 6, seed=seed), R, mode="bicubic").clamp(0.05, 0.95)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_upright_on_whole_pixels_is_downscale(kernel: str) -> None:
+    warp, down = Warp([Similarity(8, 0, 5, 3)], R, PHOTO, kernel=kernel), Downscale(8, R, kernel)
+    assert isinstance(warp, Degradation)
+    assert bool(warp.mask.all())
+    assert (warp.low_size, warp.high_size) == (down.low_size, down.high_size)
+    high = random(2, 3, R, R)
+    torch.testing.assert_close(warp.forward(high), down.forward(high), atol=1e-6, rtol=0)
+    low = down.forward(high)
+    torch.testing.assert_close(warp.pinv(low), down.pinv(low), atol=1e-5, rtol=0)
+    noisy, reference = warp.with_sigma(0.05), Downscale(8, R, kernel, 0.05)
+    torch.testing.assert_close(noisy.correct(low), reference.correct(low), atol=1e-5, rtol=0)
+
+
+def test_adjoint_is_the_transpose() -> None:
+    warp = Warp(PLACES, R, PHOTO)
+    high, low = random(4, 3, R, R), random(4, 3, *warp.low_size, seed=1)
+    left, right = (warp.forward(high) * low).sum((1, 2, 3)), (high * warp.adjoint(low)).sum((1, 2, 3))
+    torch.testing.assert_close(left, right, rtol=1e-12, atol=0)
+
+
+def test_gradients_are_exact() -> None:
+    warp = Warp([Similarity.square((9.0, 8.0), 5.0, 20)], 8, PHOTO)
+    high = random(1, 1, 8, 8).requires_grad_()
+    low = random(1, 1, *warp.low_size).requires_grad_()
+    assert torch.autograd.gradcheck(warp.forward, high)
+    assert torch.autograd.gradcheck(warp.adjoint, low)
+    assert torch.autograd.gradcheck(warp.pinv, low, atol=1e-6)
+    assert torch.autograd.gradcheck(warp.fit, low)
+
+
+def test_every_pixel_is_a_weighted_mean_and_masked_ones_are_zero() -> None:
+    warp = Warp(PLACES, R, PHOTO)
+    flat = warp.forward(torch.full((4, 3, R, R), 0.7, dtype=torch.float64))
+    torch.testing.assert_close(flat, 0.7 * warp.mask.expand_as(flat).double())
+    assert not bool(warp.mask.all())
+
+
+def test_a_ramp_arrives_where_it_should() -> None:
+    u = ((torch.arange(R, dtype=torch.float64) + 0.5) / R).expand(R, R)
+    place = PLACES[1]
+    warp = Warp([place], R, PHOTO, margin=2.0)
+    low = warp.forward(torch.stack([u, u.t(), u])[None])[0]
+    left, top, width, height = warp.faces[0].box
+    for y in range(height):
+        for x in range(width):
+            if warp.mask[0, 0, y, x]:
+                expected = place.inverse().apply((left + x + 0.5, top + y + 0.5))
+                assert low[:2, y, x].tolist() == pytest.approx(expected.tolist(), abs=2e-3)
+
+
+def test_pinv_and_projection_are_exact() -> None:
+    warp = Warp(PLACES, R, PHOTO)
+    truth, start = smooth(4), smooth(4, seed=5)
+    low = warp.forward(truth)
+    again = start + warp.pinv(low - warp.forward(start))
+    assert (warp.forward(again) - low).abs().max() < 1e-8
+    projected = project(warp, start, low)
+    error = (warp.forward(projected) - low).square().sum((1, 2, 3)) / (3 * warp.mask.sum((1, 2, 3)))
+    assert (-10 * error.log10() > 60).all()
+    assert projected.min() >= 0
+    assert projected.max() <= 1
+
+
+def test_the_correction_is_the_smallest_one() -> None:
+    warp = Warp(PLACES[:2], R, PHOTO)
+    high = random(2, 3, R, R)
+    least = warp.pinv(warp.forward(high))
+    torch.testing.assert_close(
+        (least * (high - least)).sum((1, 2, 3)), torch.zeros(2, dtype=torch.float64), atol=1e-6, rtol=0
+    )
+
+
+def test_faces_do_not_know_their_neighbours_or_padding() -> None:
+    batch = Warp(PLACES, R, PHOTO)
+    high = random(4, 3, R, R, dtype=torch.float32)
+    low = batch.forward(high)
+    lifted = batch.pinv(low)
+    for i, place in enumerate(PLACES):
+        alone = Warp([place], R, PHOTO)
+        h, w = alone.low_size
+        assert torch.equal(alone.forward(high[i : i + 1])[0], low[i, :, :h, :w])
+        torch.testing.assert_close(alone.pinv(low[i : i + 1, :, :h, :w])[0], lifted[i], atol=1e-5, rtol=0)
+    some = batch.select([2, 0, 2])
+    h, w = some.low_size
+    assert torch.equal(some.forward(high[[2, 0, 2]]), low[[2, 0, 2], :, :h, :w])
+
+
+def test_join_takes_faces_of_several_photographs() -> None:
+    parts = [Warp(PLACES[:2], R, PHOTO), Warp(PLACES[3:], R, (100, 100))]
+    joined = Warp.join(parts)
+    photos = [random(3, *PHOTO), random(3, *PHOTO, seed=1), random(3, 100, 100, seed=2)]
+    low = joined.cut(photos)
+    assert low.shape == (3, 3, *joined.low_size)
+    x, y, w, h = joined.faces[2].box
+    torch.testing.assert_close(low[2, :, :h, :w], photos[2][:, y : y + h, x : x + w] * joined.faces[2].mask)
+    assert joined.factors == pytest.approx((4.0, R / 11.7, 1.6))
+    with pytest.raises(InputError, match="different"):
+        Warp.join([parts[0], parts[1].with_sigma(0.1)])
+
+
+def test_fit_brings_the_face_upright() -> None:
+    warp = Warp(PLACES, R, PHOTO)
+    truth = F.interpolate(random(4, 3, 3, 3), R, mode="bicubic")
+    upright = warp.fit(warp.forward(truth))
+    assert upright.shape == truth.shape
+    inner = slice(R // 4, -R // 4)
+    assert (upright - truth)[1:, :, inner, R // 2 : -R // 4].abs().mean() < 0.05
+    flat = warp.fit(warp.mask.double().expand(-1, 3, -1, -1) * 0.3)
+    torch.testing.assert_close(flat, torch.full_like(flat, 0.3))
+
+
+def test_errors_say_what_to_do() -> None:
+    with pytest.raises(InputError, match="larger than the 32 px of the prior; leave it"):
+        Warp([Similarity(64, 0, 0, 0)], R, (80, 80))
+    with pytest.raises(InputError, match="outside the photograph of 48 x 40"):
+        Warp([Similarity(16, 0, 200, 0)], R, PHOTO)
+    with pytest.raises(InputError, match="at least one face"):
+        Warp([], R, PHOTO)
+    with pytest.raises(InputError, match="sigma is -1"):
+        Warp(PLACES, R, PHOTO, sigma=-1)
+    with pytest.raises(UnknownNameError, match="bicubic"):
+        Warp(PLACES, R, PHOTO, kernel="bicubik")
+    with pytest.raises(InputError, match=r"expected \(4, 3, 32, 32\)"):
+        Warp(PLACES, R, PHOTO).forward(random(3, 3, R, R))
+    with pytest.raises(InputError, match="one pair a face"):
+        Warp(PLACES, R, [PHOTO, PHOTO])

@@ -1,0 +1,230 @@
+"""One training run of a baseline in memory: networks, optimisers, schedule, the step and the validation.
+
+Every random number of a step follows from (seed, step), so that a run with a budget of steps that was cut off resumes
+exactly. `latentface.train.supervised` gives it pictures, a budget and a place on the disk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentface.degradation import Downscale
+from latentface.errors import InputError, TrainingError
+from latentface.supervised.blocks import channels_last, enlarge
+from latentface.supervised.landmarks import mirror
+from latentface.supervised.losses import Features, VggDiscriminator, perceptual, pixel_loss, relativistic
+from latentface.supervised.registry import Shape, make_network, shape_to_json
+
+STAGES = ("pixel", "gan")
+OPTIMISERS = ("adam", "published")
+OWN_FEATURES = "its own discriminator's features"
+RATES = {"vdsr": 1e-3, "esrgan": 1e-3, "fsrnet": 1.5e-3}  # Adam's, for budgets of minutes
+PUBLISHED_RATES = {"vdsr": 0.1, "esrgan": 2e-4, "fsrnet": 2.5e-4}
+GAN_RATES = (2e-4, 2e-4)  # generator, discriminator; published 1e-4 both, over 400,000 steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SupervisedSettings:
+    """How a baseline is trained. "adam" is the deviation that suits minutes instead of days.
+
+    "published" takes the papers' optimisers: VDSR SGD 0.1 with momentum 0.9, decay 1e-4 and adjustable clipping 0.4,
+    ESRGAN Adam 2e-4 with betas (0.9, 0.99), FSRNet RMSprop 2.5e-4. The cosine schedule is ours in both.
+    """
+
+    optimiser: str = "adam"
+    rate: float | None = None  # None: RATES, PUBLISHED_RATES or GAN_RATES
+    batch: int = 16
+    warmup: float = 0.02  # share of the budget over which the rate rises
+    clip: float = 1.0  # largest norm of Adam's gradients; 0 switches it off
+    flips: bool = True
+    validation_pictures: int = 256  # the most that are held out
+    checks: int = 20  # validations over the budget
+    pixel_weight: float = 0.1  # second stage; published 1e-2, with VGG's larger perceptual loss
+    perceptual_weight: float = 1.0
+    gan_weight: float = 2e-2  # published 5e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise InputError(f"optimiser is {self.optimiser!r}, expected one of {', '.join(OPTIMISERS)}")
+        if self.batch < 2 or self.checks < 1 or self.validation_pictures < 1:
+            raise InputError(
+                f"batch {self.batch}, checks {self.checks}, validation_pictures {self.validation_pictures}; expected at least 2, 1 and 1"
+            )
+        if (self.rate is not None and not self.rate > 0) or not 0 <= self.warmup < 1 or self.clip < 0:
+            raise InputError(f"rate {self.rate}, warmup {self.warmup}, clip {self.clip}; expected > 0, in [0, 1), >= 0")
+
+
+class Fit:
+    """Everything that a checkpoint holds, and the step."""
+
+    def __init__(
+        self, kind: str, shape: Shape, stage: str, resolution: int, settings: SupervisedSettings, device: torch.device
+    ) -> None:
+        self.kind, self.shape, self.stage, self.resolution = kind, shape, stage, resolution
+        self.settings, self.device = settings, device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.network = make_network(kind, shape)
+            self.judge = VggDiscriminator(resolution) if stage == "gan" else None
+        channels_last(self.network.to(device)).train()
+        self.rate = settings.rate or self._usual_rate()
+        self.optimiser = self._make_optimiser()
+        self.judge_optimiser: torch.optim.Optimizer | None = None
+        if self.judge is not None:
+            channels_last(self.judge.to(device)).train()
+            self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), lr=GAN_RATES[1], betas=(0.9, 0.99))
+        self.degradation = Downscale(resolution // shape.factor, resolution)
+        self.features: Features | None = None
+        self.step_count, self.seconds, self.checks_done = 0, 0.0, 0
+        self.best: dict[str, Tensor] = {}
+        self.figures: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
+
+    def _usual_rate(self) -> float:
+        if self.stage == "gan":
+            return GAN_RATES[0]
+        return (RATES if self.settings.optimiser == "adam" else PUBLISHED_RATES)[self.kind]
+
+    def _make_optimiser(self) -> torch.optim.Optimizer:
+        parameters, rate = self.network.parameters(), self.rate
+        if self.settings.optimiser == "adam" or self.kind == "esrgan":
+            return torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.99))
+        if self.kind == "vdsr":
+            return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=1e-4)
+        return torch.optim.RMSprop(parameters, lr=rate)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain tensors and numbers, readable with `weights_only=True`."""
+        parts: dict[str, Any] = {"network": self.network, "optimiser": self.optimiser}
+        if self.judge is not None and self.judge_optimiser is not None:
+            parts |= {"judge": self.judge, "judge_optimiser": self.judge_optimiser}
+        plain = ("step_count", "seconds", "checks_done", "best", "figures", "history")
+        return {
+            "baseline": self.identity(),
+            **{name: part.state_dict() for name, part in parts.items()},
+            **{name: getattr(self, name) for name in plain},
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a checkpoint must agree on."""
+        return {
+            "kind": self.kind,
+            "stage": self.stage,
+            "resolution": self.resolution,
+            "shape": {k: list(v) if isinstance(v, tuple) else v for k, v in shape_to_json(self.shape).items()},
+            "settings": asdict(self.settings),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`'s value. Raises TrainingError when it is of another run."""
+        mine, theirs = self.identity(), saved["baseline"]
+        other = [name for name in mine if mine[name] != theirs.get(name)]
+        if other:
+            raise TrainingError(
+                f"the checkpoint's {other[0]} is {theirs.get(other[0])}, not {mine[other[0]]}; resume with the same options or start anew with another -o"
+            )
+        self.network.load_state_dict(saved["network"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        if self.judge is not None and self.judge_optimiser is not None:
+            self.judge.load_state_dict(saved["judge"])
+            self.judge_optimiser.load_state_dict(saved["judge_optimiser"])
+        for name in ("step_count", "seconds", "checks_done", "best", "figures", "history"):
+            setattr(self, name, saved[name])
+
+    def step(self, pictures: Tensor, marks: Tensor | None, done: float) -> tuple[float, float]:
+        """Show one batch, uint8 (B, 3, R, R) with landmarks (B, 5, 2) or None, and return loss and rate.
+
+        Args:
+            done: how much of the budget is spent, 0 to 1: where the schedule stands.
+
+        Raises:
+            TrainingError: the loss is not finite; the state must then be thrown away.
+        """
+        settings, device = self.settings, self.device
+        random = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step_count)
+        high = pictures.to(device).float() / 255
+        marks = marks.to(device) if marks is not None else None
+        if settings.flips:
+            flip = (torch.rand(len(high), generator=random) < 0.5).to(device)
+            high = torch.where(flip[:, None, None, None], high.flip(3), high)
+            marks = mirror(marks, flip, self.resolution) if marks is not None else None
+        high = high.contiguous(memory_format=torch.channels_last)
+        low = self.degradation.forward(high).clamp(0, 1)
+        share = min(1.0, done / settings.warmup) if settings.warmup else 1.0
+        share *= 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        rate = self.rate * max(share, 1e-3)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        loss, restored = pixel_loss(self.network, low, high, marks)
+        if self.judge is not None:
+            loss = self._gan_loss(self.judge, loss, restored, high, share)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if isinstance(self.optimiser, torch.optim.SGD):
+            nn.utils.clip_grad_value_(self.network.parameters(), 0.4 / rate)  # VDSR, section 3.2
+        elif settings.clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+        self.optimiser.step()
+        self.step_count += 1
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the training diverged at step {self.step_count} (loss {value}); go on from the last checkpoint with a smaller rate"
+            )
+        return value, rate
+
+    def _gan_loss(self, judge: VggDiscriminator, pixel: Tensor, restored: Tensor, high: Tensor, share: float) -> Tensor:
+        """Update the discriminator, then return the generator's loss of the second stage."""
+        settings, optimiser = self.settings, self.judge_optimiser
+        assert optimiser is not None
+        for group in optimiser.param_groups:
+            group["lr"] = GAN_RATES[1] * max(share, 1e-3)
+        optimiser.zero_grad(set_to_none=True)
+        d_loss = relativistic(judge(high)[0], judge(restored.detach())[0])
+        d_loss.backward()
+        optimiser.step()
+        judge.requires_grad_(False)
+        real, real_features = judge(high)
+        fake, fake_features = judge(restored)
+        if self.features is not None:
+            with torch.no_grad():
+                real_features = list(self.features(high))
+            fake_features = list(self.features(restored))
+        judge.requires_grad_(True)
+        return (
+            settings.pixel_weight * pixel
+            + settings.perceptual_weight * perceptual(fake_features, real_features)
+            + settings.gan_weight * relativistic(fake, real.detach())
+        )
+
+    @torch.no_grad()
+    def restore(self, low: Tensor) -> Tensor:
+        """Return (B, 3, H, W) in [0, 1] by the network as it stands."""
+        self.network.eval()
+        result = [
+            self.network(part.contiguous(memory_format=torch.channels_last)).clamp(0, 1) for part in low.split(32)
+        ]
+        self.network.train()
+        return torch.cat(result)
+
+    def validate(self, held: Tensor) -> None:
+        """Measure PSNR of R, G and B together on the held-out pictures; keep the weights that count."""
+        high = held.to(self.device).float() / 255
+        low = self.degradation.forward(high).clamp(0, 1)
+        psnr = _psnr(self.restore(low), high)
+        gain = psnr - _psnr(enlarge(low, self.shape.factor).clamp(0, 1), high)
+        if self.stage == "gan" or not self.figures or psnr > self.figures["psnr"]:
+            self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+            self.figures = {"psnr": psnr, "gain_db": gain, "pictures": float(len(held)), "step": float(self.step_count)}
+        self.history.append({"step": float(self.step_count), "seconds": self.seconds, "psnr": psnr, "gain_db": gain})
+
+
+def _psnr(restored: Tensor, high: Tensor) -> float:
+    return float((-10 * torch.log10((restored - high).square().mean((1, 2, 3)).clamp_min(1e-10))).mean())

@@ -1,0 +1,359 @@
+"""Train a supervised baseline: one trainer for VDSR, ESRGAN (both stages) and FSRNet, resumable, on a budget.
+
+The rate falls as a cosine to the budget's end. The pixel stage keeps the weights that did best on the held-out pictures;
+ESRGAN's GAN stage keeps its last ones, since by PSNR its first would always win.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentface.datasets import Pictures, open_sources
+from latentface.errors import InputError, TrainingError
+from latentface.images import atomic_path, comparison_sheet, write_picture, write_text
+from latentface.supervised.blocks import check_factor, enlarge
+from latentface.supervised.fit import STAGES, Fit, SupervisedSettings
+from latentface.supervised.formats import load_baseline, write_baseline
+from latentface.supervised.landmarks import find_table, read_landmarks
+from latentface.supervised.losses import Features
+from latentface.supervised.registry import Shape, count_parameters, kind_named, make_shape
+from latentface.train.pictures import Shuffled, load_pictures
+
+__all__ = ["SupervisedSettings", "SupervisedTick", "train_supervised"]
+
+OWN_FEATURES = "the features of its own discriminator"
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisedTick:
+    """A report during training; `psnr` and `gain` (dB over bicubic) are of the last validation, NaN before the first."""
+
+    step: int
+    loss: float
+    rate: float
+    pictures_per_second: float
+    done: float
+    seconds_left: float
+    psnr: float
+    gain: float
+    checked: bool  # a validation was made just now
+    saved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    high: Tensor  # uint8 (N, 3, R, R)
+    held: Tensor  # uint8 (M, 3, R, R)
+    landmarks: Tensor | None  # (N, 5, 2)
+    name: str
+    held_name: str
+
+
+def train_supervised(
+    kind: str,
+    data: Sequence[str | Path],
+    output: str | Path,
+    *,
+    factor: int,
+    resolution: int = 64,
+    size: str | Shape = "small",
+    stage: str = "pixel",
+    steps: int | None = None,
+    minutes: float | None = None,
+    pairs: int | None = None,
+    validation: Sequence[str | Path] | None = None,
+    landmarks: str | Path | None = None,
+    init: str | Path | None = None,
+    features: Features | None = None,
+    features_name: str = "",
+    settings: SupervisedSettings | None = None,
+    resume: bool = False,
+    device: str | torch.device = "cpu",
+    save_seconds: float = 120.0,
+    card: Mapping[str, Any] | None = None,
+    on_tick: Callable[[SupervisedTick], None] = lambda tick: None,
+    say: Callable[[str], None] = lambda message: None,
+) -> Path:
+    """Train "vdsr", "esrgan" or "fsrnet" on folders or zips of aligned faces and write it to `output`.
+
+    Beside it stands the folder `output`.train with `checkpoint.pt`, `samples.png`, `log.csv` and, where matplotlib is
+    installed, `curves.png`.
+
+    Args:
+        size: "small", "published", or a shape of one's own.
+        stage: "pixel", or "gan": ESRGAN's second stage, which starts from the pixel stage's file, `init`.
+        steps, minutes: the budget in all, calls that were cut off included; one of them is needed. Minutes count the
+            steps alone: reading, validating and saving come on top.
+        pairs: train on so many pictures only, the first of an order that the seed decides.
+        validation: pictures to choose the weights by; without, 1/20 of `data` (at most 256) is held out.
+        landmarks: FSRNet's table; without, landmarks.csv beside the data.
+        features, features_name: the GAN stage's trunk, pictures in [0, 1] -> features, and what the card calls it.
+
+    Raises:
+        TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, or the loss diverged.
+        InputError: no budget, or options that do not fit. MissingDataError: no pictures or landmarks.
+    """
+    target = Path(output)
+    folder = target.with_name(target.name + ".train")
+    checkpoint = folder / "checkpoint.pt"
+    _check(kind, factor, resolution, stage, steps, minutes, pairs, init, features)
+    if resume and not checkpoint.exists():
+        raise TrainingError(f"{checkpoint}: there is no checkpoint to resume; start without --resume")
+    if not resume and (checkpoint.exists() or target.exists()):
+        raise TrainingError(f"{target}: a training run is already there; go on with --resume or choose another -o")
+    settings = settings or SupervisedSettings()
+    started_from = load_baseline(init) if init is not None and not resume else None
+    shape = make_shape(kind, size, factor) if isinstance(size, str) else size
+    if started_from is not None and (
+        started_from.kind != kind or getattr(started_from.network, "shape", None) != shape
+    ):
+        raise InputError(
+            f"{init}: it holds a {started_from.kind} of another shape; expected {kind} at {factor}x of the same size"
+        )
+    fit = Fit(kind, shape, stage, resolution, settings, torch.device(device))
+    if started_from is not None:
+        fit.network.load_state_dict(started_from.network.state_dict())
+    if resume:
+        fit.load_state_dict(_read_checkpoint(checkpoint))
+    fit.features = features
+    loaded = _load(kind, data, resolution, settings, pairs, validation, landmarks, say)
+    order = Shuffled(len(loaded.high), settings.seed)
+    description = _description(
+        fit, size, loaded, features_name or ("unnamed features" if features else OWN_FEATURES), card
+    )
+
+    def save() -> None:
+        _save(fit, target, checkpoint, description, loaded)
+
+    def done() -> float:
+        return min(1.0, max(fit.step_count / steps if steps else 0.0, fit.seconds / 60 / minutes if minutes else 0.0))
+
+    first, start = fit.step_count, time.monotonic()
+    last_save = start
+    try:
+        while (share := done()) < 1:
+            began = time.monotonic()
+            index = order.indices(fit.step_count * settings.batch, settings.batch)
+            marks = loaded.landmarks[index] if loaded.landmarks is not None else None
+            loss, rate = fit.step(loaded.high[index], marks, share)
+            fit.seconds += time.monotonic() - began
+            due = int(done() * settings.checks) > fit.checks_done
+            if due:
+                fit.checks_done = int(done() * settings.checks)
+                fit.validate(loaded.held)
+                fit.history[-1] |= {"loss": loss, "rate": rate}
+            over = time.monotonic() - last_save > save_seconds or done() >= 1
+            if over:
+                save()
+                last_save = time.monotonic()
+            on_tick(_tick(fit, loss, rate, done(), first, time.monotonic() - start, due, over))
+    except KeyboardInterrupt:
+        save()
+        raise
+    if not target.exists():  # a run that had spent its budget before this call
+        save()
+    return target
+
+
+def _check(
+    kind: str,
+    factor: int,
+    resolution: int,
+    stage: str,
+    steps: int | None,
+    minutes: float | None,
+    pairs: int | None,
+    init: str | Path | None,
+    features: Features | None,
+) -> None:
+    kind_named(kind)
+    check_factor(factor, 2)
+    if resolution % factor or resolution // factor < 2:
+        raise InputError(f"faces of {resolution} px cannot be shrunk {factor} times to a whole number of at least 2 px")
+    if stage not in STAGES:
+        raise InputError(f"stage is {stage!r}, expected one of {', '.join(STAGES)}")
+    if stage == "gan" and kind != "esrgan":
+        raise InputError(f"{kind} has no second stage; leave the stage out")
+    if stage == "gan" and (resolution < 8 or resolution & (resolution - 1)):
+        raise InputError(f"the second stage's discriminator needs a power of two from 8 px up, got {resolution} px")
+    if features is not None and stage != "gan":
+        raise InputError("features are for ESRGAN's second stage; leave them out or train with stage 'gan'")
+    if steps is None and minutes is None:
+        raise InputError("say how long to train: --minutes or --steps")
+    if (steps is not None and steps < 1) or (minutes is not None and not minutes > 0):
+        raise InputError(f"the budget is {steps} steps, {minutes} minutes; expected more than nothing")
+    if pairs is not None and pairs < 1:
+        raise InputError(f"pairs is {pairs}; at least one picture is needed")
+
+
+def _load(
+    kind: str,
+    data: Sequence[str | Path],
+    resolution: int,
+    settings: SupervisedSettings,
+    pairs: int | None,
+    validation: Sequence[str | Path] | None,
+    landmarks: str | Path | None,
+    say: Callable[[str], None],
+) -> _Data:
+    """Decode the training and the held-out pictures, both taken in an order that the seed decides."""
+    sources = open_sources(data)
+    order = torch.randperm(len(sources), generator=torch.Generator().manual_seed(settings.seed)).tolist()
+    entries = [sources.entries[i] for i in order]
+    if validation is None:
+        count = min(settings.validation_pictures, max(1, len(entries) // 20))
+        if len(entries) < 2:
+            raise TrainingError(f"{sources.name}: one picture is too few to train on and to choose by; add some")
+        held, entries = Pictures(sources.name, entries[:count]), entries[count:]
+    else:
+        other = open_sources(validation)
+        chosen = torch.randperm(len(other), generator=torch.Generator().manual_seed(settings.seed)).tolist()
+        held = Pictures(other.name, [other.entries[i] for i in chosen[: settings.validation_pictures]])
+    if pairs is not None:
+        if pairs > len(entries):
+            raise InputError(f"pairs is {pairs}, but only {len(entries)} pictures are there to train on")
+        entries = entries[:pairs]
+    table = None
+    if kind == "fsrnet":
+        table = Path(landmarks) if landmarks is not None else find_table(entries)
+        read_landmarks(table, entries, resolution)  # before the long decoding: a bad table is known at once
+    say(f"reading {len(entries)} pictures and {len(held)} to choose by, at {resolution} px")
+    high, kept = _decode(Pictures(sources.name, entries), resolution, say)
+    held_pictures, _ = _decode(held, resolution, say)
+    marks = read_landmarks(table, kept.entries, resolution) if table is not None else None
+    held_name = "held out of the data" if validation is None else _file_names(held.name)
+    return _Data(high, held_pictures, marks, _file_names(sources.name), held_name)
+
+
+def _decode(pictures: Pictures, resolution: int, say: Callable[[str], None]) -> tuple[Tensor, Pictures]:
+    """Decode pictures; return them with the entries that could be read, in the same order."""
+    broken: list[str] = []
+    high = load_pictures(pictures, resolution, warn=broken.append)
+    for message in broken:
+        say(message)
+    kept = (
+        [e for e in pictures if not any(m.startswith(f"left out: {e.label}:") for m in broken)]
+        if broken
+        else pictures.entries
+    )
+    if len(kept) != len(high):
+        raise TrainingError(
+            f"{pictures.name}: {len(broken)} pictures are broken in ways that cannot be told apart; remove them"
+        )
+    return high, Pictures(pictures.name, kept)
+
+
+def _file_names(sources: str) -> str:
+    return ", ".join(Path(name).name for name in sources.split(", "))
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's reader raises OSError, RuntimeError, IndexError and more on broken files
+        raise TrainingError(
+            f"{path}: the checkpoint cannot be read ({type(error).__name__}); start anew under another name with -o"
+        ) from None
+    if not isinstance(saved, dict) or "baseline" not in saved or "optimiser" not in saved:
+        raise TrainingError(f"{path}: this is no checkpoint of a baseline")
+    return saved
+
+
+def _description(
+    fit: Fit, size: str | Shape, data: _Data, trunk: str, card: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    on_gpu = fit.device.type == "cuda"
+    hardware = (
+        torch.cuda.get_device_name(fit.device)
+        if on_gpu
+        else f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+    )
+    return {
+        "title": kind_named(fit.kind).title,
+        "size": size if isinstance(size, str) else "own",
+        "parameters": count_parameters(fit.network),
+        "resolution": fit.resolution,
+        "stage": fit.stage,
+        "data": f"{len(data.high)} pictures of {data.name}",
+        "validation": f"{len(data.held)} pictures {data.held_name}",
+        "low pictures": "bicubic with antialiasing, no noise",
+        **({"perceptual loss": trunk} if fit.stage == "gan" else {}),
+        "training": {**asdict(fit.settings), "rate": fit.rate, "schedule": "cosine over the budget"},
+        "licence": "unknown; the owner of the pictures decides",
+        "hardware": hardware,
+        **(card or {}),
+    }
+
+
+def _save(fit: Fit, target: Path, checkpoint: Path, description: Mapping[str, Any], data: _Data) -> None:
+    with atomic_path(checkpoint) as temporary:
+        torch.save(fit.state_dict(), temporary)
+    card = {
+        **description,
+        "date": datetime.date.today().isoformat(),
+        "steps": fit.step_count,
+        "pictures": fit.step_count * fit.settings.batch,
+        "minutes": round(fit.seconds / 60, 2),
+        "figures": {name: round(value, 4) for name, value in fit.figures.items()},
+    }
+    write_baseline(target, fit.kind, fit.shape, fit.best or fit.network.state_dict(), card)
+    high = data.held[:6].to(fit.device).float() / 255
+    low = fit.degradation.forward(high).clamp(0, 1)
+    columns = {"input": low, "bicubic": enlarge(low, fit.shape.factor), fit.kind: fit.restore(low), "truth": high}
+    write_picture(checkpoint.parent / "samples.png", comparison_sheet({k: list(v) for k, v in columns.items()}))
+    _write_log(checkpoint.parent, fit.history)
+
+
+def _write_log(folder: Path, history: list[dict[str, float]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["step", "seconds", "loss", "rate", "psnr", "gain_db"])
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(folder / "log.csv", text.getvalue())
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return  # the extra `plot`; the numbers stand in log.csv
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    for axes, name, label in zip(
+        figure.subplots(1, 2), ("loss", "gain_db"), ("loss", "PSNR over bicubic, dB"), strict=True
+    ):
+        axes.plot([row["step"] for row in history], [row[name] for row in history])
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=100)
+    with atomic_path(folder / "curves.png") as temporary:
+        temporary.write_bytes(picture.getvalue())
+
+
+def _tick(
+    fit: Fit, loss: float, rate: float, done: float, first: int, seconds: float, checked: bool, saved: bool
+) -> SupervisedTick:
+    last = fit.history[-1] if fit.history else {}
+    speed = (fit.step_count - first) * fit.settings.batch / max(seconds, 1e-9)
+    left = fit.seconds * (1 - done) / max(done, 1e-9)
+    unknown = float("nan")
+    return SupervisedTick(
+        fit.step_count,
+        loss,
+        rate,
+        speed,
+        done,
+        left,
+        last.get("psnr", unknown),
+        last.get("gain_db", unknown),
+        checked,
+        saved,
+    )

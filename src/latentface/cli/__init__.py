@@ -5,6 +5,7 @@ Commands live in modules that are imported when they are called, so that `latent
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ app.command("latentface.cli.degrade:degrade")
 app.command("latentface.cli.train:app", name="train")
 app.command("latentface.cli.models:app", name="models")
 app.command("latentface.cli.lists:methods")
+app.command("latentface.cli.evaluate:evaluate")
+app.command("latentface.cli.evaluate:metrics")
+app.command("latentface.cli.bench:app", name="bench")
 app.command("latentface.cli.doctor:doctor")
 
 
@@ -61,4 +65,6 @@ def _plain(error: CycloptsError) -> str:
 
 def main() -> None:
     """The console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name may be no Unicode; print it as it is
     sys.exit(run(sys.argv[1:]))

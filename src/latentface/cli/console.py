@@ -15,7 +15,7 @@ class Talk:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
     def say(self, message: str) -> None:
         """Write a line, unless quiet."""
@@ -24,7 +24,7 @@ class Talk:
 
     def warn(self, message: str) -> None:
         """Write a line even when quiet: something was left out or failed."""
-        self.console.print(f"latentface: {message}", markup=False)
+        self.console.print(f"latentface: {' '.join(message.split())}", markup=False)
 
     @contextmanager
     def progress(self, what: str, total: float, *, counted: bool = True) -> Iterator[Progress]:

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from latentface.cli.console import Talk
-from latentface.errors import InputError, LatentfaceError
+from latentface.errors import InputError, LatentfaceError, OutputError, UnknownNameError
 from latentface.inputs import list_inputs
 
 
@@ -52,8 +52,10 @@ def degrade(
     """
     if not inputs:
         raise InputError("name at least one picture, folder or zip")
-    if factor < 1:
-        raise InputError(f"the factor is {factor:g}; expected 1 or more")
+    if not 1 <= factor <= 1024:
+        raise InputError(f"the factor is {factor:g}; expected a number from 1 to 1024")
+    if size is not None and not 2 <= size <= 8192:
+        raise InputError(f"--size is {size}; expected a side from 2 to 8192 px")
     if jpeg is not None and not 1 <= jpeg <= 95:
         raise InputError(f"--jpeg is {jpeg}; expected a quality from 1 to 95")
     if not 0 <= noise <= 1:
@@ -62,12 +64,13 @@ def degrade(
     from PIL import Image
 
     from latentface.datasets import read_entry
-    from latentface.degradation import Downscale, resize
-    from latentface.errors import OutputError
+    from latentface.degradation import KERNELS, Downscale, resize
     from latentface.images import read_picture, to_pillow, write_picture
 
+    if kernel not in KERNELS:
+        raise UnknownNameError("kernel", kernel, KERNELS)
     talk = Talk(quiet)
-    listing = list_inputs(inputs)
+    listing = list_inputs(inputs, leave_out=output)
     failed = 0
     for name, reason in listing.failures:
         talk.warn(f"{name}: {reason}")
@@ -78,9 +81,9 @@ def degrade(
             try:
                 high = read_picture(read_entry(item.entry), item.entry.label)[None]
                 if high.shape[2] != high.shape[3]:
-                    raise InputError(
-                        f"{item.entry.label}: it is {high.shape[3]} x {high.shape[2]} px; cut out a square first"
-                    )
+                    raise InputError(f"it is {high.shape[3]} x {high.shape[2]} px; cut out a square first")
+                if high.shape[2] < 2:
+                    raise InputError("it is 1 x 1 px; at least 2 x 2 are needed")
                 if path.exists() and not overwrite:
                     raise OutputError(f"{path}: a file is there; use --overwrite, or another -o")
                 if size is not None:
@@ -98,7 +101,10 @@ def degrade(
                 write_picture(path, picture)
                 print(path, flush=True)
             except LatentfaceError as error:
-                talk.warn(str(error))
+                reason = str(error)
+                talk.warn(
+                    reason if reason.startswith((item.entry.label, str(path))) else f"{item.entry.label}: {reason}"
+                )
                 failed += 1
             bar.advance(bar.task_ids[0])
     talk.say(f"{len(listing.inputs) - failed + len(listing.failures)} done; results in {output}")

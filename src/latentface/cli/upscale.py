@@ -91,7 +91,7 @@ def upscale(
     from latentface.restore import Upscaler, UpscaleSettings, pick_device
 
     talk = Talk(quiet)
-    listing = list_inputs(inputs)
+    listing = list_inputs(inputs, leave_out=output)
     single = output.suffix.lower() == ".png"
     if single and len(listing.inputs) > 1:
         raise InputError(f"{output} is one file, but {len(listing.inputs)} pictures were named; give a folder with -o")
@@ -193,6 +193,11 @@ class Run:
         """Where an input's result goes."""
         return self.output if self.single else self.output / item.target.with_name(item.target.name + ".png")
 
+    def asked_beside(self, path: Path) -> list[Path]:
+        """What is written beside a result because it was asked for; the record does not know of it."""
+        names = [name for name, asked in (("compare", self.compare), ("steps", self.save_steps)) if asked]
+        return [path.with_name(f"{path.stem}-{name}.png") for name in names]
+
     def window(self, items: list[Input], bar: Any) -> None:
         """Decode some inputs, leave out what is done, and enlarge the rest in batches of one size."""
         import torch
@@ -212,7 +217,8 @@ class Run:
                     "input_sha256": sha256(data),
                     **self.upscaler.request(side, target),
                 }
-                if not self.overwrite and is_done(self.path(item), request):
+                path = self.path(item)
+                if not self.overwrite and is_done(path, request) and all(p.exists() for p in self.asked_beside(path)):
                     self.skipped += 1
                     bar.advance(bar.task_ids[0])
                     continue
@@ -227,8 +233,10 @@ class Run:
                 self._batch(part, torch.stack([low for _, low, _ in part]), bar)
 
     def _batch(self, part: list[tuple[Input, Any, dict[str, Any]]], low: Any, bar: Any) -> None:
+        from latentface.images import check_folder
         from latentface.results import save_result
 
+        check_folder(self.path(part[0][0]).parent)
         steps = StepSheets(len(part)) if self.save_steps else None
 
         def on_step(rows: int, step: Any) -> None:

@@ -1,9 +1,11 @@
-"""Where faces come from: folders, zips and the field's data sets, by a path or a name such as `celeba:PATH#test`."""
+"""Picture files: in folders, in zips and alone, listed in the order of their names and read as bytes."""
 
 from __future__ import annotations
 
+import lzma
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +34,7 @@ class Entry:
 
 
 _archives = threading.local()
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 
 
 def _archive(path: Path) -> zipfile.ZipFile:
@@ -56,7 +59,7 @@ def read_entry(entry: Entry, most: int = 1 << 28) -> bytes:
         if archive.getinfo(entry.name).file_size > most:
             raise PictureError(f"{entry.label}: it unpacks to more than {most >> 20} MiB")
         return archive.read(entry.name)
-    except (OSError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, ValueError) as error:
+    except (*_BROKEN_ZIP, OSError, KeyError, RuntimeError, ValueError) as error:
         raise PictureError(f"{entry.label}: it cannot be read from the archive ({error})") from None
 
 

@@ -1,0 +1,26 @@
+"""Quality against iterations: the PSNR of the best pictures so far, at some steps of a search."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from latentface.explore.result import Step, psnr_each
+
+PARTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of a search
+
+
+class Curve:
+    """An `on_step` callback that measures; truth is (B, 3, R, R) in [0, 1]."""
+
+    def __init__(self, truth: Tensor) -> None:
+        self.truth = truth
+        self.figures: dict[int, Tensor] = {}
+
+    def __call__(self, step: Step) -> None:
+        wanted = {max(1, round(part * step.total)) for part in PARTS}
+        if step.number in wanted:
+            self.figures[step.number] = psnr_each(step.preview().cpu().float(), self.truth)
+
+    def of(self, row: int) -> dict[str, float]:
+        """Return one face's figures: `psnr@STEP` -> dB."""
+        return {f"psnr@{number}": float(values[row]) for number, values in self.figures.items()}

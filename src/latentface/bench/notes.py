@@ -1,0 +1,72 @@
+"""The lines under a table: protocol, what is bold, what is missing and why, whether the poster's order holds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from latentface.bench import poster
+from latentface.bench.protocol import Protocol, provenance
+from latentface.bench.records import factor_text
+from latentface.bench.runner import Runner
+from latentface.bench.tables import Row, value_of
+from latentface.bench.variants import title_of
+from latentface.metrics.registry import METRICS
+
+NOTICE = (
+    "Each result is one plausible face among many, invented where the input says nothing; it is not evidence of who a "
+    "person is and must not be used to identify anyone."
+)
+
+
+def notes(runner: Runner, protocol: Protocol, rows: Sequence[Row], command: str, *, marks: bool = True) -> list[str]:
+    """Return the lines under a table, for Markdown and the report."""
+    counts: dict[str, int] = {}
+    for task in runner.tasks:
+        counts[task.dataset] = max(counts.get(task.dataset, 0), len(task.entries))
+    out = [protocol.line(counts)]
+    if marks:
+        out.append(
+            "**Bold**: best of all methods; <u>underlined</u>: best of those that search the prior. [95 % interval]."
+        )
+    out.append(
+        "The poster's figures (in italics) were made at another resolution, crop and channel with another prior; its PSNR stands "
+        "beside our PSNR-Y. Compare the order of the methods, not the figures."
+    )
+    out += [f"`{name}`: {METRICS[name].description}." for name in runner.metrics if name != "seconds"]
+    out += [f"`{name}` is not available: {reason}." for name, reason in runner.suite.missing.items()]
+    out += [
+        f"{title_of(name)} at {factor}x on {dataset} is not available: {reason}."
+        for (dataset, factor, name), reason in runner.unavailable.items()
+    ]
+    out += runner.remarks
+    for task in runner.tasks:
+        if task.left_out:
+            out.append(
+                f"{task.dataset} at {factor_text(task.factor)}x: {task.left_out} pictures are smaller than "
+                f"{task.degradation.low} px and were left out, larger ones shrunk to it."
+            )
+    out += order_notes(rows, {t.dataset: t.has_truth for t in runner.tasks})
+    return [*out, provenance(command), NOTICE]
+
+
+def order_notes(rows: Sequence[Row], has_truth: dict[str, bool]) -> list[str]:
+    """Say for each of the poster's metrics whether its order of the unsupervised methods holds."""
+    out = []
+    names = [m for m in poster.UNSUPERVISED if any(r.method == m and r.value.n for r in rows)]
+    if len(names) < 2:
+        return []
+    for dataset, factor in dict.fromkeys((r.dataset, r.factor) for r in rows):
+        kind = "truth" if has_truth[dataset] else "native"
+        said = []
+        for metric, (_, on) in poster.BESIDE.items():
+            values = [value_of(rows, dataset, m, factor, metric) for m in names]
+            if on != kind or not all(v.n for v in values):
+                continue
+            sign = 1 if METRICS[metric].direction == "higher" else -1
+            means = [sign * v.mean for v in values]
+            said.append(f"{metric} {'yes' if all(a < b for a, b in itertools.pairwise(means)) else 'no'}")
+        if said:
+            order = " before ".join(title_of(m) for m in reversed(names))
+            out.append(f"The poster's order, {order}, holds at {factor}x on {dataset}: {', '.join(said)}.")
+    return out

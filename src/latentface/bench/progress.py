@@ -1,0 +1,33 @@
+"""What a long run tells while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is; `message` is a line for people, `seconds_left` None while nothing is known.
+
+    `done` and `total` count faces times methods, finished ones of an earlier run included.
+    """
+
+    message: str
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def quiet(progress: Progress) -> None:
+    """Tell nobody."""
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

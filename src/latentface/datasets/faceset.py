@@ -1,0 +1,161 @@
+"""A set of faces for tables: its pictures, its crop, who is on them; opened by a path or a name such as `celeba:PATH#test`."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentface.datasets.crop import CROPS, Crop, read_face
+from latentface.datasets.files import Entry, Pictures, open_source
+from latentface.datasets.people import people_beside
+from latentface.errors import InputError, MissingDataError, UnknownNameError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaceSet:
+    """Faces with what a table says about them.
+
+    Attributes:
+        name: short, for the column `dataset`; pictures: the files; crop: which square of each is the face.
+        person: picture stem -> person, empty where nobody says; partition: "train", "val", "test" or "" (not known).
+    """
+
+    name: str
+    pictures: Pictures
+    crop: Crop = CROPS["centre"]
+    person: Mapping[str, str] = field(default_factory=dict)
+    partition: str = ""
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.pictures)
+
+    def read(self, entry: Entry, resolution: int) -> Tensor:
+        """Return one face, (3, R, R) in [0, 1]. Raises PictureError."""
+        return read_face(entry, resolution, self.crop)
+
+    def limited(self, count: int | None) -> FaceSet:
+        """Return the first `count` faces, in the order of their names (None: all)."""
+        if count is None or count >= len(self):
+            return self
+        if count < 1:
+            raise InputError(f"the limit is {count}; expected at least 1 face")
+        return replace(self, pictures=Pictures(self.pictures.name, self.pictures.entries[:count]))
+
+    def person_of(self, entry: Entry) -> str | None:
+        """Return who is on a picture, or None."""
+        return self.person.get(entry.stem)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A published data set: where its reader is, its parts (the first is the default), and who gives it away."""
+
+    module: str
+    function: str
+    parts: tuple[str, ...]
+    publisher: str
+
+
+LAYOUTS: dict[str, Layout] = {
+    "celeba": Layout(
+        "celeba",
+        "open_celeba",
+        ("test", "val", "train", "all"),
+        "Liu et al., CUHK: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (research only)",
+    ),
+    "celebahq": Layout(
+        "highquality",
+        "open_celebahq",
+        ("all", "test", "val", "train"),
+        "https://github.com/tkarras/progressive_growing_of_gans or https://github.com/switchablenorms/CelebAMask-HQ (research only)",
+    ),
+    "ffhq": Layout(
+        "highquality",
+        "open_ffhq",
+        ("all", "train", "val", "thumbnails"),
+        "NVIDIA: https://github.com/NVlabs/ffhq-dataset (CC BY-NC-SA 4.0)",
+    ),
+    "tinyface": Layout(
+        "tinyface",
+        "open_tinyface",
+        ("probe", "match", "distractor", "train", "test"),
+        "Cheng, Zhu, Gong: https://qmul-tinyface.github.io (research only)",
+    ),
+}
+
+
+def named_sets() -> Mapping[str, Layout]:
+    """Return the published data sets that a name can stand before a path for."""
+    return LAYOUTS
+
+
+def open_faces(source: str | Path) -> FaceSet:
+    """Open a set of faces.
+
+    Args:
+        source: a folder, zip or picture; or `NAME:PATH`, `NAME:PATH#PART`, `NAME:PATH#PART,CROP` with NAME one of
+            celeba, celebahq, ffhq, tinyface, as in `celeba:~/data/CelebA#test,square178`.
+
+    Raises:
+        MissingDataError: the path does not exist, or a piece of the data set is not there.
+        InputError: it cannot be used. UnknownNameError: no such data set, part or crop.
+    """
+    text = str(source)
+    match = re.match(r"^([A-Za-z][\w-]+):(?!//)(.*)$", text, re.DOTALL)  # two letters at least: C:\ is no data set
+    if match is None or Path(text).expanduser().exists():
+        return open_plain(text)
+    name, rest = match[1].lower().replace("-", ""), match[2]
+    if name not in LAYOUTS:
+        raise UnknownNameError("data set", match[1], LAYOUTS)
+    layout = LAYOUTS[name]
+    path_text, _, choice = rest.partition("#")
+    part, _, crop = choice.partition(",")
+    part = part or layout.parts[0]
+    if part not in layout.parts:
+        raise UnknownNameError(f"part of {name}", part, layout.parts)
+    if crop and crop not in CROPS:
+        raise UnknownNameError("crop", crop, CROPS)
+    path = Path(path_text).expanduser()
+    if not path_text or not path.exists():
+        raise MissingDataError(
+            f"{path_text or source}: there is no such folder; {name} is published by {layout.publisher}"
+        )
+    module = importlib.import_module(f"latentface.datasets.{layout.module}")
+    reader: Callable[[Path, str, Crop | None], FaceSet] = getattr(module, layout.function)
+    return reader(path, part, CROPS[crop] if crop else None)
+
+
+def open_plain(source: str | Path) -> FaceSet:
+    """Open a folder, zip or picture; identities come from `identities.csv` in it or beside it. Raises as `open_source`."""
+    pictures = open_source(source)
+    path = Path(source).expanduser()
+    people = people_beside(path)
+    stems = {entry.stem for entry in pictures}
+    found = {people.partition[s] for s in stems if s in people.partition}
+    guess = re.search(r"(?:^|[^a-z])(train|val|test)(?:[^a-z]|$)", path.stem.lower())
+    partition = found.pop() if len(found) == 1 else (guess[1] if guess and not found else "")
+    if "test" in found:
+        partition = "test"  # one test picture in it makes it a test set
+    return FaceSet(
+        name=path.stem if path.is_file() else path.resolve().name,
+        pictures=pictures,
+        person={s: people.person[s] for s in stems if s in people.person},
+        partition=partition,
+    )
+
+
+def missing_piece(name: str, path: Path, piece: str, holds: str) -> MissingDataError:
+    """Return the error for a data set's folder without one of its pieces."""
+    return MissingDataError(
+        f"{path}: {piece} is not there; a folder of {name} holds {holds}; it is published by {LAYOUTS[name].publisher}"
+    )

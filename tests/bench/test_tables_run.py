@@ -1,0 +1,186 @@
+"""Table 1 and 2: contract, resuming, availability."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latentface.bench.progress import Progress
+from latentface.bench.table1 import run_table1
+from latentface.bench.table2 import run_table2
+from latentface.bench.tables import COLUMNS, read_rows
+from latentface.errors import InputError, MissingDataError, UnknownNameError, WeightsError
+from latentface.explore import registry
+from latentface.explore.result import MethodSettings
+from latentface.prior.prior import Prior
+
+pytestmark = pytest.mark.usefixtures("short_search")
+METRICS = ("psnr", "psnr-y", "ssim", "consistency", "null-space", "seconds")
+
+
+def run(prior: Prior, output: Path, **changes: Any) -> Path:
+    options: dict[str, Any] = {
+        "factors": (4,),
+        "methods": ["bilinear", "rlse"],
+        "metrics": METRICS,
+        "fetch": False,
+        "device": "cpu",
+        "batch": 2,
+    }
+    return run_table1(output=output, prior=prior, **{**options, **changes})
+
+
+def without_time(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return [row for row in csv.DictReader(file) if row["metric"] != "seconds"]
+
+
+def test_table1_writes_what_the_contract_names(tiny_prior: Prior, faces: Path, natives: Path, tmp_path: Path) -> None:
+    said: list[Progress] = []
+    table = run(tiny_prior, tmp_path, high=faces, native=natives, factors=(4, 8), on_progress=said.append)
+    rows = read_rows(tmp_path / "table1.csv")
+    assert (tmp_path / "table1.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert (tmp_path / "per_image.csv").read_text().splitlines()[0] == "dataset,method,factor,image,metric,value"
+    for name in ("faces.png", "faces-native.png", "table1_differences.csv", "bench.json"):
+        assert (tmp_path / name).is_file()
+    assert {r.method for r in rows} == {"bilinear", "rlse"}
+    by = {(r.dataset, r.method, r.factor, r.metric): r.value for r in rows}
+    value = by["high", "rlse", "4", "psnr"]
+    assert value.n == 5
+    assert value.low <= value.mean <= value.high
+    assert by["small", "rlse", "4", "consistency"].n == 2  # 1 and 3 px are smaller than 4 px
+    assert by["small", "rlse", "8", "consistency"].n == 3  # only 1 px is smaller than 2 px
+    assert ("small", "rlse", "4", "psnr") not in by
+    text = table.read_text()
+    assert "2 pictures are smaller than 4 px" in text
+    assert "Protocol: high (n = 5" in text
+    assert "**" in text
+    assert any("this will take about" in p.message for p in said)
+    assert said[-1].done == said[-1].total == 2 * (5 + 5 + 2 + 3)
+
+
+def test_a_run_that_was_cut_off_ends_with_the_same_table(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None:
+    run(tiny_prior, tmp_path / "whole", high=faces)
+    calls = 0
+
+    def cut(progress: Progress) -> None:
+        nonlocal calls
+        calls += progress.done > 0
+        if calls == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_prior, tmp_path / "cut", high=faces, on_progress=cut)
+    records = tmp_path / "cut" / "per_image.csv"
+    assert len(records.read_text().splitlines()) > 1
+    with open(records, "a") as file:
+        file.write("high,rlse,4,002,ps")  # a line that the crash left incomplete
+    run(tiny_prior, tmp_path / "cut", high=faces)
+    for name in ("per_image.csv", "table1.csv", "steps.csv"):
+        assert without_time(tmp_path / "cut" / name) == without_time(tmp_path / "whole" / name)
+
+
+def test_a_finished_face_is_not_done_again(
+    tiny_prior: Prior, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tiny_prior, tmp_path, high=faces, limit=3)
+    before = (tmp_path / "per_image.csv").read_text()
+    seen: list[int] = []
+    real = registry.Method.function.fget
+
+    def counted(self: registry.Method) -> Any:
+        def call(prior: Prior, low: Any, **rest: Any) -> Any:
+            seen.append(len(low))
+            return real(self)(prior, low, **rest)
+
+        return call
+
+    monkeypatch.setattr(registry.Method, "function", property(counted))
+    run(tiny_prior, tmp_path, high=faces, limit=3)
+    assert seen == []
+    assert (tmp_path / "per_image.csv").read_text() == before
+    run(tiny_prior, tmp_path, high=faces, limit=3, metrics=("psnr", "consistency"))
+    assert seen == []
+    run(tiny_prior, tmp_path, high=faces)  # two faces more: a trial and a batch for each of two methods
+    assert len(seen) == 4
+
+
+def test_another_protocol_in_the_same_folder_is_refused(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None:
+    run(tiny_prior, tmp_path, high=faces, limit=2, methods=["bilinear"])
+    with pytest.raises(InputError, match=r"seed was 0 and is now 1.*another folder"):
+        run(tiny_prior, tmp_path, high=faces, limit=2, methods=["bilinear"], seed=1)
+
+
+def test_a_method_that_cannot_run_leaves_an_empty_mean(
+    tiny_prior: Prior, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = registry.Method("lost", "", "", __name__, "LostSettings")
+    monkeypatch.setitem(registry.METHODS, "lost", lost)
+    table = run(
+        tiny_prior, tmp_path, high=faces, limit=2, methods=["bilinear", "lost"], metrics=("psnr", "niqe-pooled")
+    )
+    rows = {(r.method, r.metric): r.value for r in read_rows(tmp_path / "table1.csv")}
+    assert rows["bilinear", "psnr"].n == 2
+    assert rows["lost", "psnr"].n == 0
+    assert math.isnan(rows["lost", "psnr"].mean)
+    assert "high,lost,4,psnr,,,,0" in (tmp_path / "table1.csv").read_text()
+    assert "no weights for it" in table.read_text()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LostSettings(MethodSettings):
+    """None."""
+
+
+def lost(prior: Prior, low: Any, **rest: Any) -> Any:
+    raise WeightsError("no weights for it")
+
+
+def test_names_and_numbers_that_cannot_be_used_are_said(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="metric 'psrn'; did you mean 'psnr'"):
+        run(tiny_prior, tmp_path, high=faces, metrics=["psrn"])
+    with pytest.raises(UnknownNameError, match="method"):
+        run(tiny_prior, tmp_path, high=faces, methods=["rsle"])
+    with pytest.raises(UnknownNameError, match="ending"):
+        run(tiny_prior, tmp_path, high=faces, methods=["rlse+magic"])
+    with pytest.raises(InputError, match=r"16x of 16 px leaves 1 px"):
+        run(tiny_prior, tmp_path, high=faces, factors=(16,))
+    with pytest.raises(MissingDataError, match="--high"):
+        run(tiny_prior, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_projection_is_a_variant(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None:
+    run(tiny_prior, tmp_path, high=faces, limit=2, methods=["bilinear"], projection="both", metrics=("consistency",))
+    rows = {r.method: r.value.mean for r in read_rows(tmp_path / "table1.csv")}
+    assert set(rows) == {"bilinear", "bilinear+projection"}
+    assert rows["bilinear+projection"] > rows["bilinear"] + 10
+
+
+def test_table2_compares_with_and_without_by_factor_and_low_size(
+    tiny_prior: Prior, faces: Path, tmp_path: Path
+) -> None:
+    table = run_table2(
+        output=tmp_path,
+        high=faces,
+        prior=tiny_prior,
+        factors=(8, 64),
+        lows=(4,),
+        metrics=("psnr", "consistency"),
+        limit=3,
+        fetch=False,
+        device="cpu",
+        batch=3,
+    )
+    rows = {(r.method, r.factor, r.metric): r.value for r in read_rows(tmp_path / "table2.csv")}
+    with_it, without = rows["rlse", "8", "psnr"], rows["rlse-no-semantic", "8", "psnr"]
+    assert rows["rlse - rlse-no-semantic", "8", "psnr"].mean == pytest.approx(with_it.mean - without.mean, abs=1e-4)
+    assert ("rlse", "4", "psnr") in rows
+    text = table.read_text()
+    assert "64x of 16 px leaves 0 px" in text
+    assert "| 8x | 2 px | psnr" in text

@@ -1,0 +1,130 @@
+"""Data sets: folders, zips, the published layouts, crops, who is who."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from latentface.datasets import CROPS, open_faces, open_source, open_sources, read_entry, read_face
+from latentface.errors import InputError, MissingDataError, PictureError, UnknownNameError
+
+
+def picture(path: Path, size: tuple[int, int] = (178, 218), seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 255, (6, 5, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize(size).save(path)
+
+
+@pytest.fixture
+def celeba(tmp_path: Path) -> Path:
+    for i in range(1, 7):
+        picture(tmp_path / "img_align_celeba" / f"{i:06d}.png", seed=i)
+    (tmp_path / "list_eval_partition.txt").write_text("".join(f"{i:06d}.jpg {(i - 1) // 2}\n" for i in range(1, 7)))
+    (tmp_path / "identity_CelebA.txt").write_text("".join(f"{i:06d}.jpg {100 + i // 2}\n" for i in range(1, 7)))
+    return tmp_path
+
+
+def test_plain_folders_zips_and_files(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "b.png")
+    picture(tmp_path / "in" / "sub" / "a.png", seed=1)
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    with zipfile.ZipFile(tmp_path / "test.zip", "w") as archive:
+        archive.write(tmp_path / "in" / "b.png", "000001.png")
+        archive.writestr("__MACOSX/._000001.png", b"x")
+    (tmp_path / "identities.csv").write_text("image,person,partition\n000001,7,test\n000002,8,val\n")
+    assert [e.name for e in open_source(tmp_path / "in")] == ["b.png", "sub/a.png"]
+    zipped = open_faces(tmp_path / "test.zip")
+    assert (zipped.name, len(zipped), zipped.partition, zipped.person) == ("test", 1, "test", {"000001": "7"})
+    entry = zipped.pictures.entries[0]
+    assert read_entry(entry) == (tmp_path / "in" / "b.png").read_bytes()
+    assert tuple(read_face(entry, 16).shape) == (3, 16, 16)
+    assert len(open_sources([tmp_path / "in", tmp_path / "test.zip"])) == 3
+    assert len(open_faces(tmp_path / "in" / "b.png")) == 1
+    with pytest.raises(InputError, match="expected a folder, a zip or a picture"):
+        open_faces(tmp_path / "identities.csv")
+    with pytest.raises(MissingDataError, match="no such file"):
+        open_faces(tmp_path / "nowhere")
+
+
+def test_celebas_official_folder(celeba: Path) -> None:
+    faces = open_faces(f"celeba:{celeba}#test")
+    assert [e.stem for e in faces] == ["000005", "000006"]
+    assert (faces.name, faces.partition, faces.crop.name) == ("celeba-test", "test", "ffhq")
+    assert faces.person_of(faces.pictures.entries[0]) == "102"
+    assert [e.stem for e in open_faces(f"celeba:{celeba}#val,square178")] == ["000003", "000004"]
+    with pytest.raises(UnknownNameError, match="part of celeba"):
+        open_faces(f"celeba:{celeba}#tset")
+    with pytest.raises(UnknownNameError, match="crop"):
+        open_faces(f"celeba:{celeba}#test,oval")
+    with pytest.raises(UnknownNameError, match="data set 'celebb'; did you mean 'celeba'"):
+        open_faces(f"celebb:{celeba}")
+    (celeba / "list_eval_partition.txt").unlink()
+    with pytest.raises(MissingDataError, match=r"list_eval_partition.txt.*holds.*mmlab"):
+        open_faces(f"celeba:{celeba}#test")
+
+
+def test_celeba_in_a_zip(celeba: Path) -> None:
+    with zipfile.ZipFile(celeba / "img_align_celeba.zip", "w") as archive:
+        for path in sorted((celeba / "img_align_celeba").iterdir()):
+            archive.write(path, f"img_align_celeba/{path.name}")
+            path.unlink()
+    (celeba / "img_align_celeba").rmdir()
+    faces = open_faces(f"celeba:{celeba}#train")
+    assert [e.stem for e in faces] == ["000001", "000002"]
+    assert tuple(faces.read(faces.pictures.entries[0], 32).shape) == (3, 32, 32)
+
+
+def test_crops_are_the_named_boxes(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    entry = open_source(tmp_path / "a.png").entries[0]
+    whole = Image.open(tmp_path / "a.png").convert("RGB")
+    wanted = whole.resize((128, 128), Image.Resampling.LANCZOS, box=(12.5, 39.5, 164.5, 191.5))
+    found = read_face(entry, 128, CROPS["ffhq"]).permute(1, 2, 0).numpy() * 255
+    assert np.abs(found - np.asarray(wanted)).max() < 0.01
+    small = read_face(entry, 64, CROPS["ffhq"]).permute(1, 2, 0).numpy() * 255
+    assert np.abs(small - np.asarray(wanted.resize((64, 64), Image.Resampling.BICUBIC))).max() < 0.01
+    square = read_face(entry, 178, CROPS["square178"]).permute(1, 2, 0).numpy() * 255
+    assert np.abs(square - np.asarray(whole)[20:198]).max() < 0.01
+    centre = read_face(entry, 148, CROPS["center148"]).permute(1, 2, 0).numpy() * 255
+    assert np.abs(centre - np.asarray(whole)[35:183, 15:163]).max() < 0.01
+    picture(tmp_path / "b.png", (128, 128))
+    with pytest.raises(PictureError, match=r"128 x 128 px.*178 x 218"):
+        read_face(open_source(tmp_path / "b.png").entries[0], 64, CROPS["ffhq"])
+
+
+def test_celebahq_and_ffhq(tmp_path: Path) -> None:
+    hq = tmp_path / "hq"
+    for i in range(3):
+        picture(hq / "CelebA-HQ-img" / f"{i}.png", (32, 32), i)
+    (hq / "CelebA-HQ-to-CelebA-mapping.txt").write_text(
+        "idx orig_idx orig_file\n0 119612 119613.jpg\n1 162770 162771.jpg\n2 182637 182638.jpg\n"
+    )
+    assert [e.stem for e in open_faces(f"celebahq:{hq}#test")] == ["2"]
+    assert [e.stem for e in open_faces(f"celeba-hq:{hq}#val")] == ["1"]
+    assert len(open_faces(f"celebahq:{hq}")) == 3
+    ffhq = tmp_path / "ffhq"
+    for name in ("00000/00001.png", "69000/69001.png"):
+        picture(ffhq / "images1024x1024" / name, (32, 32))
+    assert [e.stem for e in open_faces(f"ffhq:{ffhq}#val")] == ["69001"]
+    with pytest.raises(MissingDataError, match=r"thumbnails128x128.*NVlabs"):
+        open_faces(f"ffhq:{ffhq}#thumbnails")
+
+
+def test_tinyfaces_official_folder(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    root = tmp_path / "tinyface"
+    for name in ("Testing_Set/Probe/12_2.png", "Testing_Set/Gallery_Match/12_1.png", "Training_Set/5/5_1.png"):
+        picture(root / name, (20, 24))
+    names = np.array([["12_2.png"]], dtype=object)
+    savemat(root / "Testing_Set" / "probe_img_ID_pairs.mat", {"probe_set": names, "probe_ids": np.array([[12]])})
+    probe = open_faces(f"tinyface:{tmp_path}")
+    assert (probe.name, len(probe), dict(probe.person)) == ("tinyface-probe", 1, {"12_2": "12"})
+    assert len(open_faces(f"tinyface:{root}#test")) == 2
+    assert dict(open_faces(f"tinyface:{root}#train").person) == {"5_1": "5"}
+    with pytest.raises(MissingDataError, match=r"Gallery_Distractor.*qmul-tinyface"):
+        open_faces(f"tinyface:{root}#distractor")

@@ -11,6 +11,8 @@ from latentface.cli.console import Talk, duration
 from latentface.errors import InputError
 
 app = App(name="train", help="Train priors and baselines on your own pictures.")
+for kind in ("vdsr", "esrgan", "fsrnet"):
+    app.command(f"latentface.cli.train_baseline:{kind}")
 
 
 @app.command

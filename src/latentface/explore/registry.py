@@ -63,6 +63,17 @@ def _interpolation(name: str) -> Method:
     )
 
 
+def _supervised(name: str, title: str, source: str) -> Method:
+    return Method(
+        name=name,
+        summary=f"{title}: trained on pairs of small and large faces; one answer, no search",
+        source=source,
+        module="latentface.supervised.methods",
+        settings_class="SupervisedSettings",
+        searches=False,
+    )
+
+
 METHODS: dict[str, Method] = {
     m.name: m
     for m in (
@@ -75,6 +86,62 @@ METHODS: dict[str, Method] = {
             module="latentface.explore.rlse",
             settings_class="RlseSettings",
         ),
+        # Each `paper` is the published search; each `equal` was tuned for its budget: docs/methods.md.
+        Method(
+            name="pulse",
+            summary="style rows and noise maps on spheres, with a geodesic distance between the rows",
+            source="Menon, Damian, Hu, Ravi, Rudin; CVPR 2020",
+            module="latentface.explore.pulse",
+            settings_class="PulseSettings",
+            presets={"paper": {}, "equal": {"tied": True, "geocross": 0.01, "eps": 0.0}},
+        ),
+        Method(
+            name="mganprior",
+            summary="several codes, their features mixed by channel weights",
+            source="Gu, Shen, Zhou; CVPR 2020",
+            module="latentface.explore.mganprior",
+            settings_class="MganpriorSettings",
+            presets={"paper": {}, "equal": {"codes": 10, "steps": 100, "optimiser": "adam", "rate": 0.05}},
+        ),
+        Method(
+            name="dgp",
+            summary="a latent code and the generator's own weights, block by block, by discriminator features",
+            source="Pan, Zhan, Dai, Lin, Loy, Luo; ECCV 2020",
+            module="latentface.explore.dgp",
+            settings_class="DgpSettings",
+            presets={
+                "paper": {},
+                "equal": {
+                    "steps": (16,) * 5,
+                    "space": "w_plus",
+                    "candidates": 60,
+                    "latent_rates": (0.1, 0.1, 0.05, 0.02, 0.01),
+                    "generator_rates": (3e-4,) * 5,
+                },
+            },
+        ),
+        Method(
+            name="ilo",
+            summary="style rows, then features deeper and deeper in the generator",
+            source="Daras, Dean, Jalal, Dimakis; ICML 2021",
+            module="latentface.explore.ilo",
+            settings_class="IloSettings",
+            presets={"paper": {}, "equal": {"steps": (40, 30, 20, 10), "tied": True, "rate": 0.2, "geocross": 0.002}},
+        ),
+        Method(
+            name="rls",
+            summary="style rows from the mean, held where a normalising flow says that w are likely",
+            source="Gheisari, Genovesio; NeurIPS workshop 2022",
+            module="latentface.explore.rls",
+            settings_class="RlsSettings",
+            presets={
+                "paper": {},
+                "equal": {"steps": 100, "rate": 0.1, "density_weight": 5e-4, "norm_weight": 1e-3, "cross_weight": 0.1},
+            },
+        ),
+        _supervised("vdsr", "VDSR", "Kim, Lee, Lee; CVPR 2016"),
+        _supervised("esrgan", "ESRGAN", "Wang et al.; ECCV workshops 2018"),
+        _supervised("fsrnet", "FSRNet (5 landmarks)", "Chen, Tai, Liu, Shen, Yang; CVPR 2018"),
     )
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -87,13 +87,14 @@ class Iterate:
 
 @dataclass(slots=True)
 class Found:
-    """The best iterate of each face, and how the search went."""
+    """The best iterate of each face, and how the search went; `stopped`: `on_step` ended it."""
 
     high: Tensor
     variables: Variables
     best_step: Tensor
     history: dict[str, Tensor]
     steps: int
+    stopped: bool = False
 
 
 def search(
@@ -102,7 +103,7 @@ def search(
     evaluate: Callable[[Variables, float], Iterate],
     *,
     steps: int,
-    rates: Mapping[str, float],
+    rates: Mapping[str, float] | Callable[[int], Mapping[str, float]],
     schedule: Schedule = constant_schedule,
     optimiser: Adam | GradientDescent | None = None,
     constrain: Callable[[Variables], None] | None = None,
@@ -115,10 +116,10 @@ def search(
         low: (B, 3, h, w), the input.
         variables: leaf tensors with B rows each; they are not changed.
         evaluate: (variables, progress in [0, 1]) -> Iterate.
-        rates: one a variable; schedule: the factor on them at progress t.
+        rates: one a variable, or a function that gives them for a step's number; schedule: the factor on them at progress t.
         constrain: puts the variables back where they may be, in place, after each move.
         on_step: is told each step, and stops the search by returning True.
-        done: which faces (B,) may stop; the search ends when all of them may.
+        done: which faces (B,) may stop: they keep what they have, and the search ends when all of them may.
 
     Returns:
         For each face the iterate with the smallest sum of losses.
@@ -132,7 +133,8 @@ def search(
     best_high: Tensor | None = None
     best = {k: v.detach().clone() for k, v in now.items()}
     history: dict[str, list[Tensor]] = {}
-    number = 0
+    resting = torch.zeros(len(low), dtype=torch.bool, device=low.device)
+    number, stopped = 0, False
     for number in range(1, steps + 1):
         t = (number - 1) / steps
         with torch.enable_grad():
@@ -141,7 +143,7 @@ def search(
             gradients = dict(zip(now, torch.autograd.grad(total.sum(), list(now.values())), strict=True))
         with torch.no_grad():
             high, total = iterate.high.detach(), total.detach()
-            better = total < best_total  # False for NaN: a face that diverges keeps its best iterate
+            better = (total < best_total) & ~resting  # False for NaN: a face that diverges keeps its best iterate
             best_total = torch.where(better, total, best_total)
             best_step = torch.where(better, number, best_step)
             best_high = high if best_high is None else torch.where(_rows(better, high), high, best_high)
@@ -154,17 +156,38 @@ def search(
             if on_step is not None:
                 preview = _preview(best_high)
                 if on_step(Step(number, steps, told, consistency, preview)):
+                    stopped = True
                     break
-            if done is not None and bool(done(iterate).all()):
-                break
+            if done is not None:
+                resting |= done(iterate)
+                if bool(resting.all()):
+                    break
             if number < steps:
                 factor = schedule(t)
                 clean = {k: torch.nan_to_num(g, 0.0, 0.0, 0.0) for k, g in gradients.items()}
-                optimiser.step(now, clean, {k: rates[k] * factor for k in now})
+                rate = rates(number) if callable(rates) else rates
+                optimiser.step(now, clean, {k: rate[k] * factor for k in now})
                 if constrain is not None:
                     constrain(now)
     assert best_high is not None
-    return Found(best_high, best, best_step, {k: torch.stack(v) for k, v in history.items()}, number)
+    return Found(best_high, best, best_step, {k: torch.stack(v) for k, v in history.items()}, number, stopped)
+
+
+def follow(first: Found, then: Found) -> Found:
+    """Join two stages of which the second started from the best of the first; a loss that a stage lacks is 0 there."""
+    history = {}
+    for key in {**first.history, **then.history}:
+        absent = torch.zeros_like(first.history["consistency_db"]), torch.zeros_like(then.history["consistency_db"])
+        history[key] = torch.cat([first.history.get(key, absent[0]), then.history.get(key, absent[1])])
+    best_step = then.best_step + first.steps
+    return Found(then.high, then.variables, best_step, history, first.steps + then.steps, then.stopped)
+
+
+def later(on_step: OnStep | None, before: int, total: int) -> OnStep | None:
+    """Return `on_step` for a stage of a search: `before` steps were made, `total` will be."""
+    if on_step is None:
+        return None
+    return lambda step: on_step(replace(step, number=before + step.number, total=total))
 
 
 def _preview(best_high: Tensor) -> Callable[[], Tensor]:

@@ -1,0 +1,173 @@
+"""mGANprior: image processing using multi-code GAN prior (Gu, Shen, Zhou; CVPR 2020).
+
+N latent codes make features of the same layer; channel weights mix them, F = sum_n alpha_n G1(z_n), and the rest of
+the generator paints the picture, G2(F). It was written for PGGAN; what a style generator makes of it is stated in
+docs/methods.md and where it happens below.
+
+Shape legend: B faces, N codes, C channels and r side of the composing layer, L style rows, D width of w.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentface.degradation import Degradation
+from latentface.errors import InputError, UnknownNameError
+from latentface.explore import losses
+from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
+from latentface.explore.search import Adam, GradientDescent, Iterate, Variables, drawn, search
+from latentface.explore.trunks import TRUNKS, FeatureLoss, make_trunk
+from latentface.prior.prior import Prior
+
+VGG_RELU3_3 = 2  # layer 16 of VGG16: which feature of the trunk that is
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MganpriorSettings(MethodSettings):
+    """Settings of mGANprior; the defaults are the published ones, in [0, 1] units.
+
+    Attributes:
+        codes: N; compose: side r of the layer where they are mixed (PGGAN's layer 6 is 16 px); a prior that is not
+            larger is mixed at half its side.
+        steps, rate: of plain gradient descent; optimiser: "descent" or "adam".
+        pixel_weight: of the mean square: 4 in [0, 1] is the published 1 in [-1, 1].
+        feature_weight: of the mean absolute difference of features; 0 switches it off.
+        trunk: what gives the features: "discriminator", since VGG16's weights (528 MB) cannot come along, or "vgg16".
+        feature_blocks: which of the discriminator's blocks, None for all; VGG16's is always relu3_3.
+    """
+
+    codes: int = 20
+    compose: int = 16
+    steps: int = 2000
+    rate: float = 1.0
+    optimiser: str = "descent"
+    pixel_weight: float = 4.0
+    feature_weight: float = 1e-3
+    trunk: str = "discriminator"
+    feature_blocks: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in ("descent", "adam"):
+            raise UnknownNameError("optimiser", self.optimiser, ("descent", "adam"))
+        if self.trunk not in TRUNKS:
+            raise UnknownNameError("trunk", self.trunk, TRUNKS)
+        if min(self.steps, self.codes) < 1 or self.compose < 4:
+            raise InputError(
+                f"steps is {self.steps}, codes {self.codes} (at least 1), compose {self.compose} px (at least 4)"
+            )
+        if min(self.rate, self.pixel_weight) <= 0 or self.feature_weight < 0:
+            raise InputError("rate and pixel_weight must be positive, feature_weight not negative")
+
+
+def mganprior(
+    prior: Prior,
+    low: Tensor,
+    *,
+    degradation: Degradation,
+    settings: MganpriorSettings = MganpriorSettings(),
+    seeds: Sequence[int],
+    on_step: OnStep | None = None,
+) -> Exploration:
+    """Search N codes a face and their channel weights for faces that shrink to `low`.
+
+    Args:
+        low: (B, 3, h, w) in [0, 1]; it needs no large truth. seeds: one number a face.
+
+    Raises:
+        InputError: shapes, values or seeds that cannot be used. WeightsError: a feature loss without a discriminator.
+        MissingDataError: VGG16 is asked for and not at hand.
+    """
+    began = time.perf_counter()
+    seeds = tuple(seeds)
+    check_faces(low, degradation, seeds, prior.resolution)
+    low = low.to(prior.device, prior.dtype)
+    n, side = settings.codes, composing_side(prior, settings.compose)
+    z = drawn(seeds, n * prior.z_dim).to(prior.device, prior.dtype).view(-1, n, prior.z_dim)
+    channels = prior.generator.arch.channels[side]
+    variables = {"codes": z, "weights": z.new_full((len(low), n, channels), 1 / n)}
+    usual = usual_rms(prior, side)
+    features = None
+    if settings.feature_weight:
+        blocks = settings.feature_blocks if settings.trunk == "discriminator" else (VGG_RELU3_3,)
+        features = FeatureLoss(make_trunk(settings.trunk, prior, degradation), low, blocks)
+
+    def evaluate(now: Variables, t: float) -> Iterate:
+        high = compose(prior, now["codes"], now["weights"], side, usual)
+        low_again = degradation.forward(high)
+        terms = {"pixel": settings.pixel_weight * losses.pixel(low_again, low, "l2", degradation)}
+        if features is not None:
+            terms["feature"] = settings.feature_weight * features(low_again)
+        return Iterate(high, low_again, terms)
+
+    found = search(
+        low,
+        variables,
+        evaluate,
+        steps=settings.steps,
+        rates=dict.fromkeys(variables, settings.rate),
+        optimiser=Adam(variables) if settings.optimiser == "adam" else GradientDescent(),
+        on_step=on_step,
+    )
+    share = share_below(prior, side)
+    return finish(
+        found.high,
+        low,
+        degradation,
+        method="mganprior",
+        settings=settings,
+        seeds=seeds,
+        seconds=time.perf_counter() - began,
+        latent=found.variables,
+        history=found.history,
+        best_step=found.best_step,
+        passes=found.steps * (n * share + 1 - share),
+    )
+
+
+def compose(prior: Prior, codes: Tensor, weights: Tensor, side: int, usual: Tensor) -> Tensor:
+    """codes (B, N, z_dim), weights (B, N, C) -> pictures (B, 3, R, R), not clamped.
+
+    PGGAN's pixel norm would restore the scale of the mixed features; here they are rescaled to the layer's usual RMS,
+    so that the code's further division by N changes nothing. Later layers take the plain mean of the codes' w. The RGB
+    skip starts anew at the composing layer, painted from the mixed features.
+    """
+    b, n, width = codes.shape
+    w_plus = prior.mapping(codes.reshape(b * n, width))  # (B N, L, D)
+    parts = prior.leave(w_plus, side)[0].unflatten(0, (b, n))  # (B, N, C, r, r)
+    mixed = (weights[..., None, None] * parts).sum(1)  # (B, C, r, r)
+    mixed = mixed * (usual / rms(mixed))
+    mean = w_plus.unflatten(0, (b, n)).mean(1)  # (B, L, D)
+    row = 2 * prior.layers.index(side) + 1  # the style row of that block's RGB layer
+    skip = prior.generator.synthesis.block(side).torgb(mixed, mean[:, row])
+    return prior.enter(mean, side, mixed, skip)
+
+
+def composing_side(prior: Prior, wanted: int) -> int:
+    """Return the side of the composing layer: `wanted`, or half the prior's resolution where that is not larger."""
+    if wanted not in prior.layers and wanted < prior.resolution:
+        raise InputError(f"compose is {wanted}; the prior {prior.name} has layers of {prior.layers} px")
+    return min(wanted, prior.resolution // 2)
+
+
+def rms(features: Tensor) -> Tensor:
+    """Root mean square of each face's features (B, C, r, r), (B, 1, 1, 1)."""
+    return features.square().mean((1, 2, 3), keepdim=True).add(1e-12).sqrt()
+
+
+@torch.no_grad()
+def usual_rms(prior: Prior, side: int, count: int = 64) -> Tensor:
+    """Return the mean root mean square of a layer's features over `count` random faces, a number."""
+    z = drawn(range(count), prior.z_dim).to(prior.device, prior.dtype)
+    return torch.stack([rms(prior.leave(prior.mapping(part), side)[0]).sum() for part in z.split(16)]).sum() / count
+
+
+def share_below(prior: Prior, side: int) -> float:
+    """Return which part of a pass's multiplications in 3x3 convolutions is done up to the layer of `side` px."""
+    table = prior.generator.arch.channels
+    work = {r: r * r * c * (c if r == 4 else c + table[r // 2]) for r, c in table.items()}
+    return sum(v for r, v in work.items() if r <= side) / sum(work.values())

@@ -33,6 +33,12 @@ class Architecture:
     clamp: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("resolution", "z_dim", "w_dim", "mapping_layers", "mbstd_group"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+        if self.clamp is not None and not self.clamp > 0:
+            raise ValueError(f"clamp is {self.clamp!r}; it must be positive, or None")
         steps = resolutions_of(self.resolution)
         for name in ("channels", "d_channels"):
             table = {int(k): int(v) for k, v in dict(getattr(self, name)).items()}
@@ -41,9 +47,6 @@ class Architecture:
             if sorted(table) != steps or min(table.values()) < 1:
                 raise ValueError(f"{name} is {table}; it needs a positive number for each of {steps}")
             object.__setattr__(self, name, table)
-        for name in ("z_dim", "w_dim", "mapping_layers", "mbstd_group"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
     @property
     def num_ws(self) -> int:

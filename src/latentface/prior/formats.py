@@ -41,7 +41,9 @@ def write_prior(
     tensors: dict[str, Tensor] = {}
     for prefix, values in (("g", generator.state_dict()), ("d", discriminator.state_dict()), ("w", statistics)):
         for name, value in values.items():
-            half = value.detach().cpu().to(torch.float16).contiguous()
+            # The covariance is inverted by its reader: half precision would leave its small directions off by factors.
+            kept = torch.float32 if f"{prefix}.{name}" == "w.gauss_cov" else torch.float16
+            half = value.detach().cpu().to(kept).contiguous()
             if not bool(torch.isfinite(half).all()):
                 raise WeightsError(f"{path}: {prefix}.{name} does not fit float16; the training has diverged")
             tensors[f"{prefix}.{name}"] = half
@@ -96,29 +98,36 @@ def read_prior(path: str | Path) -> tuple[Generator, Discriminator, dict[str, Te
         with safe_open(str(path), framework="pt") as file:
             for key in file.keys():  # noqa: SIM118  (safe_open is no mapping)
                 prefix, _, name = key.partition(".")
-                groups.setdefault(prefix, {})[name] = file.get_tensor(key).float()
+                if prefix not in groups:
+                    raise WeightsError(
+                        f"{path}: {key} is no part of a prior's file, whose tensors are g.*, d.* and w.*"
+                    )
+                groups[prefix][name] = file.get_tensor(key).float()
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: the file is broken ({error}); fetch it again") from None
     with torch.device("meta"):  # no time is spent on random numbers that the file replaces
         generator, discriminator = Generator(arch), Discriminator(arch)
     for module, prefix in ((generator, "g"), (discriminator, "d")):
         _fill(module, groups[prefix], f"{path}: {prefix}")
-    missing = {"mean", "std", "gauss_mean", "gauss_std", "gauss_cov"} - set(groups["w"])
-    if missing:
-        raise WeightsError(f"{path}: the latent statistics {sorted(missing)} are missing")
+    d = (arch.w_dim,)
+    shapes = {"mean": d, "std": d, "gauss_mean": d, "gauss_std": d, "gauss_cov": d * 2}
+    _check(groups["w"], shapes, f"{path}: w")
     return generator, discriminator, groups["w"], card
 
 
 def _fill(module: nn.Module, values: dict[str, Tensor], label: str) -> None:
-    expected = module.state_dict()
-    for name, value in expected.items():
+    _check(values, {name: tuple(value.shape) for name, value in module.state_dict().items()}, label)
+    module.load_state_dict(values, assign=True)
+
+
+def _check(values: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], label: str) -> None:
+    for name, shape in shapes.items():
         if name not in values:
             raise WeightsError(f"{label}.{name} is missing; the file does not fit its card")
-        if values[name].shape != value.shape:
-            raise WeightsError(f"{label}.{name} has shape {tuple(values[name].shape)}, expected {tuple(value.shape)}")
+        if tuple(values[name].shape) != shape:
+            raise WeightsError(f"{label}.{name} has shape {tuple(values[name].shape)}, expected {shape}")
         if not bool(torch.isfinite(values[name]).all()):
             raise WeightsError(f"{label}.{name} holds NaN or infinite values")
-    extra = sorted(set(values) - set(expected))
+    extra = sorted(set(values) - set(shapes))
     if extra:
         raise WeightsError(f"{label}.{extra[0]} is not part of the architecture that the card names")
-    module.load_state_dict(values, assign=True)

@@ -24,7 +24,7 @@ class Prior:
     Attributes:
         resolution: side R of its pictures; z_dim, w_dim; num_ws: style rows L.
         alignment: "ffhq" or "celeba", how its faces stand in the picture; licence: what the weights may be used for.
-        sha256: of the file; name: for messages and results; card: everything the file says about itself.
+        sha256, path: of the file, if there is one; name: for messages and results; card: everything the file says about itself.
     """
 
     def __init__(
@@ -36,13 +36,14 @@ class Prior:
         *,
         name: str = "unnamed",
         sha256: str = "",
+        path: Path | None = None,
     ) -> None:
         self.generator: Generator = generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.discriminator: Discriminator | None = None
         if discriminator is not None:
             self.discriminator = discriminator.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.card: dict[str, Any] = dict(card or {})
-        self.name, self.sha256 = name, sha256
+        self.name, self.sha256, self.path = name, sha256, path
         arch = generator.arch
         self.resolution, self.z_dim, self.w_dim, self.num_ws = arch.resolution, arch.z_dim, arch.w_dim, arch.num_ws
         self.alignment = str(self.card.get("alignment", "ffhq"))
@@ -63,6 +64,7 @@ class Prior:
             card,
             name=name or Path(path).stem,
             sha256=sha256(Path(path).read_bytes()),
+            path=Path(path),
         )
 
     def to(self, target: torch.device | str | torch.dtype) -> Self:

@@ -22,13 +22,13 @@ def latent_statistics(
     Shapes (D,), and (D, D) for `gauss_cov`. Sums are kept in float64.
     """
     generator = torch.Generator().manual_seed(seed)
-    device = next(mapping.parameters()).device
+    like = mapping.w_avg  # its device and floating type
     count = max(count, 2)
     dim = mapping.w_avg.shape[0]
     total = torch.zeros(4, dim, dtype=torch.float64)
     products = torch.zeros(dim, dim, dtype=torch.float64)
     for start in range(0, count, batch):
-        z = torch.randn(min(batch, count - start), z_dim, generator=generator).to(device)
+        z = torch.randn(min(batch, count - start), z_dim, generator=generator).to(like)
         w = mapping(z)
         v = F.leaky_relu(w, 5.0)
         total += torch.stack(
@@ -36,10 +36,11 @@ def latent_statistics(
         ).cpu()
         products += (v.t() @ v).double().cpu()
     mean, square, v_mean, v_square = total / count
-    return {
-        "mean": mean.float(),
-        "std": (square - mean.square()).clamp_min(1e-12).sqrt().float(),
-        "gauss_mean": v_mean.float(),
-        "gauss_std": (v_square - v_mean.square()).clamp_min(1e-12).sqrt().float(),
-        "gauss_cov": (products / count - torch.outer(v_mean, v_mean)).float(),
+    statistics = {
+        "mean": mean,
+        "std": (square - mean.square()).clamp_min(1e-12).sqrt(),
+        "gauss_mean": v_mean,
+        "gauss_std": (v_square - v_mean.square()).clamp_min(1e-12).sqrt(),
+        "gauss_cov": products / count - torch.outer(v_mean, v_mean),
     }
+    return {name: value.to(like) for name, value in statistics.items()}

@@ -74,6 +74,24 @@ class Linear(nn.Module):
         return F.leaky_relu(x, 0.2) * SQRT2 if self.activate else x
 
 
+def rows_alone(x: Tensor, m: Tensor) -> Tensor:
+    """Return x @ m, x (B, n), m (n, k), each row by its own product where nothing is trained.
+
+    A BLAS rounds a row by its place in the batch, and a face's search may not depend on its neighbours' order.
+    """
+    return x @ m if m.requires_grad else torch.bmm(x[:, None], m.expand(len(x), -1, -1))[:, 0]
+
+
+class Affine(Linear):
+    """The layer that makes a style of w, (B, D) -> (B, C); its bias starts at 1."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias_init=1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rows_alone(x, (self.weight * self.weight_gain).t()) + self.bias * self.bias_gain
+
+
 class Conv(nn.Module):
     """A convolution of the discriminator, 1x1 or 3x3, with an optional halving (blur, then stride 2)."""
 
@@ -149,7 +167,7 @@ class SynthesisLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.resolution, self.up, self.clamp = resolution, up, clamp
-        self.affine = Linear(w_dim, inputs, bias_init=1.0)
+        self.affine = Affine(w_dim, inputs)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.noise_strength = nn.Parameter(torch.zeros([]))
@@ -160,12 +178,13 @@ class SynthesisLayer(nn.Module):
         style = self.affine(w)  # (B, C)
         weight = self.weight
         # Equal numbers, and half precision cannot overflow: both factors are normalised where the square is taken.
-        demod = (style.float().square() @ weight.float().square().sum((2, 3)).t() + 1e-8).rsqrt()  # (B, C')
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        demod = (
+            rows_alone(style.to(wide).square(), weight.to(wide).square().sum((2, 3)).t()) + 1e-8
+        ).rsqrt()  # (B, C')
         if x.dtype in (torch.float16, torch.bfloat16):
             scale = style.abs().amax(1, keepdim=True).clamp_min(1e-8)
             style, demod = style / scale, demod * scale
-        if weight.dtype == torch.float64:
-            demod = (style.square() @ weight.square().sum((2, 3)).t() + 1e-8).rsqrt()
         x = x * style.to(x.dtype)[:, :, None, None]
         if self.up:
             x = F.conv_transpose2d(x, weight.to(x.dtype).transpose(0, 1), stride=2)
@@ -185,7 +204,7 @@ class ToRGB(nn.Module):
 
     def __init__(self, inputs: int, w_dim: int, *, clamp: float | None) -> None:
         super().__init__()
-        self.affine = Linear(w_dim, inputs, bias_init=1.0)
+        self.affine = Affine(w_dim, inputs)
         self.weight = nn.Parameter(torch.randn(3, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(3))
         self.weight_gain = 1.0 / math.sqrt(inputs)
@@ -299,7 +318,8 @@ class Generator(nn.Module):
         """z (B, z_dim) -> w_plus (B, L, D), drawn toward the mean w when truncation < 1."""
         w: Tensor = self.mapping(z)
         if truncation != 1.0:
-            w = self.mapping.w_avg.lerp(w, truncation)
+            mean = self.mapping.w_avg
+            w = mean.lerp(w.to(mean.dtype), truncation)  # under autocast w is of half precision
         return w[:, None].expand(-1, self.arch.num_ws, -1)
 
     def forward(self, z: Tensor, truncation: float = 1.0, noise: Sequence[Tensor | None] | None = None) -> Tensor:
@@ -349,7 +369,7 @@ class DiscriminatorEpilogue(nn.Module):
         g = min(self.group, b)
         while b % g:
             g -= 1
-        y = x.float().reshape(g, b // g, c, h, w)
+        y = x.to(torch.promote_types(x.dtype, torch.float32)).reshape(g, b // g, c, h, w)
         y = (y - y.mean(0)).square().mean(0)
         y = (y + 1e-8).sqrt().mean((1, 2, 3))  # (B/g,)
         y = y.repeat(g).to(x.dtype).reshape(b, 1, 1, 1).expand(b, 1, h, w)

@@ -40,6 +40,9 @@ class GanSettings:
     average_pictures: float = 10_000  # half-life of the generator's average
     average_rampup: float = 0.05  # ... and never more than this share of the pictures shown
     flips: bool = True
+    noise: bool = (
+        False  # inject noise maps, as published; without them every detail comes from the latent (docs/training.md)
+    )
     augment_target: float = 0.6  # r_t that the adaptive augmentation holds; 0 switches it off
     precision: str = "fp32"
     compile: bool = False
@@ -100,10 +103,28 @@ class GanState:
         """Continue from `state_dict`'s value. Raises TrainingError when it is of another architecture."""
         if saved["architecture"] != self.generator.arch.to_json():
             raise TrainingError("the checkpoint is of another architecture; start anew under another name with -o")
-        for name in ("generator", "discriminator", "average", "g_optimiser", "d_optimiser"):
+        for name in ("generator", "discriminator", "average"):
             getattr(self, name).load_state_dict(saved[name])
+        for name in ("g_optimiser", "d_optimiser"):
+            optimiser: torch.optim.Adam = getattr(self, name)
+            rates = {key: optimiser.param_groups[0][key] for key in ("lr", "betas")}
+            optimiser.load_state_dict(saved[name])
+            optimiser.param_groups[0].update(rates)  # the settings in force, which need not be the checkpoint's
         for name in ("step", "pictures", "inherited_pictures", "seconds", "augment_p", "history"):
             setattr(self, name, saved[name])
+
+    def apply_settings(self) -> None:
+        """Go on under settings that differ from the checkpoint's: rates, and noise switched off."""
+        ratio = self.settings.r1_every / (self.settings.r1_every + 1)
+        for optimiser, rate in (
+            (self.g_optimiser, self.settings.g_rate),
+            (self.d_optimiser, self.settings.d_rate * ratio),
+        ):
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+        if not self.settings.noise:
+            silence(self.generator)
+            silence(self.average)
 
 
 def settings_from(saved: Mapping[str, Any]) -> GanSettings:
@@ -121,12 +142,22 @@ def new_state(
         generator, discriminator = init if init is not None else (Generator(arch), Discriminator(arch))
     for module in (generator, discriminator):
         module.to(device).to(memory_format=torch.channels_last).train().requires_grad_(True)  # type: ignore[call-overload]
+    if not settings.noise:
+        silence(generator)
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     # Lazy R1 is one step in r1_every + 1 of the optimiser's: its rates and betas are corrected as the authors do.
     ratio = settings.r1_every / (settings.r1_every + 1)
     g_optimiser = torch.optim.Adam(generator.parameters(), lr=settings.g_rate, betas=(0.0, 0.99))
     d_optimiser = torch.optim.Adam(discriminator.parameters(), lr=settings.d_rate * ratio, betas=(0.0, 0.99**ratio))
     return GanState(generator, discriminator, average, g_optimiser, d_optimiser, settings)
+
+
+def silence(generator: Generator) -> None:
+    """Set the strengths of all noise maps to zero, and keep them there."""
+    for name, parameter in generator.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.data.zero_()
+            parameter.requires_grad_(False)
 
 
 class GanTrainer:
@@ -163,7 +194,7 @@ class GanTrainer:
 
     def _random(self) -> torch.Generator:
         seed = (self.state.settings.seed * 1_000_003 + self.state.step) * 4099 + self.rank
-        return torch.Generator(self.device).manual_seed(seed)
+        return torch.Generator(self.device).manual_seed(seed % 2**63)
 
     def _real(self, random: torch.Generator) -> Tensor:
         share = self.state.settings.batch // self.world
@@ -192,8 +223,10 @@ class GanTrainer:
 
     def _fakes(self, count: int, random: torch.Generator) -> Tensor:
         shapes = self.state.generator.synthesis.noise_shapes
-        noise = [torch.randn(count, 1, *shape, device=self.device, generator=random) for shape in shapes]
         ws = self._styles(count, random)
+        noise = None
+        if self.state.settings.noise:
+            noise = [torch.randn(count, 1, *shape, device=self.device, generator=random) for shape in shapes]
         fakes: Tensor = self._synthesis(ws, noise)[1]
         return fakes
 
@@ -281,8 +314,14 @@ class GanTrainer:
         for mine, theirs in zip(state.average.buffers(), state.generator.buffers(), strict=True):
             mine.copy_(theirs)
 
-    def run(self, *, pictures: int | None = None, minutes: float | None = None) -> Iterator[TrainingStep]:
-        """Yield steps until `pictures` were shown in all, or `minutes` have passed since this call."""
+    def run(
+        self,
+        *,
+        pictures: int | None = None,
+        minutes: float | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[TrainingStep]:
+        """Yield steps until `pictures` were shown in all, `minutes` have passed since this call, or `stop` says so."""
         start = last = time.monotonic()
         while pictures is None or self.state.pictures < pictures:
             shown = self.step()
@@ -290,7 +329,8 @@ class GanTrainer:
             self.state.seconds += now - last
             last = now
             yield shown
-            out_of_time = torch.tensor(float(minutes is not None and now - start > minutes * 60), device=self.device)
-            self._mean(out_of_time)  # processes must stop at the same step
-            if out_of_time.item() > 0:
+            over = stop() or (minutes is not None and now - start > minutes * 60)
+            ends = torch.tensor(float(over), device=self.device)
+            self._mean(ends)  # processes must stop at the same step
+            if ends.item() > 0:
                 return

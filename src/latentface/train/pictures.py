@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,7 +46,8 @@ def load_pictures(
 ) -> Tensor:
     """Decode all pictures into one uint8 tensor (N, 3, R, R); broken ones are named through `warn` and left out.
 
-    Sets that would take more than `memory` bytes are kept in the file `scratch` instead of in memory.
+    Sets that would take more than `memory` bytes are kept in a file at `scratch` instead of in memory; its name goes at
+    once where the system allows it, so nothing is left behind and processes beside each other do not meet in it.
 
     Raises:
         TrainingError: not one picture could be read.
@@ -52,7 +55,10 @@ def load_pictures(
     shape = (len(pictures), 3, resolution, resolution)
     if int(np.prod(shape)) > memory and scratch is not None:
         scratch.parent.mkdir(parents=True, exist_ok=True)
-        store: np.ndarray = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.uint8, shape=shape)
+        mine = scratch.with_name(f"{scratch.stem}-{os.getpid()}{scratch.suffix}")
+        store: np.ndarray = np.lib.format.open_memmap(mine, mode="w+", dtype=np.uint8, shape=shape)
+        with contextlib.suppress(OSError):
+            mine.unlink()
     else:
         store = np.empty(shape, np.uint8)
 
@@ -97,7 +103,7 @@ class Shuffled:
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
             self._orders = {k: v for k, v in self._orders.items() if k == epoch - 1}
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
             self._orders[epoch] = torch.randperm(self.count, generator=generator)
         return self._orders[epoch]
 

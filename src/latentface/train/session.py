@@ -6,13 +6,15 @@ import csv
 import datetime
 import io
 import os
-import pickle
 import platform
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn, Self
 
 import torch
 import torch.distributed as dist
@@ -67,8 +69,11 @@ def train_prior(
         resume: go on from the checkpoint exactly where it stopped.
         pictures: stop after so many in all; minutes: stop after so long a time. One of them is needed.
 
+    SIGINT and SIGTERM end the run after the current step, with everything saved.
+
     Raises:
         TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, or the losses diverged.
+        KeyboardInterrupt: SIGINT came. SystemExit: SIGTERM came.
         InputError: no budget, or settings that do not fit.
     """
     target = Path(output)
@@ -97,8 +102,8 @@ def train_prior(
     start = last_save = time.monotonic()
     first = state.pictures
     shown: TrainingStep | None = None
-    try:
-        for shown in trainer.run(pictures=pictures, minutes=minutes):
+    with _Signals() as signals:
+        for shown in trainer.run(pictures=pictures, minutes=minutes, stop=signals.seen):
             now = time.monotonic()
             due = now - last_save > save_seconds
             if due:
@@ -107,15 +112,50 @@ def train_prior(
                 last_save = now
             if leader and (due or shown.step % 16 == 0):
                 on_tick(_tick(shown, first, now - start, pictures, minutes, due))
-    except KeyboardInterrupt:
+        if shown is not None:
+            _record(state, shown)
         save()
-        raise
-    if shown is not None:
-        _record(state, shown)
-    save()
-    if dist.is_initialized():
-        dist.barrier()
+        if dist.is_initialized():
+            dist.barrier()
+    if signals.seen():
+        say(f"stopped at picture {state.pictures}; {checkpoint} is saved, and --resume goes on from there")
+        signals.obey()
     return target
+
+
+class _Signals:
+    """Hold SIGINT and SIGTERM back while a run goes on, so that it ends between two steps and not within one.
+
+    Only the main thread can do this; elsewhere nothing is held back. Handlers that were there come back afterwards. A
+    process that was started in the background ignores SIGINT: not during the run.
+    """
+
+    def __init__(self) -> None:
+        self._caught: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._catch)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        self._caught = self._caught or number
+
+    def seen(self) -> bool:
+        """Say whether one has come."""
+        return self._caught is not None
+
+    def obey(self) -> NoReturn:
+        """Do what the one that came asked for."""
+        if self._caught == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + (self._caught or 0))
 
 
 def _join(device: torch.device) -> tuple[torch.device, bool]:
@@ -138,8 +178,13 @@ def _make_state(
     device: torch.device,
 ) -> GanState:
     if saved is not None:
-        state = new_state(Architecture(**saved["architecture"]), settings or settings_from(saved["settings"]), device)
+        its = Architecture(**saved["architecture"])
+        if arch is not None and arch != its:
+            raise InputError("the checkpoint is of another architecture; leave the architecture's options out")
+        state = new_state(its, settings or settings_from(saved["settings"]), device)
         state.load_state_dict(saved)
+        if settings is not None:
+            state.apply_settings()
         return state
     settings = settings or GanSettings()
     if init is None:
@@ -153,14 +198,23 @@ def _make_state(
     return state
 
 
+def saved_settings(output: str | Path) -> GanSettings:
+    """Return the settings of the run whose output is `output`. Raises TrainingError."""
+    target = Path(output)
+    checkpoint = target.with_name(target.name + ".train") / "checkpoint.pt"
+    if not checkpoint.exists():
+        raise TrainingError(f"{checkpoint}: there is no checkpoint to resume; start without --resume")
+    return settings_from(_read_checkpoint(checkpoint)["settings"])
+
+
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # its unpickler raises IndexError, KeyError and more on what is no checkpoint
         raise TrainingError(
             f"{path}: the checkpoint cannot be read ({type(error).__name__}); start from the prior file with --init"
         ) from None
-    if "architecture" not in saved or "g_optimiser" not in saved:
+    if not isinstance(saved, dict) or "architecture" not in saved or "g_optimiser" not in saved:
         raise TrainingError(f"{path}: this is no checkpoint of a prior")
     return saved
 
@@ -184,8 +238,11 @@ def _description(
 
 
 def _save(state: GanState, target: Path, checkpoint: Path, description: Mapping[str, Any]) -> None:
+    _require_finite(state)
+    data = io.BytesIO()  # torch.save's own files hide a full disk behind a RuntimeError
+    torch.save(state.state_dict(), data)
     with atomic_path(checkpoint) as temporary:
-        torch.save(state.state_dict(), temporary)
+        temporary.write_bytes(data.getbuffer())
     statistics = latent_statistics(state.average.mapping, state.average.arch.z_dim, 100_000)
     card = {
         **description,
@@ -199,6 +256,15 @@ def _save(state: GanState, target: Path, checkpoint: Path, description: Mapping[
     _write_log(checkpoint.parent, state.history)
 
 
+def _require_finite(state: GanState) -> None:
+    for name in ("generator", "discriminator", "average"):
+        for key, value in getattr(state, name).state_dict().items():
+            if not bool(torch.isfinite(value).all()):
+                raise TrainingError(
+                    f"the training diverged at picture {state.pictures} ({name}.{key} is not finite); the last checkpoint is kept, go on from it with a larger gamma or smaller rates"
+                )
+
+
 @torch.no_grad()
 def samples(state: GanState, count: int = 64, truncation: float = 0.8) -> Tensor:
     """Return the same `count` faces of the averaged generator each time, (count, 3, R, R) in [0, 1]."""
@@ -208,6 +274,8 @@ def samples(state: GanState, count: int = 64, truncation: float = 0.8) -> Tensor
 
 
 def _record(state: GanState, shown: TrainingStep) -> None:
+    if state.history and state.history[-1]["step"] == shown.step:
+        return  # the last step may be due and final
     row = {k: float(v) for k, v in asdict(shown).items() if v is not None}
     state.history.append({**row, "seconds": state.seconds})
 

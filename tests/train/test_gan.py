@@ -36,7 +36,7 @@ def gradients(module):
 
 
 def test_a_step_descends_the_published_losses(monkeypatch):
-    training = trainer(gamma=2.0, augment_target=0.0)
+    training = trainer(gamma=2.0, augment_target=0.0, noise=True)
     _, d, real, fakes = parts(training)
     taken = []
 
@@ -320,3 +320,17 @@ def test_a_batch_must_divide_among_the_processes(monkeypatch):
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 3)
     with pytest.raises(InputError, match="multiple of the 3 processes"):
         trainer()
+
+
+def test_silent_noise_stays_silent():
+    training = trainer(noise=False)
+    for _ in range(3):
+        training.step()
+    for module in (training.state.generator, training.state.average):
+        strengths = [p for n, p in module.named_parameters() if n.endswith("noise_strength")]
+        assert strengths
+        assert all(p.item() == 0 for p in strengths)
+    loud = trainer(noise=True)
+    for _ in range(3):
+        loud.step()
+    assert any(p.item() != 0 for n, p in loud.state.generator.named_parameters() if n.endswith("noise_strength"))

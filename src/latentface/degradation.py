@@ -8,6 +8,7 @@ face in a photograph (`latentface.faces`) keeps it too.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -37,6 +38,10 @@ class Degradation(Protocol):
     def high_size(self) -> tuple[int, int]:
         """(H, W)."""
 
+    @property
+    def mask(self) -> Tensor | None:
+        """Which low pixels count, (B or 1, 1, h, w) bool; the others are 0 in `forward`. None: all of them."""
+
     def forward(self, high: Tensor) -> Tensor:
         """Return A Y; differentiable."""
 
@@ -48,6 +53,24 @@ class Degradation(Protocol):
 
     def correct(self, residual: Tensor) -> Tensor:
         """Return the change of Y that answers x - A Y: A+ r at sigma 0, less where noise must be expected."""
+
+    def fit(self, pictures: Tensor) -> Tensor:
+        """Return low pictures bilinearly enlarged into the high frame, for networks that want an upright face; differentiable."""
+
+
+def counted_share(degradation: Degradation) -> Tensor | float:
+    """Return which share of the low pixels counts, (B,) or (1,): a mean over all of them is divided by it."""
+    return 1.0 if degradation.mask is None else degradation.mask.double().mean((1, 2, 3))
+
+
+def faces_of(low: Tensor, degradation: Degradation, faces: Sequence[int]) -> tuple[Tensor, Degradation]:
+    """Return some faces of a batch, with their part of a degradation that has a transform a face (a photograph's)."""
+    select: Callable[[Sequence[int]], Degradation] | None = getattr(degradation, "select", None)
+    if select is None or degradation.mask is None or len(degradation.mask) == 1:
+        return low[list(faces)], degradation
+    part = select(list(faces))
+    h, w = part.low_size  # the others' may have been larger
+    return low[list(faces), :, :h, :w], part
 
 
 def project(
@@ -103,6 +126,8 @@ class Downscale:
         InputError: sizes that cannot be used, or a negative sigma.
         UnknownNameError: a kernel that is not in `KERNELS`.
     """
+
+    mask: Tensor | None = None  # every pixel counts
 
     def __init__(self, low: int, high: int, kernel: str = "bicubic", sigma: float = 0.0) -> None:
         if kernel not in KERNELS:
@@ -165,6 +190,11 @@ class Downscale:
         m = self._as(residual)
         spectrum = torch.outer(m["values"], m["values"]) + (self.sigma / PRIOR_SIGMA) ** 2
         return _both_sides(m["lift"], _both_sides(m["vectors"].t(), residual) / spectrum)
+
+    def fit(self, pictures: Tensor) -> Tensor:
+        """Return pictures enlarged bilinearly; (B, 3, low, low) -> (B, 3, high, high)."""
+        self._check(pictures, self.low, "low")
+        return F.interpolate(pictures, size=self.high_size, mode="bilinear", align_corners=False)
 
 
 def _both_sides(m: Tensor, x: Tensor) -> Tensor:

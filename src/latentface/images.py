@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import socket
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -183,8 +184,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(target)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.{os.getpid()}-", suffix=".part", dir=target.parent)
+        _remove_leftovers(target.parent)
+        # A short stem: with a long one the temporary name would be too long where the file's own is not.
+        prefix = f".{target.name[:40]}.{socket.gethostname()}-{os.getpid()}-"
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=target.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -202,19 +205,31 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Remove temporary files of this target whose process was killed."""
-    pattern = re.compile(re.escape(f".{target.name}.") + r"(\d+)-\w+\.part")
-    for path in target.parent.iterdir() if os.name == "posix" else ():
-        match = pattern.fullmatch(path.name)
-        if match is None:
-            continue
-        try:
-            os.kill(int(match.group(1)), 0)
-        except ProcessLookupError:
-            path.unlink(missing_ok=True)
-        except OSError:
-            pass  # another user's process, still there
+_swept: set[Path] = set()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove temporary files in `folder` whose process, of this machine, was killed; a process looks once a folder."""
+    where = folder.absolute()
+    if where in _swept or os.name != "posix":
+        return
+    _swept.add(where)
+    pattern = re.compile(r"\..*\." + re.escape(socket.gethostname()) + r"-(\d+)-\w+\.part")
+    with os.scandir(where) as entries:
+        killed = [entry.path for entry in entries if (m := pattern.fullmatch(entry.name)) and not _alive(int(m[1]))]
+    for path in killed:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # another user's process
+    return True
 
 
 def _why_not_written(target: Path, error: OSError) -> str:
@@ -224,7 +239,16 @@ def _why_not_written(target: Path, error: OSError) -> str:
         return f"{target}: the folder may not be written; choose another with -o"
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return f"{target}: a file stands where a folder is needed; choose another with -o"
-    return f"{target}: it cannot be written ({error.strerror or error})"
+    return f"{target}: it cannot be written ({error.strerror or error}); choose another place with -o"
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder for results, before hours are spent on what could not be written. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OutputError(_why_not_written(folder, error)) from None
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -235,7 +259,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 file atomically. Raises OutputError."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="backslashreplace"))  # a file's name may be no Unicode
 
 
 def write_json(path: str | Path, value: object) -> None:

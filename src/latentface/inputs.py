@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import os
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
@@ -28,24 +30,26 @@ class Listing:
     failures: list[tuple[str, str]]
 
 
-def list_inputs(arguments: Sequence[str]) -> Listing:
+def list_inputs(arguments: Sequence[str], leave_out: Path | None = None) -> Listing:
     """Find the pictures that INPUT names; the same file named twice counts once.
 
     Folders keep their subfolders, zips theirs. Pictures whose results would have the same name get the ending into
-    the name (`a.jpg`, `a.png` -> `a-jpg`, `a-png`), and a number where that is not enough.
+    the name (`a.jpg`, `a.png` -> `a-jpg`, `a-png`), and a number where that is not enough; so does `a-1.png` beside
+    `a.png`, whose first sample has that name. What lies in `leave_out`, the results' folder, inside a named folder is
+    no input.
     """
     found: dict[str, tuple[Entry, Path]] = {}
     failures: list[tuple[str, str]] = []
     for argument in arguments:
         path = Path(argument).expanduser()
-        if path.exists():
+        if os.path.lexists(path):
             paths = [path]
         else:
             paths = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
             if not paths:
                 failures.append((argument, "there is no such file or folder"))
         for one in paths:
-            entries = _entries(one)
+            entries = _entries(one, leave_out)
             if isinstance(entries, str):
                 failures.append((str(one), entries))
                 continue
@@ -54,9 +58,16 @@ def list_inputs(arguments: Sequence[str]) -> Listing:
     return Listing(_distinct(list(found.values())), failures)
 
 
-def _entries(path: Path) -> list[tuple[Entry, Path]] | str:
+def _entries(path: Path, leave_out: Path | None) -> list[tuple[Entry, Path]] | str:
     if path.is_dir():
-        names = sorted(p.relative_to(path) for p in path.rglob("*") if is_picture_name(p.name) and p.is_file())
+        results = leave_out.resolve() if leave_out is not None else None
+        if results == path.resolve():
+            results = None  # one folder for both: its pictures are the inputs
+        names = sorted(
+            p.relative_to(path)
+            for p in path.rglob("*")
+            if is_picture_name(p.name) and p.is_file() and not (results and p.resolve().is_relative_to(results))
+        )
         if not names:
             return "no picture is in this folder"
         return [(Entry(str(name), path, False), name) for name in names]
@@ -78,11 +89,13 @@ def _inside(member: str) -> Path:
 
 def _distinct(found: list[tuple[Entry, Path]]) -> list[Input]:
     counts = Counter(str(target.with_suffix("")).lower() for _, target in found)
+    beside = re.compile(r"(.+)-(?:\d+|spread|compare|steps)")  # what a result may have beside it
     taken: set[str] = set()
     out = []
     for entry, target in found:
         name = target.with_suffix("")
-        if counts[str(name).lower()] > 1 and target.suffix:
+        derived = beside.fullmatch(str(name).lower())
+        if target.suffix and (counts[str(name).lower()] > 1 or (derived and counts[derived[1]])):
             name = name.with_name(f"{name.name}-{target.suffix[1:].lower()}")
         base, number = name, 2
         while str(name).lower() in taken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ def text_chunks(record: Mapping[str, Any]) -> dict[str, str]:
     return {
         "Software": f"latentface {__version__}",
         "Comment": str(record.get("notice", "")),
-        "latentface": json.dumps(full, ensure_ascii=False),
+        "latentface": json.dumps(full),
     }
 
 
@@ -64,14 +65,15 @@ def is_done(path: Path, expected: Mapping[str, Any]) -> bool:
         OutputError: something else stands there, and must not be overwritten in silence.
     """
     record = read_record(path)
-    if not path.exists() and record is None:
+    there = os.path.exists(path)  # unlike Path.exists, silent on a name that is too long: writing it tells why
+    if not there and record is None:
         return False
-    if record is None and path.exists():
+    if record is None:
         record = _record_in_picture(path)
         if record is not None and _matches(record, expected):
             return False
     if record is not None and _matches(record, expected):
-        return path.exists()
+        return there
     raise OutputError(f"{path}: another picture or a result of other settings is there; use --overwrite, or another -o")
 
 

@@ -16,6 +16,8 @@ from latentface.cli.console import Talk
 from latentface.errors import InputError
 
 app = App(name="bench", help="Make the poster's tables and ours. A run that was cut off goes on where it stopped.")
+app.command("latentface.cli.bench_prior:prior")
+app.command("latentface.cli.bench_prior:ablation")
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 PriorName = Annotated[str | None, Parameter(name=["--prior", "-p"])]

@@ -128,7 +128,8 @@ class PhotoRun:
 
     def words(self) -> Sequence[str]:
         """Say what became of the faces."""
-        parts = [f"{self.upscaled} faces in photographs upscaled"] if self.upscaled or self.left else []
+        faces = f"{self.upscaled} face{'s' if self.upscaled != 1 else ''} in photographs upscaled"
+        parts = [faces] if self.upscaled or self.left else []
         if self.left:
             parts.append(f"{self.left} left as they are")
         if self.plain:

@@ -230,7 +230,11 @@ def _train(
     with talk.progress("training", 1.0, counted=False) as bar:
 
         def tick(t: SupervisedTick) -> None:
-            bar.update(bar.task_ids[0], completed=t.done, description=f"step {t.step:,}, {t.pictures_per_second:.0f} pictures/s")
+            bar.update(
+                bar.task_ids[0],
+                completed=t.done,
+                description=f"step {t.step:,}, {t.pictures_per_second:.0f} pictures/s",
+            )
             if t.checked:
                 talk.say(
                     f"step {t.step:,}: PSNR {t.psnr:.2f} dB, {t.gain:+.2f} over bicubic, {duration(t.seconds_left)} left"

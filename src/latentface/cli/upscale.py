@@ -1,4 +1,4 @@
-"""`latentface upscale`: faces in, large faces out."""
+"""`latentface upscale`: faces and photographs in, larger ones out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from latentface.cli.console import Talk, duration
+from latentface.cli.photos import PhotoRun, is_photograph
 from latentface.errors import InputError, LatentfaceError, OutputError, PictureError
 from latentface.inputs import Input, list_inputs
 
@@ -28,10 +29,17 @@ def upscale(
     steps: int | None = None,
     seed: int = 0,
     samples: int | None = None,
+    start: Literal["random", "bank", "encoder"] = "random",
+    stop: float | None = None,
     answer: Literal["one", "mean"] = "one",
     no_projection: Annotated[bool, Flag] = False,
     kernel: str = "bicubic",
-    noise: float = 0.0,
+    noise: str | None = None,
+    aligned: Annotated[bool, Flag] = False,
+    only_center_face: Annotated[bool, Flag] = False,
+    min_face: float = 12.0,
+    max_faces: int | None = None,
+    save_faces: Annotated[bool, Flag] = False,
     device: str = "auto",
     batch_size: str = "auto",
     overwrite: Annotated[bool, Flag] = False,
@@ -40,7 +48,10 @@ def upscale(
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
 ) -> int:
-    """Enlarge aligned faces: square pictures smaller than the prior's faces.
+    """Enlarge photographs and the faces in them, or aligned faces.
+
+    A square picture smaller than the prior's faces is an aligned face, and becomes one large face. Everything else is
+    a photograph: its faces are found, enlarged and pasted back.
 
     Parameters
     ----------
@@ -49,7 +60,7 @@ def upscale(
     output
         The folder for the results, or a file name ending in .png for a single input.
     factor
-        Enlargement of the side; by default as large as the prior's faces.
+        Enlargement of the side; by default 2 for photographs, and as large as the prior's faces for aligned ones.
     method
         See `latentface methods`.
     prior
@@ -62,6 +73,11 @@ def upscale(
         Of the random start, the same for every face.
     samples
         Write so many faces, NAME-1.png ..., and NAME-spread.png: what is known and what is invented.
+    start
+        "bank" starts near the most similar of the prior's own faces (collected once, in seconds), "encoder" near the answer
+        of the prior's encoder; --steps 25 is then enough.
+    stop
+        A face whose loss fell by less than this share in 10 steps, such as 0.02, makes place for the next.
     answer
         "mean" writes the mean of the samples (8 by default) as NAME.png: smoother, nearer to the truth.
     no_projection
@@ -69,7 +85,18 @@ def upscale(
     kernel
         How the input was shrunk: bicubic, bilinear, box or lanczos.
     noise
-        Standard deviation of the input's noise, from 0 to 1.
+        Standard deviation of the input's noise, from 0 to 1, or "auto", which estimates it for each face of a
+        photograph; by default auto for photographs and 0 for aligned faces.
+    aligned
+        Take every picture for an aligned face.
+    only_center_face
+        Of a photograph, enlarge only the face nearest to its middle.
+    min_face
+        Of a photograph, leave out faces smaller than so many pixels.
+    max_faces
+        Of a photograph, enlarge only so many faces, the largest.
+    save_faces
+        Write a photograph's enlarged faces as NAME-faces/01.png ..., the largest first.
     device
         auto, cpu, cuda, cuda:1, mps.
     batch_size
@@ -77,9 +104,9 @@ def upscale(
     overwrite
         Replace results of other settings.
     compare
-        Write NAME-compare.png: input, bilinear, result.
+        Write NAME-compare.png: input, bilinear, result; of a photograph, it before and after, and each face.
     save_steps
-        Write NAME-steps.png: the best face after 1, 2, 5, 10, 20, 50, 100 ... steps.
+        Write NAME-steps.png: the best face after 1, 2, 5, 10, 20, 50, 100 ... steps; of aligned faces only.
     as_json
         Print one JSON line a result instead of its path.
     quiet
@@ -87,6 +114,7 @@ def upscale(
     """
     if not inputs:
         raise InputError("name at least one picture, folder or zip")
+    from latentface.photograph import PhotoSettings, PhotoUpscaler
     from latentface.prior.registry import load_prior
     from latentface.restore import Upscaler, UpscaleSettings, pick_device
 
@@ -102,10 +130,19 @@ def upscale(
         steps=steps,
         seed=seed,
         samples=samples if samples is not None else (8 if answer == "mean" else 1),
+        start=start,
+        stop=stop,
         answer=answer,
         projection=not no_projection,
         kernel=kernel,
-        sigma=noise,
+        sigma=_noise(noise) or 0.0,
+    )
+    photo_settings = PhotoSettings(
+        factor=2.0 if factor is None else factor,
+        only_center_face=only_center_face,
+        min_face=min_face,
+        max_faces=max_faces,
+        noise=_noise(noise),
     )
     batch = _batch(batch_size)
     settings.method_settings()  # a wrong name is told before anything is loaded
@@ -113,14 +150,31 @@ def upscale(
     loaded = load_prior(prior, chosen)
     upscaler = Upscaler(loaded, settings, batch=batch or (64 if chosen.type == "cuda" else 16), say=talk.warn)
     run = Run(upscaler, talk, output, single, overwrite, compare, save_steps, as_json)
+    if not aligned:
+        run.photos = PhotoRun(run, PhotoUpscaler(loaded, photo_settings=photo_settings, faces=upscaler), save_faces)
     for name, reason in listing.failures:
         run.fail(name, reason)
     if listing.inputs:
         run.start(len(listing.inputs))
         with talk.progress("faces", len(listing.inputs)) as bar:
-            for start in range(0, len(listing.inputs), WINDOW):
-                run.window(listing.inputs[start : start + WINDOW], bar)
+            for first in range(0, len(listing.inputs), WINDOW):
+                run.window(listing.inputs[first : first + WINDOW], bar)
+            if run.photos is not None:
+                run.photos.flush(bar)
     return run.finish()
+
+
+def _noise(text: str | None) -> float | None:
+    """Return a standard deviation, or None for "auto" and nothing said."""
+    if text is None or text == "auto":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise InputError(f"--noise is {text!r}; expected auto or a standard deviation from 0 to 1")
+    return value
 
 
 def _batch(text: str) -> int | None:
@@ -148,6 +202,7 @@ class Run:
     failed: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     worst: float = float("inf")
+    photos: PhotoRun | None = None
 
     def start(self, count: int) -> None:
         """Say what will be done, where, with what, and how long it will take."""
@@ -210,6 +265,9 @@ class Run:
         for item in items:
             try:
                 data = read_entry(item.entry)
+                if self.photos is not None and is_photograph(data, self.upscaler.prior.resolution):
+                    self.photos.add(item, data, bar)
+                    continue
                 low = read_picture(data, item.entry.label)
                 side, target = self.upscaler.plan(*low.shape[1:])
                 request = {
@@ -226,8 +284,9 @@ class Run:
             except (PictureError, InputError, OutputError) as error:
                 self.fail(item.entry.label, str(error))
                 bar.advance(bar.task_ids[0])
-        chunk = max(1, self.upscaler.batch // self.upscaler.settings.samples)
+        samples = self.upscaler.settings.samples
         for members in groups.values():
+            chunk = max(1, self.upscaler.at_once(len(members) * samples) // samples)
             for start in range(0, len(members), chunk):
                 part = members[start : start + chunk]
                 self._batch(part, torch.stack([low for _, low, _ in part]), bar)
@@ -281,7 +340,9 @@ class Run:
             parts.append(f"{self.skipped} were there already")
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
-        if self.done:
+        if self.photos is not None:
+            parts += self.photos.words()
+        if self.worst < float("inf"):
             parts.append(f"each shrinks back to its input to within {self.worst:.1f} dB or better")
         self.talk.say("; ".join(parts) or "nothing to do")
         return 1 if self.failed else 0

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from latentface.degradation import Degradation
+from latentface.degradation import Degradation, faces_of
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
 from latentface.explore.result import Exploration, MethodSettings, OnStep, Step, check_faces, finish
 from latentface.explore.search import Adam, Found, Iterate, Variables, drawn, search
-from latentface.explore.spaces import SPACES, Space
+from latentface.explore.spaces import SPACES, Space, style_rows
 from latentface.explore.trunks import FeatureLoss, make_trunk
 from latentface.prior.prior import Prior
 
@@ -86,11 +86,13 @@ def dgp(
     settings: DgpSettings = DgpSettings(),
     seeds: Sequence[int],
     on_step: OnStep | None = None,
+    start: Tensor | None = None,
 ) -> Exploration:
     """Move a latent code and a copy of the generator a face until its result shrinks to `low`.
 
     Args:
         low: (B, 3, h, w) in [0, 1]; seeds: one number a face. The prior itself is never changed.
+        start: w (B, D) or w_plus (B, L, D) to start from instead of the best candidate; not in the space z.
 
     Raises:
         InputError: shapes, values or seeds that cannot be used. WeightsError: a prior without a discriminator.
@@ -99,6 +101,7 @@ def dgp(
     seeds = tuple(seeds)
     check_faces(low, degradation, seeds, prior.resolution)
     low = low.to(prior.device, prior.dtype)
+    begin = None if start is None else style_rows(prior, start, len(low))
     size = settings.micro_batch or faces_that_fit(prior)
     told = _Telling(on_step, low, degradation, sum(settings.steps), size)
     founds: list[Found] = []
@@ -106,7 +109,9 @@ def dgp(
         part = slice(first, first + size)
         whole = size >= len(low)
         one = (low, degradation) if whole else faces_of(low, degradation, range(len(low))[part])
-        founds.append(_search(prior, *one, settings, seeds[part], told.part(first)))
+        founds.append(
+            _search(prior, *one, settings, seeds[part], told.part(first), None if begin is None else begin[part])
+        )
         told.ended(founds[-1])
         if not settings.keep_generators:  # only a micro-batch's copies are in memory at a time
             founds[-1].variables = {"latent": founds[-1].variables["latent"]}
@@ -125,7 +130,7 @@ def dgp(
         latent={**variables, "w_plus": space.w_plus(variables["latent"])},
         history=history,
         best_step=torch.cat([f.best_step for f in founds]),
-        passes=steps + (settings.candidates if settings.candidates > 1 else 0) / 3,
+        passes=steps + (settings.candidates if start is None and settings.candidates > 1 else 0) / 3,
     )
 
 
@@ -136,6 +141,7 @@ def _search(
     settings: DgpSettings,
     seeds: Sequence[int],
     on_step: OnStep | None,
+    begin: Tensor | None,
 ) -> Found:
     """Search one micro-batch; every variable has a row a face, the generator's weights too."""
     b = len(low)
@@ -143,7 +149,8 @@ def _search(
     space = Space(prior, settings.space, tied=True, constraint="none")
     network = prior.generator.synthesis
     shared = dict(network.named_parameters())
-    variables: Variables = {"latent": start(space, low, degradation, settings, seeds)}
+    found = best_candidate(space, low, degradation, settings, seeds) if begin is None else space.latent_of(begin)
+    variables: Variables = {"latent": found}
     variables |= {PREFIX + k: v.detach()[None].repeat(b, *([1] * v.ndim)) for k, v in shared.items()}
     wanted = degradation.fit(low)
 
@@ -174,16 +181,6 @@ def _search(
     )
 
 
-def faces_of(low: Tensor, degradation: Degradation, faces: Sequence[int]) -> tuple[Tensor, Degradation]:
-    """Return some faces of a batch, with their part of a degradation that has a transform a face (a photograph's)."""
-    select = getattr(degradation, "select", None)
-    if select is None or degradation.mask is None or len(degradation.mask) == 1:
-        return low[list(faces)], degradation
-    part: Degradation = select(list(faces))
-    h, w = part.low_size  # the others' may have been larger
-    return low[list(faces), :, :h, :w], part
-
-
 def stage_rates(
     settings: DgpSettings, names: Sequence[str], layers: Sequence[int]
 ) -> Callable[[int], Mapping[str, float]]:
@@ -199,7 +196,7 @@ def stage_rates(
 
 
 @torch.no_grad()
-def start(
+def best_candidate(
     space: Space,
     low: Tensor,
     degradation: Degradation,

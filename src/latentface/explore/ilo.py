@@ -21,7 +21,7 @@ from latentface.errors import InputError
 from latentface.explore import losses
 from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
 from latentface.explore.search import Adam, Found, Iterate, Variables, follow, later, search
-from latentface.explore.spaces import Space
+from latentface.explore.spaces import Space, style_rows
 from latentface.prior.prior import Prior
 
 
@@ -64,11 +64,13 @@ def ilo(
     settings: IloSettings = IloSettings(),
     seeds: Sequence[int],
     on_step: OnStep | None = None,
+    start: Tensor | None = None,
 ) -> Exploration:
     """Search w_plus, then features deeper and deeper in the generator, for faces that shrink to `low`.
 
     Args:
         low: (B, 3, h, w) in [0, 1]; seeds: one number a face.
+        start: w (B, D) or w_plus (B, L, D) to start from instead of random rows.
 
     Returns:
         The last stage's best. `latent` has the last `features` and `rgb` after the block of `entered` px (B,), 0 where
@@ -84,6 +86,8 @@ def ilo(
     noise = "drawn" if settings.noise == "searched" else "constant"
     space = Space(prior, "w_plus", tied=settings.tied, constraint="sphere", noise=noise)
     variables = space.draw(seeds)
+    if start is not None:
+        variables["latent"] = space.latent_of(style_rows(prior, start, len(low)))
     entry: tuple[int, Tensor, Tensor] | None = None
     plan = settings.steps[: len(prior.layers)]
     found: Found | None = None

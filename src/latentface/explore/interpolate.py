@@ -1,4 +1,7 @@
-"""The methods that invent nothing: bilinear and bicubic enlargement, in the common signature."""
+"""The methods that invent nothing: bilinear and bicubic enlargement, in the common signature.
+
+A face in a photograph is turned upright as it is enlarged, which is bilinear in both.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +53,11 @@ def _interpolate(
 ) -> Exploration:
     began = time.perf_counter()
     check_faces(low, degradation, seeds)
-    # antialias makes PyTorch use a = -0.5, as Pillow does; when enlarging it filters nothing away.
-    high = F.interpolate(low, size=degradation.high_size, mode=mode, align_corners=False, antialias=True)
+    if degradation.mask is not None:  # a face in a photograph: what is outside must not shine in
+        high = degradation.fit(low)
+    else:
+        # antialias makes PyTorch use a = -0.5, as Pillow does; when enlarging it filters nothing away.
+        high = F.interpolate(low, size=degradation.high_size, mode=mode, align_corners=False, antialias=True)
     return finish(
         high, low, degradation, method=mode, settings=settings, seeds=seeds, seconds=time.perf_counter() - began
     )

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentface.degradation import Degradation
+from latentface.degradation import Degradation, counted_share
 from latentface.errors import UnknownNameError
 from latentface.prior.prior import Prior
 
@@ -17,10 +17,22 @@ NORMS = ("l1", "l2", "cosine")
 REACHES = ("bilinear", "pinv")
 
 
-def pixel(low_again: Tensor, low: Tensor, norm: str = "l2") -> Tensor:
-    """Mean square ("l2") or mean absolute ("l1") difference over pixels and channels, (B,)."""
+def pixel(low_again: Tensor, low: Tensor, norm: str = "l2", degradation: Degradation | None = None) -> Tensor:
+    """Mean square ("l2") or mean absolute ("l1") difference over pixels and channels, (B,).
+
+    With the degradation, only the pixels that count are in the mean, and what its noise alone would give is taken off:
+    a face need not explain the noise.
+    """
     difference = low_again - low
-    return difference.square().mean((1, 2, 3)) if norm == "l2" else difference.abs().mean((1, 2, 3))
+    loss = difference.square().mean((1, 2, 3)) if norm == "l2" else difference.abs().mean((1, 2, 3))
+    if degradation is None:
+        return loss
+    if degradation.mask is not None:
+        loss = loss / torch.as_tensor(counted_share(degradation)).to(loss)
+    if degradation.sigma > 0:
+        floor = degradation.sigma**2 if norm == "l2" else degradation.sigma * math.sqrt(2 / math.pi)
+        loss = (loss - floor).clamp_min(0)
+    return loss
 
 
 class DiscriminatorSemantic:
@@ -32,7 +44,7 @@ class DiscriminatorSemantic:
     Args:
         layers: which blocks, 0 the shallowest; None: all of them.
         norm: "l1", "l2" (mean square) or "cosine" (1 - cosine similarity over the whole feature).
-        reach: how a small picture reaches D's size: "bilinear", or "pinv", the degradation's pseudo-inverse.
+        reach: how a small picture reaches D's size: "bilinear", the degradation's `fit`, or "pinv", its pseudo-inverse.
     """
 
     def __init__(
@@ -55,11 +67,7 @@ class DiscriminatorSemantic:
             self.wanted = self._features(low)
 
     def _features(self, low: Tensor) -> list[Tensor]:
-        if self.reach == "pinv":
-            large = self.degradation.pinv(low)
-        else:
-            side = self.prior.resolution
-            large = F.interpolate(low, size=(side, side), mode="bilinear", align_corners=False)
+        large = self.degradation.pinv(low) if self.reach == "pinv" else self.degradation.fit(low)
         features = self.prior.features(large)
         return features if self.layers is None else [features[i] for i in self.layers]
 

@@ -17,7 +17,7 @@ from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
 from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
 from latentface.explore.search import SCHEDULES, Adam, Iterate, Variables, search
-from latentface.explore.spaces import Space
+from latentface.explore.spaces import Space, style_rows
 from latentface.prior.prior import Prior
 
 
@@ -62,11 +62,13 @@ def pulse(
     settings: PulseSettings = PulseSettings(),
     seeds: Sequence[int],
     on_step: OnStep | None = None,
+    start: Tensor | None = None,
 ) -> Exploration:
     """Search w_plus and noise maps for faces that shrink to `low`; the best iterate of each is returned, never refused.
 
     Args:
         low: (B, 3, h, w) in [0, 1]; seeds: one number a face, 0 as good as any.
+        start: w (B, D) or w_plus (B, L, D) to start from instead of random rows.
 
     Raises:
         InputError: shapes, values or seeds that cannot be used.
@@ -84,6 +86,8 @@ def pulse(
         noise_maps=min(settings.noise_maps, prior.num_ws - 2),  # the last map is zero
     )
     variables = space.draw(seeds)
+    if start is not None:
+        variables["latent"] = space.latent_of(style_rows(prior, start, len(low)))
     moved = space.searched(variables)
     fixed = {k: v for k, v in variables.items() if k not in moved}
 

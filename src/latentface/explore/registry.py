@@ -21,6 +21,7 @@ class Method:
         name, summary, source: what people read; module, function, settings_class: where the code is.
         presets: "paper" (published settings) and "equal" (as many generator passes as RLSE's 100 steps).
         searches: whether it needs a prior and seeds.
+        starts: whether it takes `start`, a w or w_plus to begin at; queues: whether it takes `places`, with a setting `stop`.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Method:
     settings_class: str
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"paper": {}, "equal": {}})
     searches: bool = True
+    starts: bool = False
+    queues: bool = False
 
     @property
     def function(self) -> Callable[..., Exploration]:
@@ -85,6 +88,8 @@ METHODS: dict[str, Method] = {
             source="Shi, Zhang, Li, Ge; ICASSP 2022",
             module="latentface.explore.rlse",
             settings_class="RlseSettings",
+            starts=True,
+            queues=True,
         ),
         # Each `paper` is the published search; each `equal` was tuned for its budget: docs/methods.md.
         Method(
@@ -93,6 +98,7 @@ METHODS: dict[str, Method] = {
             source="Menon, Damian, Hu, Ravi, Rudin; CVPR 2020",
             module="latentface.explore.pulse",
             settings_class="PulseSettings",
+            starts=True,
             presets={"paper": {}, "equal": {"tied": True, "geocross": 0.01, "eps": 0.0}},
         ),
         Method(
@@ -109,6 +115,7 @@ METHODS: dict[str, Method] = {
             source="Pan, Zhan, Dai, Lin, Loy, Luo; ECCV 2020",
             module="latentface.explore.dgp",
             settings_class="DgpSettings",
+            starts=True,
             presets={
                 "paper": {},
                 "equal": {
@@ -126,6 +133,7 @@ METHODS: dict[str, Method] = {
             source="Daras, Dean, Jalal, Dimakis; ICML 2021",
             module="latentface.explore.ilo",
             settings_class="IloSettings",
+            starts=True,
             presets={"paper": {}, "equal": {"steps": (40, 30, 20, 10), "tied": True, "rate": 0.2, "geocross": 0.002}},
         ),
         Method(
@@ -134,6 +142,7 @@ METHODS: dict[str, Method] = {
             source="Gheisari, Genovesio; NeurIPS workshop 2022",
             module="latentface.explore.rls",
             settings_class="RlsSettings",
+            starts=True,
             presets={
                 "paper": {},
                 "equal": {"steps": 100, "rate": 0.1, "density_weight": 5e-4, "norm_weight": 1e-3, "cross_weight": 0.1},

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from latentface.degradation import Degradation, project
+from latentface.degradation import Degradation, counted_share, project
 from latentface.errors import InputError
 
 
@@ -79,12 +79,17 @@ class Exploration:
         """Return the same exploration with its pictures projected onto those that shrink to `low`."""
         high = project(degradation, self.high, low)
         again = degradation.forward(high)
-        return replace(self, high=high, low_again=again, consistency_db=psnr_each(again, low))
+        return replace(self, high=high, low_again=again, consistency_db=psnr_each(again, low, degradation))
 
 
-def psnr_each(a: Tensor, b: Tensor) -> Tensor:
-    """PSNR in dB of each pair of pictures in [0, 1], (B,); 150 dB at most, so that equal pictures have a number."""
+def psnr_each(a: Tensor, b: Tensor, degradation: Degradation | None = None) -> Tensor:
+    """PSNR in dB of each pair of pictures in [0, 1], (B,); 150 dB at most, so that equal pictures have a number.
+
+    With the degradation, over the low pixels that count.
+    """
     error = (a - b.to(a)).square().mean((1, 2, 3))
+    if degradation is not None and degradation.mask is not None:
+        error = error / torch.as_tensor(counted_share(degradation)).to(error)
     return -10 * torch.log10(error.clamp_min(1e-15))
 
 
@@ -107,12 +112,17 @@ def finish(
     if settings.project:
         high = project(degradation, high, low)
     again = degradation.forward(high)
+    told = dict(history or {})
+    if degradation.mask is not None and "consistency_db" in told:  # a search measures over all pixels, masked ones too
+        told["consistency_db"] = told["consistency_db"] + 10 * torch.as_tensor(counted_share(degradation)).log10().to(
+            low
+        )
     return Exploration(
         high=high,
         latent=latent or {},
         low_again=again,
-        consistency_db=psnr_each(again, low),
-        history=history or {},
+        consistency_db=psnr_each(again, low, degradation),
+        history=told,
         best_step=best_step if best_step is not None else torch.zeros(len(high), dtype=torch.long),
         seeds=seeds,
         seconds=seconds,

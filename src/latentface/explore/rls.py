@@ -20,6 +20,7 @@ from latentface.explore import losses
 from latentface.explore.flow import Flow, FlowSettings, load_flow, log_prob
 from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
 from latentface.explore.search import SCHEDULES, Adam, Iterate, Variables, search
+from latentface.explore.spaces import style_rows
 from latentface.prior.prior import Prior
 
 
@@ -66,11 +67,13 @@ def rls(
     seeds: Sequence[int],
     on_step: OnStep | None = None,
     flow: Flow | None = None,
+    start: Tensor | None = None,
 ) -> Exploration:
     """Search w_plus from the mean w for faces that shrink to `low`; the start, and so the result, knows no seed.
 
     Args:
         low: (B, 3, h, w) in [0, 1]; seeds: one number a face.
+        start: w (B, D) or w_plus (B, L, D) to start from instead of the mean w.
         flow: the prior's flow; by default the cached one, trained at first use (about a minute).
 
     Raises:
@@ -83,7 +86,8 @@ def rls(
     regular = bool(settings.density_weight or settings.norm_weight)
     if regular and flow is None:
         flow = load_flow(prior, settings.flow)
-    variables = {"w_plus": prior.w_mean.to(low).expand(len(low), prior.num_ws, -1).clone()}
+    mean = prior.w_mean.to(low).expand(len(low), -1)
+    variables = {"w_plus": style_rows(prior, mean if start is None else start, len(low))}
 
     def evaluate(now: Variables, t: float) -> Iterate:
         w_plus = now["w_plus"]

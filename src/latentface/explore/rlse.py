@@ -7,18 +7,19 @@ discriminator semantic loss, and move. What the poster leaves open was chosen on
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from latentface.degradation import Degradation
+from latentface.degradation import Degradation, faces_of
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
+from latentface.explore.queue import Stopping, Task, search_queue
 from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
 from latentface.explore.search import SCHEDULES, Adam, Iterate, Variables, search
-from latentface.explore.spaces import Space
+from latentface.explore.spaces import Space, style_rows
 from latentface.prior.prior import Prior
 
 SEMANTIC_TIMES = ("always", "early", "late")
@@ -37,7 +38,11 @@ class RlseSettings(MethodSettings):
         semantic_when: "always", or fading "early" to nothing or growing "late" from nothing, linearly.
         geocross: weight of PULSE's distance between style rows.
         candidates: draws a face, the best of which by pixel loss is the start; costs as many passes without gradient.
+        stop: a face whose sum of losses fell by less than this share in its last 10 steps leaves, and the next takes its
+            place (see `explore.queue`); None, the poster's setting, for never.
         semantic_model: "trained" D, or the controls "random" (an untrained D) and "pyramid" (no network).
+        semantic_ratio: None, or how large the semantic loss's gradient in the shrunk face is against the pixel loss's,
+            face by face and step by step; the weight is then only what switches it on.
     """
 
     steps: int = 100
@@ -58,6 +63,8 @@ class RlseSettings(MethodSettings):
     semantic_model: str = "trained"
     geocross: float = 0.0
     candidates: int = 1
+    semantic_ratio: float | None = None
+    stop: float | None = None
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -72,6 +79,12 @@ class RlseSettings(MethodSettings):
             raise InputError(f"steps is {self.steps} and candidates {self.candidates}; both must be at least 1")
         if min(self.rate, self.pixel_weight) <= 0 or min(self.semantic_weight, self.geocross) < 0:
             raise InputError("rate and pixel_weight must be positive, semantic_weight and geocross not negative")
+        if self.semantic_ratio is not None and not self.semantic_ratio > 0:
+            raise InputError(
+                f"semantic_ratio is {self.semantic_ratio}; expected a positive number, or None for a fixed weight"
+            )
+        if self.stop is not None:
+            Stopping(stop=self.stop)
 
 
 def rlse(
@@ -83,12 +96,14 @@ def rlse(
     seeds: Sequence[int],
     on_step: OnStep | None = None,
     start: Tensor | None = None,
+    places: int | None = None,
 ) -> Exploration:
     """Explore the prior's latent space for faces that shrink to `low`.
 
     Args:
         low: (B, 3, h, w) in [0, 1]; seeds: one number a face.
         start: w (B, D) or w_plus (B, L, D) to start from instead of a random code.
+        places: with `settings.stop`, how many faces are in work at a time; None for all.
 
     Raises:
         InputError: shapes, values or seeds that cannot be used. WeightsError: a semantic loss without a discriminator.
@@ -107,37 +122,44 @@ def rlse(
     )
     variables = space.draw(seeds)
     if start is not None:
-        variables["latent"] = space.latent_of(start.to(prior.device, prior.dtype))
+        variables["latent"] = space.latent_of(style_rows(prior, start, len(low)))
     elif settings.candidates > 1:
         variables = best_of(space, low, degradation, seeds, settings.candidates)
     fixed = {k: v for k, v in variables.items() if k not in space.searched(variables)}
-    semantic = semantic_loss(prior, low, degradation, settings)
-
-    def evaluate(now: Variables, t: float) -> Iterate:
-        everything = {**now, **fixed}
-        w_plus = space.w_plus(everything["latent"])
-        high = prior.synthesis(w_plus, space.noise_maps_of(everything))
-        low_again = degradation.forward(high)
-        terms = {"pixel": settings.pixel_weight * losses.pixel(low_again, low, settings.pixel_norm)}
-        if semantic is not None:
-            fade = {"always": 1.0, "early": 1.0 - t, "late": t}[settings.semantic_when]
-            terms["semantic"] = settings.semantic_weight * fade * semantic(low_again)
-        if settings.geocross:
-            terms["geocross"] = settings.geocross * losses.geocross(w_plus)
-        return Iterate(high, low_again, terms)
-
     moved = space.searched(variables)
-    found = search(
-        low,
-        moved,
-        evaluate,
-        steps=settings.steps,
-        rates=dict.fromkeys(moved, settings.rate),
-        schedule=SCHEDULES[settings.schedule],
-        optimiser=Adam(moved),
-        constrain=space.constraint_on(moved),
-        on_step=on_step,
-    )
+    rates, schedule = dict.fromkeys(moved, settings.rate), SCHEDULES[settings.schedule]
+    if settings.stop is None:
+        found = search(
+            low,
+            moved,
+            objective(space, low, degradation, settings, fixed),
+            steps=settings.steps,
+            rates=rates,
+            schedule=schedule,
+            optimiser=Adam(moved),
+            constrain=space.constraint_on(moved),
+            on_step=on_step,
+        )
+    else:
+
+        def prepare(rows: Tensor) -> Task:
+            own, operator = faces_of(low, degradation, rows.tolist())
+            evaluate = objective(space, own, operator, settings, {k: v[rows] for k, v in fixed.items()})
+            return Task(own, evaluate, space.constraint_on({k: v[rows] for k, v in moved.items()}))
+
+        found = search_queue(
+            low,
+            degradation.fit(low),
+            moved,
+            prepare,
+            places=places or len(low),
+            stopping=Stopping(stop=settings.stop),
+            steps=settings.steps,
+            rates=rates,
+            schedule=schedule,
+            on_step=on_step,
+        )
+    made = float(found.history["consistency_db"].isfinite().sum(0).double().mean())
     return finish(
         found.high,
         low,
@@ -149,8 +171,35 @@ def rlse(
         latent={**found.variables, **fixed, "w_plus": space.w_plus(found.variables["latent"])},
         history=found.history,
         best_step=found.best_step,
-        passes=found.steps + (settings.candidates - 1) / 3,
+        passes=made + (settings.candidates - 1) / 3,
     )
+
+
+def objective(
+    space: Space, low: Tensor, degradation: Degradation, settings: RlseSettings, fixed: Variables
+) -> Callable[[Variables, float | Tensor], Iterate]:
+    """Return what a search of these faces minimises, given the variables and its progress, a number or one a face."""
+    prior = space.prior
+    semantic = semantic_loss(prior, low, degradation, settings)
+
+    def evaluate(now: Variables, t: float | Tensor) -> Iterate:
+        everything = {**now, **fixed}
+        w_plus = space.w_plus(everything["latent"])
+        high = prior.synthesis(w_plus, space.noise_maps_of(everything))
+        low_again = degradation.forward(high)
+        terms = {"pixel": settings.pixel_weight * losses.pixel(low_again, low, settings.pixel_norm, degradation)}
+        if semantic is not None:
+            value = semantic(low_again)
+            weight: float | Tensor = settings.semantic_weight
+            if settings.semantic_ratio is not None:
+                weight = settings.semantic_ratio * balance(terms["pixel"], value, low_again)
+            fade = {"always": 1.0, "early": 1.0 - t, "late": t}[settings.semantic_when]
+            terms["semantic"] = weight * (fade.to(value) if isinstance(fade, Tensor) else fade) * value
+        if settings.geocross:
+            terms["geocross"] = settings.geocross * losses.geocross(w_plus)
+        return Iterate(high, low_again, terms)
+
+    return evaluate
 
 
 def semantic_loss(
@@ -170,6 +219,15 @@ def semantic_loss(
         norm=settings.semantic_norm,
         reach=settings.semantic_reach,
     )
+
+
+def balance(first: Tensor, second: Tensor, at: Tensor) -> Tensor:
+    """Return how many times longer the gradient of `first` (B,) in `at` (B, ...) is than that of `second`, (B,)."""
+    long, short = (
+        torch.autograd.grad(loss.sum(), at, retain_graph=True)[0].flatten(1).norm(dim=1) for loss in (first, second)
+    )
+    ratio: Tensor = long / short.clamp_min(1e-12)
+    return ratio
 
 
 def untrained(prior: Prior) -> Prior:
@@ -201,7 +259,7 @@ def best_of(space: Space, low: Tensor, degradation: Degradation, seeds: Sequence
         drawn_seeds = list(seeds) if k == 0 else [int(torch.randint(2**62, (), generator=g)) for g in generators]
         candidate = space.draw(drawn_seeds)
         high = space.prior.synthesis(space.w_plus(candidate["latent"]), space.noise_maps_of(candidate))
-        loss = losses.pixel(degradation.forward(high), low)
+        loss = losses.pixel(degradation.forward(high), low, degradation=degradation)
         better = loss < best_loss
         best_loss = torch.where(better, loss, best_loss)
         if best is None:

@@ -71,7 +71,7 @@ class Space:
         prior = self.prior
         shapes = prior.noise_shapes if self.noise != "constant" else []
         if self.noise == "searched":
-            shapes = shapes[: self.noise_maps]
+            shapes = shapes[:-1][: self.noise_maps]  # never the last, which is zero
         first = self.rows * self.width
         flat = drawn(seeds, first + sum(h * w for h, w in shapes)).to(prior.device, prior.dtype)
         latent = flat[:, :first].view(-1, self.rows, self.width)
@@ -90,16 +90,16 @@ class Space:
     def w_plus(self, latent: Tensor) -> Tensor:
         """latent (B, rows, width) -> w_plus (B, L, D)."""
         if self.kind == "z":
-            return self.prior.mapping(latent[:, 0])
+            return torch.cat([self.prior.mapping(z) for z in latent[:, 0].split(1)])  # rounding knows no neighbours
         w = self.prior.degaussianise(latent, whitened=self.whitened)
         return w if self.kind == "w_plus" else w.expand(-1, self.prior.num_ws, -1)
 
     def latent_of(self, w: Tensor) -> Tensor:
-        """w (B, D) or w_plus (B, L, D) -> the latent whose w_plus it is; not for z."""
+        """w (B, D) or w_plus (B, L, D) -> the latent whose w_plus it is, or is nearest where all rows are one; not for z."""
         if self.kind == "z":
             raise InputError("a w cannot be turned back into a z; use the space w or w_plus")
         rows = w[:, None] if w.ndim == 2 else w
-        rows = rows.expand(-1, self.rows, -1) if rows.shape[1] == 1 else rows[:, : self.rows]
+        rows = rows.mean(1, keepdim=True) if self.rows == 1 else rows.expand(-1, self.rows, -1)
         return self.prior.gaussianise(rows, whitened=self.whitened).contiguous()
 
     def noise_maps_of(self, variables: Variables) -> list[Tensor | None]:
@@ -129,6 +129,17 @@ def _norm(name: str, value: Tensor) -> Tensor:
     """Norm per style row of a latent, per map of a noise map, kept for broadcasting."""
     dims = [-1] if name.startswith("latent") else [-2, -1]
     return value.square().sum(dims, keepdim=True).sqrt()
+
+
+def style_rows(prior: Prior, start: Tensor, faces: int) -> Tensor:
+    """Return a start, w (B, D) or w_plus (B, L, D), as w_plus (B, L, D) where the prior computes. Raises InputError."""
+    rows, width = prior.num_ws, prior.w_dim
+    if tuple(start.shape) not in ((faces, width), (faces, rows, width)):
+        raise InputError(
+            f"start is {tuple(start.shape)}; expected w ({faces}, {width}) or w_plus ({faces}, {rows}, {width})"
+        )
+    start = start.detach().to(prior.device, prior.dtype)
+    return start[:, None].repeat(1, rows, 1) if start.ndim == 2 else start.clone()
 
 
 def typical_norm(width: int) -> float:

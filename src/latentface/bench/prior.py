@@ -1,0 +1,269 @@
+"""What a prior is worth: `latentface bench prior`. Every figure of a model card comes from here.
+
+Parts: distances and coverage along a truncation curve, faces found, diversity, what D tells apart, and invertibility.
+A finished part stands in `sets.csv` (sets) or `per_image.csv` (inversions) and is not measured again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentface.bench import quality
+from latentface.bench.draws import Places, place_faces, read_places, sample
+from latentface.bench.features import Features, gather, open_features
+from latentface.bench.inversion import inversions
+from latentface.bench.prior_page import prior_page, prior_sections
+from latentface.bench.prior_sheet import write_prior_sheet
+from latentface.bench.progress import OnProgress, Progress, quiet
+from latentface.bench.records import Key, Records
+from latentface.bench.runner import Runner
+from latentface.bench.setup import batch_size, make_runner, open_prior, weights_from
+from latentface.bench.statistics import Estimate
+from latentface.bench.tables import Row, aggregate, write_rows
+from latentface.bench.tasks import task_with_truth
+from latentface.datasets import open_faces
+from latentface.errors import InputError
+from latentface.images import write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from latentface.prior.prior import Prior
+
+METRIC_NAMES = ("psnr", "ssim", "identity", "squeezenet-distance", "seconds")
+TRUNCATIONS = (0.5, 0.7, 1.0)
+TRAIN, VALIDATION = "training faces", "validation faces"
+
+
+@dataclass(kw_only=True)
+class Study:
+    """One run's faces, what is known of them, and where figures are kept; features are computed when first asked for.
+
+    Attributes:
+        held, train: the faces of both sets, in a random order; samples: how many faces a distance is measured on.
+        detections: how many faces are looked for with a detector; records: `sets.csv`.
+    """
+
+    prior: Prior
+    held: Places
+    train: Places
+    dataset: str
+    samples: int
+    detections: int
+    truncations: tuple[float, ...]
+    seed: int
+    batch: int
+    features: dict[str, Features]
+    records: Records
+    on_progress: OnProgress
+    _known: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def pictures(self, method: str, count: int) -> Iterator[Tensor]:
+        """Yield the first faces of a set: a truncation's samples, the training or the validation faces."""
+        if method in (TRAIN, VALIDATION):
+            places = self.train if method == TRAIN else self.held
+            yield from read_places(places[:count], self.prior.resolution, self.batch)
+        else:
+            truncation = float(method.rpartition(" ")[2])
+            yield from sample(self.prior, count, truncation, seed=self.seed, batch=self.batch)
+
+    def size(self, method: str) -> int:
+        """Return how many faces of a set distances are measured on."""
+        return {TRAIN: min(self.samples, len(self.train)), VALIDATION: len(self.held)}.get(method, self.samples)
+
+    def embedded(self, method: str) -> dict[str, Tensor]:
+        """Return a set's features, name -> (N, D)."""
+        if method not in self._known:
+            self.on_progress(Progress(f"features of {self.size(method)} {method}"))
+            self._known[method] = gather(self.pictures(method, self.size(method)), self.features.values())
+        return self._known[method]
+
+    def key(self, method: str) -> Key:
+        """Return where a set's figures stand; they belong to these sizes."""
+        sizes = f"{self.samples} samples, {len(self.held)} held out, {len(self.train)} training, {self.detections} looked at"
+        return self.dataset, method, "1", f"{sizes}, seed {self.seed}"
+
+    def figures(self, method: str, metrics: Sequence[str], measure: Callable[[], dict[str, float]]) -> None:
+        """Measure some figures of a set unless they are known."""
+        if not set(metrics) <= set(self.records.get(self.key(method))):
+            self.records.add({self.key(method): measure()})
+
+
+def samples_at(truncation: float) -> str:
+    """Return the name that a truncation's samples have in the table."""
+    return f"samples at {truncation:g}"
+
+
+def run_prior(
+    *,
+    output: str | Path,
+    high: str | Path,
+    prior: Prior | str | Path | None = None,
+    train: Sequence[str | Path] = (),
+    samples: int = 5000,
+    inversions_of: int = 100,
+    steps: int = 500,
+    detections: int = 500,
+    truncations: Sequence[float] = TRUNCATIONS,
+    limit: int | None = None,
+    train_limit: int | None = None,
+    perceptual: float = 0.0,
+    seed: int = 0,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    batch: int | None = None,
+    fetch: bool = True,
+    command: str = "",
+    on_progress: OnProgress = quiet,
+) -> Path:
+    """Write prior.csv, prior.md and prior.png into `output`; return prior.md.
+
+    Args:
+        high: faces that the prior has not seen; train: those that it was trained on, for the ratio and the neighbours.
+        samples: of each truncation, and at most so many training faces; inversions_of: validation faces to invert
+            (0: none), `steps` each; detections: faces of each set that are looked for with CenterFace.
+        limit, train_limit: take so many faces at most, of an order that the seed decides.
+        perceptual: see `InversionSettings`.
+
+    Raises:
+        LatentfaceError: data, prior or output that cannot be used, or figures of another protocol in the folder.
+    """
+    if samples < 2 or inversions_of < 0 or detections < 0:
+        raise InputError(
+            f"got {samples} samples, {inversions_of} inversions, {detections} detections; expected at least 2, 0 and 0"
+        )
+    if not truncations or min(truncations) <= 0:
+        raise InputError(f"the truncations are {list(truncations)}; expected positive numbers such as 0.5,0.7,1")
+    faces = open_faces(high)
+    loaded = open_prior(prior, device)
+    tasks = (
+        [task_with_truth(faces, loaded.resolution, loaded.resolution, "bicubic", inversions_of)]
+        if inversions_of
+        else []
+    )
+    variants = inversions(steps, perceptual) if tasks else []
+    with weights_from(weights):
+        runner, protocol = make_runner(
+            prior=loaded,
+            tasks=tasks,
+            variants=variants,
+            metrics=METRIC_NAMES,
+            kernel="bicubic",
+            preset="equal",
+            seed=seed,
+            batch=batch_size(batch, loaded.device, output),
+            output=output,
+            fetch=fetch,
+            curve=False,
+            on_progress=on_progress,
+        )
+        features, missing = open_features(loaded.device, fetch=fetch)
+    study = Study(
+        prior=loaded,
+        held=place_faces([high], limit, seed),
+        train=place_faces(train, train_limit, seed),
+        dataset=faces.name,
+        samples=samples,
+        detections=detections,
+        truncations=tuple(truncations),
+        seed=seed,
+        batch=max(16, runner.batch),
+        features=features,
+        records=runner.set_records,
+        on_progress=on_progress,
+    )
+    measure_samples(study)
+    if loaded.discriminator is not None:
+        measure_judge(study)
+    runner.run()
+    rows = prior_rows(study, runner)
+    write_rows(runner.folder / "prior.csv", rows)
+    on_progress(Progress("drawing the sheet"))
+    write_prior_sheet(runner.folder / "prior.png", prior_sections(study, runner))
+    target = runner.folder / "prior.md"
+    write_text(target, prior_page(study, runner, protocol, rows, missing, steps, command))
+    on_progress(Progress("done"))
+    return target
+
+
+def measure_samples(study: Study) -> None:
+    """Measure distances, coverage, diversity and faces found of samples, training and validation faces."""
+    for method in [TRAIN] * bool(study.train) + [samples_at(t) for t in study.truncations]:
+        for name in study.features:
+            study.figures(method, (f"frechet-{name}",), partial(_distance, study, method, name))
+    for method in [VALIDATION, *(samples_at(t) for t in study.truncations)]:
+        if "identity" in study.features:
+            study.figures(method, ("alikeness",), partial(_alikeness, study, method))
+        if study.detections:
+            study.figures(method, ("one-face", "looked-at"), partial(_one_face, study, method))
+
+
+def _distance(study: Study, method: str, name: str) -> dict[str, float]:
+    rows, truths = study.embedded(method)[name], study.embedded(VALIDATION)[name]
+    precision, recall = quality.coverage(rows, truths)
+    return {
+        f"frechet-{name}": quality.frechet(rows, truths),
+        f"precision-{name}": precision,
+        f"recall-{name}": recall,
+    }
+
+
+def _alikeness(study: Study, method: str) -> dict[str, float]:
+    return {"alikeness": quality.alikeness(study.embedded(method)["identity"])}
+
+
+def _one_face(study: Study, method: str) -> dict[str, float]:
+    study.on_progress(Progress(f"looking for faces on {method}"))
+    found, total = quality.one_face(study.pictures(method, min(study.detections, study.size(method))))
+    return {"one-face": found / total if total else math.nan, "looked-at": total}
+
+
+def measure_judge(study: Study) -> None:
+    """Measure how well D tells held-out faces from samples, and from the training faces that it knows."""
+    drawn = samples_at(1.0)
+    wanted = ["separation-samples"] + ["separation-training"] * bool(study.train)
+
+    def measure() -> dict[str, float]:
+        study.on_progress(Progress("what D tells apart"))
+        count = min(study.samples, len(study.held), quality.COVERAGE_FACES)
+        held = quality.logits(study.prior, study.pictures(VALIDATION, count))
+        found = {
+            "separation-samples": quality.separation(held, quality.logits(study.prior, study.pictures(drawn, count)))
+        }
+        if study.train:
+            known = quality.logits(study.prior, study.pictures(TRAIN, count))
+            found["separation-training"] = quality.separation(known, held)
+        return found
+
+    study.figures(VALIDATION, wanted, measure)
+
+
+def prior_rows(study: Study, runner: Runner) -> list[Row]:
+    """Return the lines of prior.csv: sets first, then inversions."""
+    rows = []
+    train = study.records.get(study.key(TRAIN))
+    for method in (VALIDATION, TRAIN, *(samples_at(t) for t in study.truncations)):
+        known = study.records.get(study.key(method))
+        count = study.size(method)
+        for metric, value in known.items():
+            if metric == "looked-at" or value is None:
+                continue
+            if metric == "one-face":
+                looked = int(known.get("looked-at") or 0)
+                estimate = quality.share(round(value * looked), looked)
+            else:
+                estimate = Estimate(value, math.nan, math.nan, count)
+            rows.append(Row(dataset=study.dataset, method=method, factor="1", metric=metric, value=estimate))
+            base = train.get(metric)
+            if metric.startswith("frechet-") and method != TRAIN and base:
+                ratio = Estimate(value / base, math.nan, math.nan, count)
+                rows.append(
+                    Row(dataset=study.dataset, method=method, factor="1", metric=f"{metric}-ratio", value=ratio)
+                )
+    groups = [(t.dataset, "1", list(t.entries)) for t in runner.tasks]
+    return rows + aggregate(runner.records, groups, [v.name for v in runner.variants], runner.metrics, {})

@@ -1,0 +1,163 @@
+"""The page and the sheet's sections of `bench prior`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from latentface.bench.draws import Places, latents, paint, read_places, sample
+from latentface.bench.features import SQUEEZE_SIDE, gather
+from latentface.bench.inversion import RATES
+from latentface.bench.notes import NOTICE
+from latentface.bench.prior_sheet import Section, in_rows
+from latentface.bench.progress import Progress
+from latentface.bench.protocol import Protocol, provenance
+from latentface.bench.quality import COVERAGE_FACES, DETECTION_SIDE, nearest
+from latentface.bench.runner import Runner
+from latentface.bench.statistics import NOTHING
+from latentface.bench.tables import Row, cell, value_of
+from latentface.explore.search import drawn
+from latentface.images import read_picture
+
+if TYPE_CHECKING:
+    from latentface.bench.prior import Study
+
+SHOWN, NEIGHBOURS, INVERTED, INTERPOLATIONS, BETWEEN = 36, 12, 12, 8, 12
+ROWS = {
+    "frechet": "Frechet distance to the validation faces ↓",
+    "precision": "precision ↑",
+    "recall": "recall ↑",
+}
+
+
+def prior_page(
+    study: Study,
+    runner: Runner,
+    protocol: Protocol,
+    rows: Sequence[Row],
+    missing: dict[str, str],
+    steps: int,
+    command: str,
+) -> str:
+    """Return prior.md."""
+    columns = list(dict.fromkeys(r.method for r in rows if not r.method.startswith("invert-")))
+    found = {(r.method, r.metric): r.value for r in rows}
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+
+    def add(title: str, metric: str) -> None:
+        values = [found.get((c, metric), NOTHING) for c in columns]
+        if any(v.n for v in values):
+            lines.append(f"| {title} | " + " | ".join(cell(v, metric) if v.n else "" for v in values) + " |")
+
+    for name in study.features:
+        for metric, title in ROWS.items():
+            add(f"{title} ({name})", f"{metric}-{name}")
+            if metric == "frechet":
+                add(f"as a ratio to the training faces' (1 is the best to hope for, {name})", f"frechet-{name}-ratio")
+    lines.append("| Frechet distance (inception) |" + " |" * len(columns) if "inception" in missing else "")
+    add("exactly one face found ↑", "one-face")
+    add("mean identity cosine between faces (lower: more diverse)", "alikeness")
+    add("AUC of D's logits, held-out faces against samples (0.5: cannot tell)", "separation-samples")
+    add("AUC of D's logits, training against held-out faces (0.5: has not learnt them by heart)", "separation-training")
+    parts = [f"## The prior {study.prior.name}", "\n".join(line for line in lines if line)]
+    if runner.tasks:
+        parts.append("\n".join(_inversions(rows, runner, study.dataset)))
+    parts.append("\n".join(f"- {line}" for line in _notes(study, runner, protocol, missing, steps, command)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _inversions(rows: Sequence[Row], runner: Runner, dataset: str) -> list[str]:
+    metrics = [m for m in runner.metrics if any(r.metric == m and r.value.n for r in rows)]
+    out = ["| nearest face found in | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
+    for variant in runner.variants:
+        cells = [cell(value_of(rows, dataset, variant.name, "1", m), m) for m in metrics]
+        out.append(f"| {variant.name.removeprefix('invert-')} | " + " | ".join(cells) + " |")
+    return out
+
+
+def _notes(
+    study: Study, runner: Runner, protocol: Protocol, missing: dict[str, str], steps: int, command: str
+) -> list[str]:
+    p = study.prior
+    out = [
+        f"Prior {p.name} ({p.sha256[:12] or 'unsaved'}), {p.resolution} px, {p.card.get('pictures', 'an unknown number of')} pictures shown in training.",
+        f"{study.dataset}: {len(study.held)} held-out faces; {len(study.train)} training faces"
+        + (f", of which {study.size('training faces')} take part in the distances." if study.train else "."),
+        f"{study.samples} samples of each truncation, seeds {study.seed} to {study.seed + study.samples - 1}, constant noise maps, everything rounded to 8 bits. "
+        "A Frechet distance falls with the number of faces: compare equal counts.",
+        *(
+            f"`{f.name}` features: {f.description}; a Frechet distance on them is not FID."
+            for f in study.features.values()
+        ),
+        f"Precision and recall (Kynkaanniemi 2019, k = 3) on at most {COVERAGE_FACES} faces of each set.",
+        f"Faces are looked for by CenterFace (threshold 0.5) on pictures enlarged bicubically to {DETECTION_SIDE} px; Wilson's 95 % interval.",
+        *(f"`{name}` features are not available: {reason}." for name, reason in missing.items()),
+        *(f"`{name}` is not available: {reason}." for name, reason in runner.suite.missing.items()),
+        *(f"{name} is not available: {reason}." for (_, _, name), reason in runner.unavailable.items()),
+    ]
+    if runner.tasks:
+        rates = ", ".join(f"{rate:g} in {space}" for space, rate in RATES.items())
+        out.append(
+            f"Inversions: {len(runner.tasks[0].entries)} held-out faces at {p.resolution} px, {steps} steps of Adam on the mean square (rate {rates}, half a cosine) "
+            "from the mean w (z: from the best of 32 draws), unconstrained; PSNR over RGB, SSIM on Y; intervals: 95 %, bootstrap over faces."
+        )
+    return [*out, *runner.remarks, f"Device {protocol.device}.", provenance(command), NOTICE]
+
+
+def prior_sections(study: Study, runner: Runner) -> list[Section]:
+    """Return what the sheet shows; all of it is made anew from seeds but for the inversions, which lie in the folder."""
+    p, n = study.prior, min(SHOWN, study.samples)
+    plain = torch.cat(list(sample(p, n, 1.0, seed=study.seed)))
+    cut = torch.cat(list(sample(p, n, 0.7, seed=study.seed)))
+    sections = [
+        Section("samples at truncation 1, the first seeds", in_rows(list(plain))),
+        Section("samples at truncation 0.7, the same seeds", in_rows(list(cut))),
+    ]
+    if study.train and study.features:
+        sections.append(_neighbours(study, plain[:NEIGHBOURS]))
+    for task in runner.tasks:
+        shown = [i for i in task.entries if all(runner.path(task, v.name, i).exists() for v in runner.variants)][
+            :INVERTED
+        ]
+        truths = [task.load(i)[1] for i in shown]
+        found = [[read_picture(runner.path(task, v.name, i)) for i in shown] for v in runner.variants]
+        names = ", ".join(v.name.removeprefix("invert-") for v in runner.variants)
+        sections.append(Section(f"held-out faces, and the nearest found in {names}", [truths, *found]))
+    sections.append(Section("interpolations in w", _interpolations(study)))
+    return sections
+
+
+def _neighbours(study: Study, pictures: Tensor) -> Section:
+    """Find each sample's nearest face among all training faces."""
+    kind = study.features.get("squeezenet") or next(iter(study.features.values()))
+    study.on_progress(Progress(f"nearest of {len(study.train)} training faces, by {kind.name}"))
+    places: Places = []  # those that can be read
+    among = gather(read_places(study.train, study.prior.resolution, study.batch, places), [kind])[kind.name]
+    best = nearest(kind.embed(pictures), among).tolist()
+    faces = torch.cat(list(read_places([places[i] for i in best], study.prior.resolution, 1)))
+    side = f", seen at {SQUEEZE_SIDE} px" if kind.name == "squeezenet" else ""
+    return Section(
+        f"samples, and below the nearest of {len(among)} training faces ({kind.name}{side})",
+        [list(pictures), list(faces)],
+    )
+
+
+def _interpolations(study: Study) -> list[list[Tensor]]:
+    p = study.prior
+    ends = latents(p, drawn(range(study.seed, study.seed + 2 * INTERPOLATIONS), p.z_dim), 0.7)
+    steps = torch.linspace(0, 1, BETWEEN)
+    return [
+        list(
+            islice(
+                paint(
+                    p, torch.cat([ends[2 * i : 2 * i + 1].lerp(ends[2 * i + 1 : 2 * i + 2], float(t)) for t in steps])
+                ),
+                BETWEEN,
+            )
+        )
+        for i in range(INTERPOLATIONS)
+    ]

@@ -1,0 +1,179 @@
+"""`latentface bench prior` and `latentface bench ablation`: what a prior is worth, and what the defaults rest on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from latentface.cli.bench import Output, Preset, PriorName, Quiet, command_line, names, numbers, told
+
+Factors = Annotated[str, Parameter(name=["--factors", "--factor", "-f"])]
+
+
+def prior(
+    *,
+    output: Output,
+    high: str,
+    prior: PriorName = None,
+    train: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    samples: int = 5000,
+    inversions: int = 100,
+    steps: int = 500,
+    detections: int = 500,
+    truncations: str = "0.5,0.7,1",
+    perceptual: float = 0.0,
+    limit: int | None = None,
+    train_limit: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int | None = None,
+    no_fetch: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Measure a prior: distances to faces, coverage, diversity, faces found, invertibility, and a sheet.
+
+    Parameters
+    ----------
+    output
+        The folder for prior.csv, prior.md and prior.png.
+    high
+        Faces that the prior has not seen.
+    prior
+        A name or a file.
+    train
+        The faces that it was trained on, for the ratio and the nearest neighbours.
+    samples
+        Of each truncation.
+    inversions
+        Faces that are searched for in z, w and w_plus.
+    steps
+        Of each inversion.
+    detections
+        Faces of each set that are looked for with CenterFace.
+    truncations
+        Separated by commas.
+    perceptual
+        Weight of D's features in the inversions, beside the mean square times 100.
+    limit
+        Take so many faces of `high` at most.
+    train_limit
+        Take so many faces of `train` at most.
+    seed
+        Of the samples and of every choice.
+    device
+        auto, cpu, cuda.
+    batch_size
+        Faces computed together.
+    no_fetch
+        Do not fetch weights of metrics that are not at hand.
+    quiet
+        Say nothing but errors.
+    """
+    from latentface.bench.prior import run_prior
+
+    with told(quiet) as tell:
+        path = run_prior(
+            output=output,
+            high=high,
+            prior=prior,
+            train=train,
+            samples=samples,
+            inversions_of=inversions,
+            steps=steps,
+            detections=detections,
+            truncations=numbers("--truncations", truncations),
+            perceptual=perceptual,
+            limit=limit,
+            train_limit=train_limit,
+            seed=seed,
+            device=device,
+            batch=batch_size,
+            fetch=not no_fetch,
+            command=command_line(),
+            on_progress=tell,
+        )
+    print(path)
+    return 0
+
+
+def ablation(
+    *,
+    output: Output,
+    high: str,
+    prior: PriorName = None,
+    factors: Factors = "8,16",
+    rows: str | None = None,
+    damages: str | None = None,
+    preset: Preset = "equal",
+    metrics: str | None = None,
+    limit: int | None = 64,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int | None = None,
+    no_fetch: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Move one setting of RLSE at a time, on validation faces: paired differences to the defaults, and controls.
+
+    Parameters
+    ----------
+    output
+        The folder for the tables.
+    high
+        Validation faces; test faces are refused.
+    prior
+        A name or a file.
+    factors
+        Separated by commas.
+    rows
+        Groups or rows separated by semicolons or commas: space, geocross, layers, norm, reach, weight, ratio, when,
+        starts, steps, rate, schedule, noise, projection, controls. By default all; "none" for the default alone.
+    damages
+        Inputs of the second table, separated by commas: noise0.05, noise0.05told, jpeg30, a kernel; "none" for no second table.
+    preset
+        "equal" or "paper".
+    metrics
+        Names separated by commas.
+    limit
+        Take the first faces only.
+    seed
+        Of every face.
+    device
+        auto, cpu, cuda.
+    batch_size
+        Faces computed together.
+    no_fetch
+        Do not fetch weights of metrics that are not at hand.
+    quiet
+        Say nothing but errors.
+    """
+    from latentface.bench.ablation import run_ablation
+
+    with told(quiet) as tell:
+        path = run_ablation(
+            output=output,
+            high=high,
+            prior=prior,
+            factors=numbers("--factors", factors),
+            rows=listed(rows),
+            damages=listed(damages),
+            preset=preset,
+            metrics=names(metrics),
+            limit=limit,
+            seed=seed,
+            device=device,
+            batch=batch_size,
+            fetch=not no_fetch,
+            command=command_line(),
+            on_progress=tell,
+        )
+    print(path)
+    return 0
+
+
+def listed(text: str | None) -> list[str] | None:
+    """Split names at semicolons where there are some (a row's name may hold a comma), else at commas; "none" is no name."""
+    if text is None or text.strip() == "none":
+        return None if text is None else []
+    return [part.strip() for part in text.split(";" if ";" in text else ",") if part.strip()]

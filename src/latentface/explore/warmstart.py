@@ -1,0 +1,178 @@
+"""Warm starts: near the answer instead of at random.
+
+A bank holds latents of the prior with their small pictures; the nearest to the input are the start. An encoder, where the
+prior has one (`explore.encoder`), answers with style rows at once, and better. Either is turned a little toward the
+face's own random code, so that several samples of a face start, and end, apart.
+
+Shape legend: B faces, K latents of a bank, L style rows, D width of w.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from latentface.degradation import Degradation, resize
+from latentface.errors import InputError, OutputError, UnknownNameError
+from latentface.explore.encoder import find_encoder
+from latentface.explore.search import drawn
+from latentface.explore.sight import EYE, blur, low_sides, seen
+from latentface.images import write_bytes
+from latentface.prior.prior import Prior
+
+VERSION = 1  # raise it when a cached bank would no longer be what building makes
+STARTS = ("random", "bank", "encoder")
+WANDER = 0.1  # the share of the face's own random code in a start's direction
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BankSettings:
+    """Of a bank: how many latents, how many of the nearest are averaged, the seed of the draws."""
+
+    size: int = 4096
+    nearest: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.nearest <= self.size:
+            raise InputError(f"size is {self.size} and nearest {self.nearest}; expected 1 <= nearest <= size")
+
+
+class Bank:
+    """Latents of a prior and their pictures.
+
+    Args:
+        w: (K, D); pictures: (K, 3, EYE, EYE), the same faces; high: side of the prior's faces.
+    """
+
+    def __init__(self, w: Tensor, pictures: Tensor, settings: BankSettings, high: int) -> None:
+        self.w, self.pictures, self.settings, self.high = w, pictures, settings, high
+        self._blurred: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def nearest(self, low: Tensor, degradation: Degradation) -> Tensor:
+        """Return the places in the bank of the pictures most like `low` (B, 3, h, w), (B, nearest), the best first."""
+        views, sides = seen(low, degradation).flatten(1), low_sides(degradation, len(low))
+        found = []
+        for view, side in zip(views, sides, strict=True):
+            pictures, half_squares = self._looks(side)
+            found.append((pictures @ view - half_squares).topk(self.settings.nearest).indices)
+        return torch.stack(found)
+
+    def _looks(self, side: int) -> tuple[Tensor, Tensor]:
+        """The pictures as a face of `side` px is seen, (K, 3 E E), and half their squared norms, (K,)."""
+        if side not in self._blurred:
+            flat = blur(self.pictures, side, self.high).flatten(1)
+            self._blurred[side] = flat, flat.square().sum(1) / 2
+        return self._blurred[side]
+
+    def rows(self, prior: Prior, low: Tensor, degradation: Degradation) -> Tensor:
+        """Low pictures (B, 3, h, w) -> gaussianised w (B, 1, D): the mean direction of the nearest, of norm sqrt(D)."""
+        v = prior.gaussianise(self.w[self.nearest(low, degradation)]).mean(1, keepdim=True)
+        return on_sphere(v)
+
+
+@torch.no_grad()
+def make_bank(prior: Prior, settings: BankSettings = BankSettings()) -> Bank:
+    """Draw a bank from the prior, on its device: the same settings give the same draws."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    codes, pictures = [], []
+    for start in range(0, settings.size, 32):
+        z = torch.randn(min(32, settings.size - start), prior.z_dim, generator=generator)
+        w_plus = prior.mapping(z.to(prior.device, prior.dtype))
+        codes.append(w_plus[:, 0])
+        pictures.append(resize(prior.synthesis(w_plus).clamp(0, 1), EYE))
+    return Bank(torch.cat(codes), torch.cat(pictures).contiguous(), settings, prior.resolution)
+
+
+def bank_path(prior: Prior, settings: BankSettings) -> Path:
+    """Return where the prior's bank is cached: `banks/` in LATENTFACE_CACHE or the user's cache folder."""
+    folder = os.environ.get("LATENTFACE_CACHE") or platformdirs.user_cache_dir("latentface", appauthor=False)
+    words = json.dumps([VERSION, EYE, settings.size, settings.seed])
+    name = f"{prior.sha256}-{hashlib.sha256(words.encode()).hexdigest()[:12]}.safetensors"
+    return Path(folder).expanduser() / "banks" / name
+
+
+def load_bank(prior: Prior, settings: BankSettings = BankSettings()) -> Bank:
+    """Return the prior's bank from the cache, built and kept there at first use, in seconds.
+
+    A prior without a sha256 (made in memory) is not cached; a broken file is made again; a cache that cannot be written
+    costs the building each time.
+    """
+    bank = _read(prior, settings) if prior.sha256 else None
+    if bank is None:
+        bank = make_bank(prior, settings)
+        # The same bank whether it was just made or read: half precision in both.
+        bank = Bank(bank.w.half().to(prior.dtype), bank.pictures.half().to(prior.dtype), settings, prior.resolution)
+        if prior.sha256:
+            tensors = {"w": bank.w.half().cpu(), "pictures": bank.pictures.half().cpu()}
+            with contextlib.suppress(OutputError):
+                write_bytes(bank_path(prior, settings), save(tensors))
+    return bank
+
+
+def _read(prior: Prior, settings: BankSettings) -> Bank | None:
+    try:
+        held = load(bank_path(prior, settings).read_bytes())
+        w, pictures = (held[name].to(prior.device, prior.dtype) for name in ("w", "pictures"))
+    except (OSError, SafetensorError, KeyError):
+        return None
+    if w.shape != (settings.size, prior.w_dim) or pictures.shape != (settings.size, 3, EYE, EYE):
+        return None
+    return Bank(w, pictures, settings, prior.resolution)
+
+
+def on_sphere(v: Tensor) -> Tensor:
+    """Scale gaussianised rows (..., D) to the norm that a random one has, sqrt(D)."""
+    return torch.nn.functional.normalize(v, dim=-1) * math.sqrt(v.shape[-1])
+
+
+class WarmStart:
+    """Where the searches of a prior begin.
+
+    Args:
+        kind: "random" (a method's own start), "bank" or "encoder".
+
+    Raises:
+        UnknownNameError: no such start. MissingDataError: the prior has no encoder. WeightsError: one that cannot be used.
+    """
+
+    def __init__(self, prior: Prior, kind: str, *, wander: float = WANDER, bank: BankSettings = BankSettings()) -> None:
+        if kind not in STARTS:
+            raise UnknownNameError("start", kind, STARTS)
+        if not 0 <= wander <= 1:
+            raise InputError(f"wander is {wander}; expected a share from 0 to 1")
+        self.prior, self.kind, self.wander = prior, kind, wander
+        self._rows: Callable[[Tensor, Degradation], Tensor] | None = None
+        self.sha256 = ""  # of the encoder's file
+        if kind == "bank":
+            held = load_bank(prior, bank)
+            self._rows = lambda low, degradation: held.rows(prior, low, degradation)
+        elif kind == "encoder":
+            encoder = find_encoder(prior)
+            self._rows, self.sha256 = encoder.rows, encoder.sha256
+
+    def __call__(self, low: Tensor, degradation: Degradation, seeds: Sequence[int]) -> Tensor | None:
+        """Return w_plus (B, L, D) to begin at for low pictures (B, 3, h, w) in [0, 1], or None for the method's own start.
+
+        A face's start depends on its picture and its seed alone.
+        """
+        if self._rows is None:
+            return None
+        low = low.to(self.prior.device, self.prior.dtype)
+        v = self._rows(low, degradation).expand(-1, self.prior.num_ws, -1)  # (B, L, D)
+        if self.wander:
+            own = drawn(seeds, self.prior.w_dim).to(v)[:, None]  # (B, 1, D): one turn for all rows
+            v = on_sphere(math.sqrt(1 - self.wander**2) * v + self.wander * on_sphere(own))
+        return self.prior.degaussianise(v)

@@ -1,0 +1,347 @@
+"""Whole photographs: find the faces, explore for each in the photograph's own pixels, and paste them back.
+
+    photo -> detect -> square -> Warp -> explore(prior) -> projection -> paste over the bicubic enlargement
+
+Faces of several photographs share batches; a window of bounded size holds photographs whose faces wait for them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from latentface.degradation import counted_share, project
+from latentface.errors import InputError
+from latentface.explore.result import psnr_each
+from latentface.faces import Face, Similarity, Warp, align, crop, detect
+from latentface.faces.align import ffhq_fit
+from latentface.faces.noise import estimate_sigma
+from latentface.faces.place import LARGEST_ENLARGEMENT
+from latentface.images import read_bytes
+from latentface.photofile import LUMA, Photo
+from latentface.photoresult import PhotoFace, PhotoUpscaled, found_record
+from latentface.prior.prior import Prior
+from latentface.restore import Upscaler, UpscaleSettings, out_of_memory
+
+if TYPE_CHECKING:
+    from latentface.explore.result import Step
+
+OnRows = Callable[[int, "Step"], bool | None]
+
+WINDOW_PIXELS = 50_000_000  # of photographs that wait for their batch: 150 MB
+WINDOW_PHOTOS = 64
+WINDOW_BATCHES = 4  # batches' worth of faces, after which nothing more is waited for
+# The projection ends where the error is below the rounding of the photograph's own bytes. Faces that are nearly as large
+# in the photograph as the prior's, with clipped blacks, would go on for minutes: 8 rounds give them 58 to 69 dB.
+ROUNDS, TOLERANCE = 8, 0.5 / 255
+LEAST_SIDE = 8  # px: of a photograph in which faces are looked for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhotoSettings:
+    """How a photograph is enlarged.
+
+    Attributes:
+        factor: enlargement of the photograph's sides, 1 to 1024; a face's own factor is the prior's size over the face's.
+        only_center_face: enlarge only the face nearest to the middle.
+        min_face: the least size of a face in pixels, the longer side of its box; max_faces: the largest so many.
+        noise: standard deviation of the photograph's noise, in units of the full grey range; None: estimated for each
+            face. At 0 the projection is exact.
+    """
+
+    factor: float = 2.0
+    only_center_face: bool = False
+    min_face: float = 12.0
+    max_faces: int | None = None
+    noise: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.factor <= 1024:
+            raise InputError(f"factor is {self.factor:g}; expected a number from 1 to 1024")
+        if not 4 <= self.min_face <= 1e6:
+            raise InputError(f"min_face is {self.min_face:g}; expected a size in pixels from 4 up")
+        if self.max_faces is not None and self.max_faces < 0:
+            raise InputError(f"max_faces is {self.max_faces}; expected 0 or more")
+        if self.noise is not None and not 0 <= self.noise <= 1:
+            raise InputError(f"noise is {self.noise:g}; expected a number from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """A face to be enlarged: its operator (of one face), its pixels (1, 3, h, w), and its upright view (3, s, s)."""
+
+    found: Face
+    warp: Warp
+    low: Tensor
+    upright: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundFaces:
+    """A photograph whose faces are found: those to be enlarged, and those to be left, with the reason."""
+
+    photo: Photo
+    jobs: Sequence[Job]
+    left: Sequence[tuple[Face, str]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Row:
+    """One sample of one face in work, and what came of it."""
+
+    job: Job
+    seed: int
+
+
+_Answer = tuple[Tensor, int, float]  # high (3, R, R), best step, seconds
+
+
+class PhotoUpscaler:
+    """Enlarges photographs with one prior and one set of settings, the faces of many at a time.
+
+    Args:
+        prior: on the device to compute on.
+        settings: of the faces; its `factor` and `sigma` are for aligned faces and not used here.
+        batch: faces times samples computed together; halved when the device's memory is too small.
+        faces: what explores, instead of one of these `settings` and `batch`: so that its start is read once.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        settings: UpscaleSettings | None = None,
+        photo_settings: PhotoSettings | None = None,
+        *,
+        batch: int = 16,
+        faces: Upscaler | None = None,
+    ) -> None:
+        self.faces = faces or Upscaler(prior, settings, batch=batch)
+        self.prior, self.settings = prior, self.faces.settings
+        self.photo_settings = photo_settings or PhotoSettings()
+
+    def upscale(self, photos: Iterable[Photo], on_step: OnRows | None = None) -> Iterator[PhotoUpscaled]:
+        """Enlarge photographs, in order; any number of them takes the memory of a window.
+
+        Args:
+            on_step: told (rows in work, step) at each step of a search; True stops that search at its best so far.
+
+        Raises:
+            InputError: a photograph whose result would be too large.
+        """
+        window: list[FoundFaces] = []
+        for photo in photos:
+            window.append(self.find(photo))
+            if self.full(window):
+                yield from self.finish(window, on_step)
+                window = []
+        yield from self.finish(window, on_step)
+
+    def full(self, window: Sequence[FoundFaces]) -> bool:
+        """Say whether these photographs should be finished before more are read."""
+        pixels = sum(f.photo.size[0] * f.photo.size[1] for f in window)
+        rows = sum(len(f.jobs) for f in window) * self.settings.samples
+        enough = rows >= WINDOW_BATCHES * self.faces.batch
+        return enough or pixels >= WINDOW_PIXELS or len(window) >= WINDOW_PHOTOS
+
+    def request(self, photo: Photo) -> dict[str, Any]:
+        """Return what decides a result besides the input, as plain JSON types, with the notice and the licence."""
+        made = self.faces.request(0, 0)
+        made.pop("generated")  # a photograph without faces has nothing that was invented
+        return {
+            **made,
+            "kind": "photograph",
+            "settings": {**made["settings"], "photo": asdict(self.photo_settings)},
+            "low_size": list(photo.size),
+            "high_size": list(photo.enlarged_size(self.photo_settings.factor)),
+        }
+
+    # -- finding ------------------------------------------------------------------------------------------------------
+
+    def find(self, photo: Photo) -> FoundFaces:
+        """Find a photograph's faces and cut out their pixels.
+
+        Raises:
+            InputError: the result would be too large.
+        """
+        photo.enlarged_size(self.photo_settings.factor)
+        if min(photo.size) < LEAST_SIDE:
+            return FoundFaces(photo, [], [])
+        picture = photo.tensor()
+        jobs: list[Job] = []
+        left: list[tuple[Face, str]] = []
+        chosen, others = self._choose(detect(picture, min_face=self.photo_settings.min_face), photo)
+        left += [(face, "not asked for") for face in others]
+        for face in chosen:
+            job = self._job(face, picture, photo)
+            if isinstance(job, Job):
+                jobs.append(job)
+            else:
+                left.append((face, job))
+        return FoundFaces(photo, jobs, left)
+
+    def _choose(self, faces: Sequence[Face], photo: Photo) -> tuple[Sequence[Face], Sequence[Face]]:
+        """Part the faces, the largest first, into those that were asked for and the rest."""
+        if self.photo_settings.only_center_face and faces:
+            height, width = photo.size
+            middle = min(faces, key=lambda f: abs(complex(f.box[0] + f.box[2] - width, f.box[1] + f.box[3] - height)))
+            return [middle], [f for f in faces if f is not middle]
+        most = self.photo_settings.max_faces
+        return (faces, []) if most is None else (faces[:most], faces[most:])
+
+    def _job(self, face: Face, picture: Tensor, photo: Photo) -> Job | str:
+        """Return a face's job, or why it is left as it is."""
+        most = self.prior.resolution
+        try:
+            transform = square_of(face, self.prior.alignment)
+            if transform.scale > most * LARGEST_ENLARGEMENT:
+                return f"already larger than the {most} px of the prior's faces"
+            sigma = self.photo_settings.noise
+            if sigma is None:  # in whole grey levels, so that faces of several photographs can share a batch
+                sigma = round(255 * estimate_sigma(picture, face.box, photo.tables)) / 255
+            warp = Warp([transform], most, photo.size, kernel=self.settings.kernel, sigma=sigma)
+            upright, _ = crop(picture, transform, max(2, round(transform.scale)))
+        except InputError:
+            return "too small, or too little of it in the photograph"
+        return Job(face, warp, warp.cut(picture), upright)
+
+    # -- exploring ----------------------------------------------------------------------------------------------------
+
+    def finish(self, window: Sequence[FoundFaces], on_step: OnRows | None = None) -> Iterator[PhotoUpscaled]:
+        """Explore for the faces of these photographs in common batches, and yield the photographs, in order."""
+        count = self.settings.samples
+        jobs = [job for found in window for job in found.jobs]
+        # Equal noise may share a batch; similar boxes need little padding.
+        order = sorted(range(len(jobs)), key=lambda i: (jobs[i].warp.sigma, jobs[i].warp.low_size))
+        answers: dict[int, list[_Answer]] = {}
+        for _, members in groupby(order, key=lambda i: jobs[i].warp.sigma):
+            group = list(members)
+            rows = [_Row(jobs[i], self.settings.seed + k) for i in group for k in range(count)]
+            made = self._explore(rows, on_step)
+            answers.update({i: made[n * count : (n + 1) * count] for n, i in enumerate(group)})
+        first = 0
+        for found in window:
+            here = [answers.pop(first + n) for n in range(len(found.jobs))]
+            first += len(found.jobs)
+            faces = [self._face(job, made, found.photo) for job, made in zip(found.jobs, here, strict=True)]
+            yield self._result(found, faces, sum(a[2] for made in here for a in made))
+
+    def _explore(self, rows: Sequence[_Row], on_step: OnRows | None) -> list[_Answer]:
+        answers: list[_Answer] = []
+        while len(answers) < len(rows):
+            size = self.faces.at_once(len(rows) - len(answers))
+            together = min(size, self.faces.batch)
+            try:
+                answers += self._search(rows[len(answers) : len(answers) + size], on_step)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                if together == 1:
+                    raise InputError("one face does not fit this device's memory; use --device cpu") from None
+                self.faces.batch = together // 2
+                if self.prior.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                self.faces.say(
+                    f"a batch of {together} does not fit the device's memory; going on with {self.faces.batch}"
+                )
+        return answers
+
+    def _search(self, rows: Sequence[_Row], on_step: OnRows | None) -> list[_Answer]:
+        began = time.perf_counter()
+        warp = Warp.join([row.job.warp for row in rows])
+        low = torch.cat([_padded(row.job.low, warp.low_size) for row in rows]).to(self.prior.device)
+        share = torch.as_tensor(counted_share(warp)).to(low)
+
+        def tell(step: Step) -> bool | None:
+            assert on_step is not None
+            return on_step(len(rows), replace(step, consistency_db=step.consistency_db + 10 * share.log10()))
+
+        seeds = [row.seed for row in rows]
+        found = self.faces.explore(low, warp, seeds, tell if on_step is not None else None)
+        high = found.high.float()
+        if self.settings.projection:
+            high = project(warp, high, low, rounds=ROUNDS, tolerance=TOLERANCE)
+        seconds = (time.perf_counter() - began) / len(rows)
+        return [(face.cpu(), int(step), seconds) for face, step in zip(high, found.best_step, strict=True)]
+
+    def _face(self, job: Job, made: Sequence[_Answer], photo: Photo) -> PhotoFace:
+        samples = torch.stack([answer[0] for answer in made])
+        high = samples[0]
+        if self.settings.answer == "mean":
+            high = samples.mean(0)
+            if self.settings.projection:
+                high = project(job.warp, high[None], job.low, rounds=ROUNDS, tolerance=TOLERANCE)[0]
+        consistency = float(psnr_each(job.warp.forward(high[None]), job.low, job.warp)[0])
+        if photo.grey:  # luma is linear: it shrinks to the photograph just as well
+            high, samples = _luma(high), _luma(samples)
+        return PhotoFace(
+            found=job.found,
+            transform=job.warp.transforms[0],
+            high=high,
+            samples=samples,
+            low=job.upright,
+            bilinear=job.warp.fit(job.low)[0].clamp(0, 1),
+            factor=job.warp.factors[0],
+            sigma=job.warp.sigma,
+            consistency_db=consistency,
+            best_step=made[0][1],
+        )
+
+    def _result(self, found: FoundFaces, faces: Sequence[PhotoFace], seconds: float) -> PhotoUpscaled:
+        left = [{**found_record(face), "upscaled": False, "reason": reason} for face, reason in found.left]
+        worst = min((f.consistency_db for f in faces), default=None)
+        record = {
+            **self.request(found.photo),
+            "generated": bool(faces),
+            "faces_found": len(faces) + len(left),
+            "faces_upscaled": len(faces),
+            "faces": [f.record for f in faces] + left,
+            "consistency_db": None if worst is None else round(worst, 2),
+            "seconds": round(seconds, 3),
+            "device": str(self.prior.device),
+        }
+        return PhotoUpscaled(found.photo, self.photo_settings.factor, faces, found.left, record)
+
+
+def square_of(face: Face, alignment: str) -> Similarity:
+    """Return a face's oriented square as a prior of that alignment wants it. Raises InputError for landmarks without one."""
+    return ffhq_fit(face.landmarks) if alignment == "ffhq" else align(face.landmarks, alignment)
+
+
+def _padded(low: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.pad(low, (0, size[1] - low.shape[3], 0, size[0] - low.shape[2]))
+
+
+def _luma(pictures: Tensor) -> Tensor:
+    """Return pictures (..., 3, H, W) without their colours."""
+    weights = pictures.new_tensor(LUMA)[:, None, None]
+    return (pictures * weights).sum(-3, keepdim=True).expand_as(pictures).contiguous()
+
+
+def upscale_photo(
+    photo: Photo | str | Path | bytes, prior: Prior, settings: UpscaleSettings | None = None, **options: Any
+) -> PhotoUpscaled:
+    """Enlarge one photograph.
+
+    Args:
+        photo: a photograph, a path, or a file's bytes.
+        options: any attribute of `PhotoSettings`, such as factor=3 or max_faces=5.
+
+    Raises:
+        PictureError: a file that cannot be read. InputError: a setting that cannot be used.
+    """
+    if not isinstance(photo, Photo):
+        data, name = (photo, "the photograph") if isinstance(photo, bytes) else (read_bytes(photo), str(photo))
+        photo = Photo.read(data, name)
+    try:
+        chosen = PhotoSettings(**options)
+    except TypeError as error:
+        raise InputError(f"{error}; the options are {', '.join(PhotoSettings.__dataclass_fields__)}") from None
+    return next(PhotoUpscaler(prior, settings, chosen).upscale([photo]))

@@ -1,0 +1,107 @@
+"""`bench ablation`: its rows, its pairs, its refusal of test faces, and inputs that were damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from latentface.bench.ablation import run_ablation
+from latentface.bench.ablation_rows import DEFAULT, GROUPS, make_rows, row_names
+from latentface.bench.tables import read_rows
+from latentface.bench.tasks import task_with_truth
+from latentface.bench.unexpected import Damage, DamagedTask
+from latentface.datasets import open_faces
+from latentface.degradation import Downscale
+from latentface.errors import InputError, UnknownNameError
+from latentface.explore.rlse import RlseSettings, rlse
+from latentface.images import write_picture
+from latentface.prior.prior import Prior
+
+from .conftest import smooth_face
+
+
+def test_every_row_is_another_setting() -> None:
+    rows = make_rows(None)
+    assert rows[0].name == DEFAULT
+    settings = [v.settings for v in rows]
+    assert all(a != b for i, a in enumerate(settings) for b in settings[:i])
+    assert len(set(row_names())) == len(row_names())
+    assert [v.name for v in make_rows(["reach", "weight 0"])] == [DEFAULT, "pseudo-inverse to D", "weight 0"]
+    assert len(make_rows([])) == 1
+    assert {"space", "geocross", "layers", "norm", "reach", "weight", "ratio", "controls"} <= set(GROUPS)
+    with pytest.raises(UnknownNameError, match="did you mean 'weight'"):
+        make_rows(["wieght"])
+
+
+def test_test_faces_are_refused(tiny_prior: Prior, tmp_path: Path) -> None:
+    for folder in (tmp_path / "test", tmp_path / "faces-test"):
+        write_picture(folder / "a.png", smooth_face(0, 24))
+        with pytest.raises(InputError, match="test partition"):
+            run_ablation(output=tmp_path / "out", high=folder, prior=tiny_prior)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("short_search")
+def test_differences_are_paired(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None:
+    options = {
+        "output": tmp_path,
+        "high": faces,
+        "prior": tiny_prior,
+        "factors": (4,),
+        "rows": ["weight 0", "ratio 1", "best of 4"],
+        "damages": ["noise0.05", "noise0.05told"],
+        "metrics": ("psnr", "consistency"),
+        "limit": 3,
+        "fetch": False,
+        "device": "cpu",
+        "batch": 3,
+    }
+    page = run_ablation(**options).read_text()
+    rows = {(r.dataset, r.method, r.metric): r.value for r in read_rows(tmp_path / "ablation.csv")}
+    for metric in ("psnr", "psnr-projected"):
+        gap = rows["high", "weight 0 - rlse", metric]
+        assert gap.mean == pytest.approx(
+            rows["high", "weight 0", metric].mean - rows["high", "rlse", metric].mean, abs=1e-4
+        )
+        assert gap.low <= gap.mean <= gap.high
+    assert rows["high", "rlse", "psnr-projected"].mean > rows["high", "rlse", "psnr"].mean
+    assert rows["high-noise0.05", "random D", "psnr"].n == 3
+    assert "| ratio | ratio 1 |" in page
+    assert "not told of" in page
+    assert run_ablation(**options).read_text() == page
+
+
+def test_damage_is_repeatable_and_of_its_size(faces: Path) -> None:
+    task = task_with_truth(open_faces(faces), 16, 8, "bicubic", None)
+    key = next(iter(task.entries))
+    plain = task.load(key)[1]
+    for name, least, most in (("noise0.05", 0.02, 0.08), ("jpeg30", 1e-3, 0.2), ("box", 1e-4, 0.1)):
+        damaged = DamagedTask.of(task, Damage.named(name))
+        low = damaged.load(key)[1]
+        assert torch.equal(low, damaged.load(key)[1])
+        assert least < float((low - plain).square().mean().sqrt()) < most
+        assert damaged.dataset == f"high-{name}"
+    assert DamagedTask.of(task, Damage.named("noise0.05told")).degradation.sigma == 0.05
+    for bad in ("noise", "jpegx", "gauss"):
+        with pytest.raises(InputError):
+            Damage.named(bad)
+
+
+def test_the_gradient_ratio_is_what_it_says(tiny_prior: Prior) -> None:
+    low = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    degradation = Downscale(4, 16)
+    both = rlse(
+        tiny_prior, low, degradation=degradation, settings=RlseSettings(steps=3, semantic_ratio=1.0), seeds=[0, 1]
+    )
+    alone = rlse(
+        tiny_prior, low[:1], degradation=degradation, settings=RlseSettings(steps=3, semantic_ratio=1.0), seeds=[0]
+    )
+    assert torch.allclose(both.history["semantic"][:, :1], alone.history["semantic"], rtol=1e-3)
+    again = rlse(
+        tiny_prior, low, degradation=degradation, settings=RlseSettings(steps=1, semantic_ratio=2.0), seeds=[0, 1]
+    )
+    assert torch.allclose(again.history["semantic"][0], 2 * both.history["semantic"][0], rtol=1e-4)
+    with pytest.raises(InputError, match="semantic_ratio"):
+        RlseSettings(semantic_ratio=0.0)

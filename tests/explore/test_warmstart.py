@@ -1,0 +1,268 @@
+"""Warm starts: what they see, whom they find, where they are kept, and that every search begins there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_prior import tiny_faces, tiny_prior
+
+from latentface.degradation import Downscale
+from latentface.errors import InputError, MissingDataError, UnknownNameError, WeightsError
+from latentface.explore import warmstart
+from latentface.explore.encoder import EncoderNetwork, EncoderShape, encoder_path, read_encoder, write_encoder
+from latentface.explore.registry import METHODS, find_method
+from latentface.explore.sight import blur, low_sides, seen
+from latentface.explore.warmstart import BankSettings, WarmStart, bank_path, load_bank, make_bank
+from latentface.faces import Similarity, Warp
+from latentface.prior.prior import Prior
+from latentface.restore import Upscaler, UpscaleSettings
+
+SMALL = BankSettings(size=40)
+SHAPE = EncoderShape(rows=6, width=10, parts=12, hidden=16, blocks=1, rank=4)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENTFACE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def with_encoder(prior_file):
+    """A prior read from a file, with an untrained encoder beside it."""
+    prior = Prior.read(prior_file)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = EncoderNetwork(SHAPE)
+    write_encoder(encoder_path(prior_file), network, prior.sha256, {})
+    yield prior
+    encoder_path(prior_file).unlink()
+
+
+def faces_of_the_prior(prior, count=5, seed=3):
+    z = torch.randn(count, prior.z_dim, generator=torch.Generator().manual_seed(seed))
+    w_plus = prior.mapping(z)
+    return w_plus[:, 0], prior.synthesis(w_plus).clamp(0, 1)
+
+
+# -- what is seen ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", [3, 4, 8, 13])
+def test_a_face_looks_as_its_shrunk_picture_does(side):
+    high = faces_of_the_prior(tiny_prior(32))[1]
+    down = Downscale(side, 32)
+    torch.testing.assert_close(blur(high, side, 32), seen(down.forward(high), down), atol=1e-5, rtol=0)
+    assert low_sides(down, 2) == (side, side)
+
+
+def test_a_photographs_faces_look_as_upright_ones_do():
+    high = faces_of_the_prior(tiny_prior(32), 2)[1]
+    warp = Warp([Similarity(8, 0, 9, 7), Similarity.square((20, 18), 12, 90)], 32, (40, 40))
+    assert low_sides(warp, 2) == (8, 12)
+    views = seen(warp.forward(high), warp)
+    for view, face, side in zip(views, high, (8, 12), strict=True):
+        down = Downscale(side, 32)
+        error = (view - seen(down.forward(face[None]), down)[0])[:, 2:-2, 2:-2].abs().max()
+        assert error < 0.05
+
+
+# -- the bank ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", [4, 8, 12])
+def test_a_bank_finds_a_face_that_is_in_it(side):
+    prior = tiny_prior(16)
+    bank, down = make_bank(prior, SMALL), Downscale(side, 16)
+    w = bank.w[[7, 31]]
+    low = down.forward(prior.synthesis(w[:, None].expand(-1, prior.num_ws, -1)).clamp(0, 1))
+    assert bank.nearest(low, down)[:, 0].tolist() == [7, 31]
+    v = bank.rows(prior, low, down)
+    expected = prior.gaussianise(w)
+    torch.testing.assert_close(torch.cosine_similarity(v[:, 0], expected), torch.ones(2))
+    torch.testing.assert_close(v.norm(dim=-1), torch.full((2, 1), 10**0.5))
+
+
+def test_a_bank_averages_the_nearest():
+    prior, down = tiny_prior(16), Downscale(4, 16)
+    bank, low = make_bank(prior, replace(SMALL, nearest=3)), tiny_faces(2)
+    views = seen(low, down).flatten(1)
+    distances = torch.cdist(views, blur(bank.pictures, 4, 16).flatten(1))
+    best = distances.topk(3, largest=False).indices
+    assert torch.equal(bank.nearest(low, down), best)
+    mean = prior.gaussianise(bank.w[best]).mean(1)
+    torch.testing.assert_close(torch.cosine_similarity(bank.rows(prior, low, down)[:, 0], mean), torch.ones(2))
+
+
+def test_a_bank_is_built_once_for_each_prior(cache, monkeypatch):
+    prior, other = tiny_prior(16), tiny_prior(16, seed=1)
+    first = load_bank(prior, SMALL)
+    assert [p.parent for p in cache.rglob("*.safetensors")] == [cache / "banks"]
+    monkeypatch.setattr(warmstart, "make_bank", lambda *_: pytest.fail("the bank was in the cache"))
+    again = load_bank(prior, SMALL)
+    assert torch.equal(first.w, again.w)
+    assert torch.equal(first.pictures, again.pictures)
+    monkeypatch.undo()
+    monkeypatch.setenv("LATENTFACE_CACHE", str(cache))
+    assert not torch.equal(load_bank(other, SMALL).w, first.w)
+    assert bank_path(prior, SMALL) != bank_path(prior, replace(SMALL, seed=1))
+
+
+def test_a_broken_bank_is_made_again_and_a_prior_in_memory_is_not_cached(cache):
+    prior = tiny_prior(16)
+    first = load_bank(prior, SMALL)
+    bank_path(prior, SMALL).write_bytes(b"broken")
+    assert torch.equal(load_bank(prior, SMALL).w, first.w)
+    assert bank_path(prior, SMALL).stat().st_size > 1000
+    prior.sha256 = ""
+    before = sorted(cache.rglob("*"))
+    load_bank(prior, SMALL)
+    assert sorted(cache.rglob("*")) == before
+
+
+# -- the encoder's file ------------------------------------------------------------------------------------------------
+
+
+def test_an_encoder_is_the_same_after_its_file(tmp_path):
+    prior, low, down = tiny_prior(16), tiny_faces(2), Downscale(4, 16)
+    network = EncoderNetwork(SHAPE)
+    for p in network.parameters():
+        p.data.copy_(p.data.half())
+    write_encoder(tmp_path / "e.safetensors", network, prior.sha256, {"steps": 3})
+    encoder = read_encoder(tmp_path / "e.safetensors", prior)
+    assert encoder.card["steps"] == 3
+    rows = encoder.rows(low, down)
+    assert rows.shape == (2, 6, 10)
+    torch.testing.assert_close(rows.norm(dim=-1), torch.full((2, 6), 10**0.5))
+    octaves = torch.full((2,), 2.0)
+    torch.testing.assert_close(rows, network(seen(low, down), octaves).detach(), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(rows, network(seen(low, down), octaves + 1), atol=1e-3)  # the size counts
+
+
+def test_a_bad_encoder_is_refused(tmp_path):
+    prior, path = tiny_prior(16), tmp_path / "e.safetensors"
+    with pytest.raises(WeightsError, match="no such file"):
+        read_encoder(path, prior)
+    write_encoder(path, EncoderNetwork(SHAPE), tiny_prior(16, seed=1).sha256, {})
+    with pytest.raises(WeightsError, match="trained for the prior 0000.*latentface train encoder"):
+        read_encoder(path, prior)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    with pytest.raises(WeightsError, match="broken"):
+        read_encoder(path, prior)
+    path.write_bytes(whole.replace(b'\\"hidden\\": 16', b'\\"hidden\\": 17'))
+    with pytest.raises(WeightsError, match="do not fit"):
+        read_encoder(path, tiny_prior(16, seed=1))
+    network = EncoderNetwork(SHAPE)
+    network.common.bias.data[0] = 1e6
+    with pytest.raises(WeightsError, match="float16"):
+        write_encoder(path, network, prior.sha256, {})
+
+
+def test_the_published_size_fits_the_package():
+    shape = EncoderShape(rows=10, width=256)
+    assert 2 * sum(p.numel() for p in EncoderNetwork(shape).parameters()) < 1.45e6
+
+
+# -- starts ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_an_encoder_the_message_says_what_to_do(prior_file):
+    with pytest.raises(MissingDataError, match="train encoder"):
+        WarmStart(Prior.read(prior_file), "encoder")
+    with pytest.raises(MissingDataError, match="in memory"):
+        WarmStart(tiny_prior(16), "encoder")
+    with pytest.raises(UnknownNameError, match="bank, encoder, random"):
+        WarmStart(tiny_prior(16), "banc")
+
+
+@pytest.mark.parametrize("kind", ["bank", "encoder"])
+def test_a_start_depends_on_the_picture_and_the_seed_alone(with_encoder, kind):
+    start, low, down = WarmStart(with_encoder, kind, bank=SMALL), tiny_faces(4), Downscale(4, 16)
+    rows = start(low, down, [0, 1, 2, 3])
+    assert rows.shape == (4, 6, 10)
+    assert torch.equal(start(low.flip(0), down, [3, 2, 1, 0]).flip(0), rows)
+    assert torch.equal(start(low[2:3], down, [2])[0], rows[2])
+    other = start(low, down, [4, 5, 6, 7])
+    assert not torch.allclose(other, rows, atol=1e-3)
+    v, u = (with_encoder.gaussianise(x) for x in (rows, other))
+    torch.testing.assert_close(v.norm(dim=-1), torch.full((4, 6), 10**0.5), atol=1e-4, rtol=0)
+    assert torch.cosine_similarity(v, u, dim=-1).min() > 0.9  # a little apart
+    still = WarmStart(with_encoder, kind, bank=SMALL, wander=0.0)
+    assert torch.equal(still(low, down, [0] * 4), still(low, down, [9] * 4))
+
+
+def test_a_bank_starts_nearer_than_chance(prior):
+    low = Downscale(4, 16).forward(faces_of_the_prior(prior, 6)[1])
+    settings = find_method("rlse").settings(steps=1)
+    down, function = Downscale(4, 16), find_method("rlse").function
+    start = WarmStart(prior, "bank", bank=BankSettings(size=400))(low, down, range(6))
+    warm = function(prior, low, degradation=down, settings=settings, seeds=range(6), start=start)
+    cold = function(prior, low, degradation=down, settings=settings, seeds=range(6))
+    assert (warm.consistency_db - cold.consistency_db).mean() > 3
+
+
+STARTING = sorted(name for name, method in METHODS.items() if method.starts)
+QUICK = {"dgp": {"steps": (2,), "latent_rates": (0.1,), "generator_rates": (1e-3,), "space": "w_plus"}}
+
+
+def test_the_methods_that_start_from_style_rows():
+    assert STARTING == ["dgp", "ilo", "pulse", "rls", "rlse"]
+
+
+@pytest.mark.parametrize("name", STARTING)
+def test_every_search_begins_at_the_start(name):
+    prior, low, down = tiny_prior(16), tiny_faces(2), Downscale(4, 16)
+    method = find_method(name)
+    regular = {"density_weight": 0.0, "norm_weight": 0.0} if name == "rls" else {}
+    settings = method.settings("equal", **QUICK.get(name, {}), **regular)
+    w = faces_of_the_prior(prior, 2)[0]
+    w_plus = w[:, None].repeat(1, 6, 1)
+    w_plus[:, 3:] = w_plus[:, 3:].flip(0)
+
+    def run(start):
+        return method.function(
+            prior, low, degradation=down, settings=settings, seeds=[0, 1], on_step=lambda step: True, start=start
+        )
+
+    for start, rows in ((w, w[:, None].expand(-1, 6, -1)), (w_plus, w_plus)):
+        found = run(start).latent["w_plus"]
+        torch.testing.assert_close(found, rows, atol=1e-4, rtol=1e-4)
+    with pytest.raises(InputError, match=r"start is \(2, 5, 10\); expected w"):
+        run(w_plus[:, :5])
+
+
+def test_one_row_starts_at_the_mean_of_many_and_z_cannot_start():
+    prior, low = tiny_prior(16), tiny_faces(2)
+    w_plus = faces_of_the_prior(prior, 12)[0].view(2, 6, 10)
+    rlse = find_method("rlse")
+    common = {"degradation": Downscale(4, 16), "seeds": [0, 1], "start": w_plus}
+    found = rlse.function(prior, low, settings=rlse.settings(steps=1, space="w"), **common)
+    torch.testing.assert_close(found.latent["w_plus"][:, 2], w_plus.mean(1), atol=1e-4, rtol=1e-4)
+    with pytest.raises(InputError, match="space w or w_plus"):
+        rlse.function(prior, low, settings=rlse.settings(steps=1, space="z"), **common)
+
+
+# -- as people use it --------------------------------------------------------------------------------------------------
+
+
+def test_upscaling_from_an_encoder(with_encoder):
+    settings = UpscaleSettings(method="rlse", start="encoder", steps=1, samples=2, projection=False)
+    one = Upscaler(with_encoder, settings)
+    face = one.upscale(tiny_faces(1))[0]
+    start = WarmStart(with_encoder, "encoder")(tiny_faces(1).expand(2, -1, -1, -1), Downscale(4, 16), [0, 1])
+    torch.testing.assert_close(face.all_samples, with_encoder.synthesis(start).clamp(0, 1), atol=1e-4, rtol=0)
+    assert not torch.allclose(face.all_samples[0], face.all_samples[1], atol=1e-3)
+    assert face.record["settings"]["start"] == "encoder"
+    assert len(face.record["encoder_sha256"]) == 64
+
+
+def test_a_method_without_a_start_says_so():
+    with pytest.raises(InputError, match="mganprior has no start"):
+        UpscaleSettings(method="mganprior", start="bank").method_settings()
+    with pytest.raises(UnknownNameError, match="start 'warm'"):
+        UpscaleSettings(start="warm")
+    with pytest.raises(InputError, match="leave stop out"):
+        UpscaleSettings(method="pulse", stop=0.1).method_settings()

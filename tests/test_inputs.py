@@ -1,0 +1,102 @@
+"""Files, folders, globs and zips, and that every result has its own name inside the output folder."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from latentface.inputs import list_inputs
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("b.png", "a.jpg", "sub/a.jpg", "sub/deep/c.WEBP", "notes.txt", ".hidden.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path
+
+
+def targets(*arguments, **options) -> list[str]:
+    return [str(i.target) for i in list_inputs([str(a) for a in arguments], **options).inputs]
+
+
+def test_a_folder_keeps_its_subfolders(tree):
+    assert targets(tree) == ["a", "b", "sub/a", "sub/deep/c"]
+
+
+def test_the_same_file_counts_once(tree):
+    assert targets(tree / "b.png", tree, tree / "*.png") == ["b", "a", "sub/a", "sub/deep/c"]
+
+
+def test_globs(tree):
+    assert targets(tree / "**" / "a.jpg") == ["a", "a-2"] or targets(tree / "**" / "a.jpg") == ["a-jpg", "a-jpg-2"]
+    assert targets(tree / "[ab].*") == ["a", "b"]
+    (tree / "[ab].png").write_bytes(b"x")  # a name that is also a pattern
+    assert targets(tree / "[ab].png") == ["[ab]"]
+
+
+def test_what_is_not_there_is_told_and_the_rest_listed(tree):
+    (tree / "empty").mkdir()
+    listing = list_inputs([str(tree / x) for x in ("no.png", "*.gif", "empty", "b.png")] + ["x" * 5000])
+    assert [i.entry.stem for i in listing.inputs] == ["b"]
+    reasons = [reason for _, reason in listing.failures]
+    assert reasons == ["there is no such file or folder"] * 2 + [
+        "no picture is in this folder",
+        "there is no such file or folder",
+    ]
+
+
+def test_same_stems_get_distinct_names(tmp_path):
+    for name in ("a.png", "a.jpg", "A.webp", "b.png"):
+        (tmp_path / name).write_bytes(b"x")
+    names = targets(tmp_path)
+    assert len({n.lower() for n in names}) == 4
+    assert {"a-png", "a-jpg", "b"} <= set(names)
+
+
+def test_a_name_that_another_result_may_need_is_changed(tmp_path):
+    for name in ("a.png", "a-1.png", "a-spread.png", "b-1.png"):
+        (tmp_path / name).write_bytes(b"x")
+    assert sorted(targets(tmp_path)) == ["a", "a-1-png", "a-spread-png", "b-1"]
+
+
+def test_the_results_inside_an_input_folder_are_no_inputs(tree):
+    (tree / "out").mkdir()
+    (tree / "out" / "a.png").write_bytes(b"x")
+    assert targets(tree, leave_out=tree / "out") == ["a", "b", "sub/a", "sub/deep/c"]
+    assert targets(tree / "out", leave_out=tree / "out") == ["a"]
+
+
+def test_zips(tmp_path):
+    path = tmp_path / "faces.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("b/face.png", "a/face.png", "readme.md", "__MACOSX/a/._face.png"):
+            archive.writestr(name, b"x")
+    listing = list_inputs([str(path)])
+    assert [str(i.target) for i in listing.inputs] == ["a/face", "b/face"]
+    assert listing.inputs[0].entry.label == f"{path}:a/face.png"
+
+
+def test_no_zip_leads_out_of_the_output_folder(tmp_path):
+    path = tmp_path / "evil.zip"
+    names = ["../../up.png", "/etc/root.png", "C:\\win\\w.png", "..\\back.png", "a/../../b.png", "...png"]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+    out = tmp_path / "out"
+    for item in list_inputs([str(path)]).inputs:
+        assert not item.target.is_absolute()
+        assert Path(out / item.target).resolve().is_relative_to(out)
+
+
+def test_bad_zips_are_told(tmp_path):
+    (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and nothing more")
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
+        archive.writestr("notes.txt", b"x")
+    listing = list_inputs([str(tmp_path / "cut.zip"), str(tmp_path / "none.zip")])
+    assert not listing.inputs
+    assert "cannot be read" in listing.failures[0][1]
+    assert listing.failures[1][1] == "no picture is in this zip"

@@ -1,0 +1,250 @@
+"""Whole photographs: composed of known faces at known places, they come back; what the file said survives."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import photo_scene
+import pytest
+import torch
+from PIL import Image, ImageCms
+from tiny_prior import tiny_prior
+from torch import Tensor
+
+from latentface.errors import InputError, PictureError
+from latentface.faces import Similarity, Warp, paste_faces
+from latentface.photofile import Photo
+from latentface.photograph import PhotoSettings, PhotoUpscaler, upscale_photo
+from latentface.prior.prior import Prior
+from latentface.restore import UpscaleSettings
+
+QUICK = UpscaleSettings(steps=3)
+CLEAN = PhotoSettings(min_face=4.0, noise=0.0)
+
+
+@pytest.fixture(scope="module")
+def prior() -> Prior:
+    made = tiny_prior(32)
+    made.alignment = "ffhq"
+    return made
+
+
+@pytest.fixture
+def photo(prior: Prior, monkeypatch: pytest.MonkeyPatch) -> Photo:
+    photo_scene.know(monkeypatch)
+    return Photo.read(photo_scene.encoded(photo_scene.scene(prior)), "scene.png")
+
+
+def as_tensor(photo: Photo) -> Tensor:
+    return torch.from_numpy(photo.pixels.astype(np.float32) / photo.top).permute(2, 0, 1)
+
+
+def test_known_faces_come_back_in_the_photographs_own_pixels(prior: Prior, photo: Photo) -> None:
+    result = next(PhotoUpscaler(prior, QUICK, CLEAN).upscale([photo]))
+    assert len(result.faces) == 3
+    assert not result.left
+    for face, place in zip(result.faces, photo_scene.PLACES, strict=True):
+        assert np.abs(face.transform.corners - place.corners).max() < 0.01
+        assert face.consistency_db > 40
+        assert face.factor == pytest.approx(32 / place.scale)
+        warp = Warp([face.transform], 32, photo.size)
+        error = (warp.forward(face.high[None]) - warp.cut(photo.tensor()))[warp.mask.expand(1, 3, -1, -1)]
+        again = -10 * np.log10(max(float(error.square().mean()), 1e-15))
+        assert again == pytest.approx(face.consistency_db, abs=0.5)
+    large = result.render()
+    assert large.size == (160, 240)
+
+
+def test_no_seams_where_the_face_is_what_was_there(prior: Prior, photo: Photo) -> None:
+    """Faces that hold nothing but the enlarged photograph are pasted without a trace."""
+    result = next(PhotoUpscaler(prior, replace(QUICK, method="bicubic", steps=None), CLEAN).upscale([photo]))
+    plain, pasted = as_tensor(photo.enlarged(2.0)), as_tensor(result.render())
+    strength = torch.zeros(3, *plain.shape[1:])
+    homes = [f.transform.scaled(2.0) for f in result.faces]
+    patches = [photo_scene.Patch(torch.ones(3, 32, 32), home) for home in homes]
+    strength = paste_faces(strength, patches)
+    assert torch.equal(plain[strength == 0], pasted[strength == 0])
+    border = (strength > 0) & (strength < 0.15)
+    assert float((plain - pasted)[border].abs().max()) < 0.06
+
+
+def test_faces_do_not_depend_on_the_other_photographs(prior: Prior, photo: Photo) -> None:
+    two = [photo, photo]
+    together = list(PhotoUpscaler(prior, QUICK, CLEAN).upscale(two))
+    alone = next(PhotoUpscaler(prior, QUICK, replace(CLEAN, max_faces=1)).upscale([photo]))
+    assert [r.photo is photo for r in together] == [True, True]
+    assert alone.faces[0].consistency_db == pytest.approx(together[1].faces[0].consistency_db, abs=0.1)
+    assert torch.allclose(alone.faces[0].high, together[0].faces[0].high, atol=0.02)
+
+
+def test_large_faces_are_left_and_counted(prior: Prior, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo_scene.know(monkeypatch, [*photo_scene.PLACES, photo_scene.TOO_LARGE])
+    result = next(PhotoUpscaler(prior, QUICK, CLEAN).upscale([photo]))
+    assert len(result.faces) == 3
+    assert "already larger than the 32 px" in result.summary
+    assert result.record["faces_found"] == 4
+    left = [f for f in result.record["faces"] if not f["upscaled"]]
+    assert len(left) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sides"),
+    [
+        ({"max_faces": 2}, [16.0, 12.4]),
+        ({"min_face": 6.0}, [16.0, 12.4]),
+        ({"only_center_face": True}, [12.4]),
+        ({"max_faces": 0}, []),
+    ],
+)
+def test_which_faces(prior: Prior, photo: Photo, options: dict[str, object], sides: list[float]) -> None:
+    upscaler = PhotoUpscaler(prior, QUICK, replace(CLEAN, **options))
+    assert [j.warp.transforms[0].scale for j in upscaler.find(photo).jobs] == pytest.approx(sides, abs=0.01)
+
+
+def test_samples_spread_and_sheets(prior: Prior, photo: Photo, tmp_path: Path) -> None:
+    settings = replace(QUICK, samples=2, answer="mean")
+    result = next(PhotoUpscaler(prior, settings, replace(CLEAN, max_faces=1)).upscale([photo]))
+    face = result.faces[0]
+    assert face.samples.shape == (2, 3, 32, 32)
+    assert face.consistency_db > 40
+    assert not torch.equal(face.samples[0], face.samples[1])
+    assert result.render_spread().pixels.max() > 0
+    assert not np.array_equal(result.render(0).pixels, result.render(1).pixels)
+    assert [p.name for p in result.save_faces(tmp_path / "scene-faces")] == ["01.png"]
+    assert result.comparison().width >= 4 * 192
+
+
+def test_without_faces_it_is_enlarged_plainly(prior: Prior) -> None:
+    plain = Photo.read(photo_scene.encoded(torch.full((3, 30, 40), 0.5)), "grey.png")
+    result = next(PhotoUpscaler(prior, QUICK, replace(CLEAN, factor=1.5)).upscale([plain]))
+    assert result.render().size == (45, 60)
+    assert "no face was found" in result.summary
+    assert result.record["generated"] is False
+    assert result.consistency_db is None
+    tiny = Photo.read(photo_scene.encoded(torch.full((3, 1, 3), 0.5)), "tiny.png")
+    assert next(PhotoUpscaler(prior, QUICK, CLEAN).upscale([tiny])).render().size == (2, 6)
+
+
+def test_exif_profile_and_alpha_survive(prior: Prior, photo: Photo, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x0100] = 6, "a camera", 999
+    exif.get_ifd(0x8769)[0xA002] = 999
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    turned = photo_scene.encoded(as_tensor(photo), kind="JPEG", exif=exif, icc_profile=icc, dpi=(300, 300), quality=95)
+    read = Photo.read(turned, "turned.jpg")
+    assert read.size == (120, 80)
+    assert read.tables is not None
+    assert len(read.tables[0]) == 64
+    read.enlarged(2.0).save(tmp_path / "out.png", {"latentface": "{}"})
+    with Image.open(tmp_path / "out.png") as out:
+        kept = out.getexif()
+        assert kept[0x010F] == "a camera"
+        assert not {0x0112, 0x0100} & set(kept)
+        assert 0xA002 not in kept.get_ifd(0x8769)
+        assert out.info["icc_profile"] == icc
+        assert out.info["latentface"] == "{}"
+        assert out.info["dpi"][0] == pytest.approx(300, abs=0.1)
+    cover = np.zeros((80, 120), np.uint8)
+    cover[:, 40:] = 200
+    clear = replace(photo, alpha=cover)
+    file = io.BytesIO()
+    clear.image().save(file, "PNG")
+    result = next(PhotoUpscaler(prior, QUICK, replace(CLEAN, max_faces=1)).upscale([Photo.read(file.getvalue(), "x")]))
+    result.save(tmp_path / "clear.png")
+    with Image.open(tmp_path / "clear.png") as out:
+        assert out.mode == "RGBA"
+        assert out.getpixel((5, 5))[3] == 0
+        assert out.getpixel((200, 5))[3] == 200
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "I;16", "CMYK"])
+def test_modes(prior: Prior, photo: Photo, mode: str, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    if mode == "I;16":
+        deep = (as_tensor(photo).mean(0).numpy() * 65535).astype(np.uint16)
+        Image.fromarray(deep).save(file, "TIFF")
+    else:
+        photo.image().convert(mode).save(file, "TIFF")
+    read = Photo.read(file.getvalue(), "x.tif")
+    result = next(PhotoUpscaler(prior, QUICK, replace(CLEAN, max_faces=1)).upscale([read]))
+    assert len(result.faces) == 1
+    result.save(tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as out:
+        assert out.size == (240, 160)
+        assert out.mode == {"L": "L", "LA": "L", "1": "L", "I;16": "I;16"}.get(mode, "RGB")
+        pixels = np.asarray(out, dtype=np.float64)
+    if mode == "I;16":
+        assert len(np.unique(pixels)) > 1000
+    if mode != "1":
+        assert result.faces[0].consistency_db > 35
+    if read.grey:
+        assert torch.equal(result.faces[0].high[0], result.faces[0].high[2])
+
+
+def test_noise_sets_the_projection(prior: Prior, photo: Photo) -> None:
+    noise = 0.08 * torch.randn(3, *photo.size, generator=torch.Generator().manual_seed(3))
+    rough = Photo.read(photo_scene.encoded(as_tensor(photo) + noise), "rough.png")
+    told = [
+        next(PhotoUpscaler(prior, QUICK, replace(CLEAN, max_faces=1, noise=n)).upscale([rough])).faces[0]
+        for n in (0.0, None)
+    ]
+    assert told[0].sigma == 0
+    assert 0.03 < told[1].sigma < 0.1
+    assert told[0].consistency_db > 40 > told[1].consistency_db
+
+
+def test_broken_and_giant_files(prior: Prior) -> None:
+    with pytest.raises(PictureError, match="broken or cut off"):
+        Photo.read(photo_scene.encoded(torch.rand(3, 50, 50))[:900], "cut.png")
+    with pytest.raises(PictureError, match="not a picture"):
+        Photo.read(b"hello", "a.png")
+    with pytest.raises(PictureError, match=r"pillow-heif|broken|not a picture"):
+        Photo.read(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a.heic")
+    large = Photo("large", np.zeros((9000, 9000, 1), np.uint8))
+    with pytest.raises(InputError, match="use a smaller factor"):
+        PhotoUpscaler(prior, QUICK, PhotoSettings(factor=4)).find(large)
+    with pytest.raises(InputError, match="the options are"):
+        upscale_photo(large, prior, faktor=2)
+
+
+@pytest.mark.parametrize("wrong", [{"factor": 0.5}, {"min_face": 0}, {"max_faces": -1}, {"noise": 2.0}])
+def test_settings_are_checked(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        PhotoSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_memory_does_not_grow_with_the_folder(prior: Prior, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+    from latentface import photograph
+
+    monkeypatch.setattr(photograph, "WINDOW_PHOTOS", 2)
+    photo_scene.know(monkeypatch, [])
+    data = photo_scene.encoded(torch.rand(3, 200, 300))
+
+    def peak(count: int) -> int:
+        upscaler = PhotoUpscaler(prior, QUICK, CLEAN)
+        tracemalloc.start()
+        for result in upscaler.upscale(Photo.read(data, str(i)) for i in range(count)):
+            result.render()
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(24) < 1.3 * peak(6)
+
+
+def test_the_fit_steadies_shaky_landmarks() -> None:
+    """The four-point fit halves a detector's error: 1 px of noise on each landmark moves the centre by less."""
+    from latentface.faces.align import FFHQ_LANDMARKS, ffhq_fit
+
+    generator = np.random.default_rng(0)
+    place = Similarity.square((50.0, 40.0), 60.0, 10.0)
+    marks = np.insert(place.apply(np.array(FFHQ_LANDMARKS)), 2, place.centre, axis=0)
+    off = [
+        np.hypot(*(np.array(ffhq_fit(marks + generator.normal(0, 0.5, (5, 2))).centre) - place.centre))
+        for _ in range(50)
+    ]
+    assert np.mean(off) < 0.5

@@ -1,0 +1,93 @@
+"""When a result counts as done, when it is refused, and what its files carry."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from latentface.errors import OutputError
+from latentface.restore import Upscaled
+from latentface.results import is_done, read_record, save_result
+
+REQUEST = {"input": "a.png", "input_sha256": "12", "method": "rlse", "settings": {"steps": 2, "layers": (1, 2)}}
+RECORD = {**REQUEST, "seconds": 1.5, "notice": "invented", "generated": True}
+
+
+def result(samples: int = 1) -> Upscaled:
+    high = torch.rand(samples, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return Upscaled(high[0], high[0, :, :4, :4], high, 50.0, 1, RECORD)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "a.png"
+    assert save_result(path, result(), RECORD) == [path]
+    return path
+
+
+def test_files_and_what_they_carry(saved):
+    assert sorted(p.name for p in saved.parent.iterdir()) == ["a.json", "a.png"]
+    record = json.loads(saved.with_suffix(".json").read_text())
+    assert {k: record[k] for k in ("input_sha256", "generated", "notice")} == {
+        "input_sha256": "12",
+        "generated": True,
+        "notice": "invented",
+    }
+    text = Image.open(saved).text
+    assert text["Comment"] == "invented"
+    assert json.loads(text["latentface"]) == record
+
+
+def test_samples_have_their_own_files(tmp_path):
+    written = save_result(tmp_path / "a.png", result(3), RECORD)
+    assert [p.name for p in written] == ["a.png", "a-1.png", "a-2.png", "a-3.png", "a-spread.png"]
+    assert all(p.exists() for p in written)
+
+
+def test_done_means_the_same_request(saved):
+    assert is_done(saved, REQUEST)
+    assert is_done(saved, {**REQUEST, "input": "elsewhere/a.png"})  # the same bytes, wherever they lie
+    assert not is_done(saved.with_name("b.png"), REQUEST)
+
+
+@pytest.mark.parametrize(
+    "change", [{"input_sha256": "13"}, {"method": "bicubic"}, {"settings": {"steps": 3, "layers": (1, 2)}}, {"new": 1}]
+)
+def test_another_request_is_refused(saved, change):
+    with pytest.raises(OutputError, match="--overwrite"):
+        is_done(saved, {**REQUEST, **change})
+
+
+def test_cut_off_between_picture_and_record(saved):
+    saved.with_suffix(".json").unlink()
+    assert not is_done(saved, REQUEST)  # ours: it is made again
+    with pytest.raises(OutputError, match="--overwrite"):
+        is_done(saved, {**REQUEST, "input_sha256": "13"})
+
+
+def test_a_lost_picture_is_made_again(saved):
+    saved.unlink()
+    assert not is_done(saved, REQUEST)
+
+
+@pytest.mark.parametrize("content", [b"", b"not json", b"[1]", b"\xff\xfe"])
+def test_a_broken_record_is_none(saved, content):
+    saved.with_suffix(".json").write_bytes(content)
+    assert read_record(saved) is None
+
+
+def test_a_strangers_picture_is_never_overwritten(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(OutputError, match="another picture"):
+        is_done(tmp_path / "a.png", REQUEST)
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    with pytest.raises(OutputError, match="another picture"):
+        is_done(tmp_path / "b.png", REQUEST)
+
+
+def test_a_name_that_is_no_unicode(tmp_path):
+    save_result(tmp_path / "a.png", result(), {**RECORD, "input": "caf\udce9.png"})
+    assert json.loads(Image.open(tmp_path / "a.png").text["latentface"])["input"] == "caf\udce9.png"

@@ -85,7 +85,7 @@ def test_large_faces_are_left_and_counted(prior: Prior, photo: Photo, monkeypatc
     photo_scene.know(monkeypatch, [*photo_scene.PLACES, photo_scene.TOO_LARGE])
     result = next(PhotoUpscaler(prior, QUICK, CLEAN).upscale([photo]))
     assert len(result.faces) == 3
-    assert "already larger than the 32 px" in result.summary
+    assert "already as large as the 32 px" in result.summary
     assert result.record["faces_found"] == 4
     left = [f for f in result.record["faces"] if not f["upscaled"]]
     assert len(left) == 1

@@ -146,7 +146,7 @@ def test_a_bad_encoder_is_refused(tmp_path):
     with pytest.raises(WeightsError, match="no such file"):
         read_encoder(path, prior)
     write_encoder(path, EncoderNetwork(SHAPE), tiny_prior(16, seed=1).sha256, {})
-    with pytest.raises(WeightsError, match="trained for the prior 0000.*latentface train encoder"):
+    with pytest.raises(WeightsError, match=r"trained for the prior 0000.*latentface train encoder"):
         read_encoder(path, prior)
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])

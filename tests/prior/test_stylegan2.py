@@ -9,7 +9,8 @@ from small_networks import normal, small_arch, small_networks
 from torch.func import functional_call
 
 from latentface.prior.architecture import Architecture, default_channels, resolutions_of
-from latentface.prior.stylegan2 import Discriminator, Generator, blur, downsample2, upsample2
+from latentface.prior.layers import blur, downsample2, upsample2
+from latentface.prior.stylegan2 import Discriminator, Generator
 
 TINY = small_arch(8, channels={4: 3, 8: 2}, d_channels={4: 2, 8: 2}, z_dim=3, w_dim=3, mapping_layers=1)
 

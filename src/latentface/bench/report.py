@@ -20,7 +20,7 @@ from latentface.bench.variants import POSTER_ORDER, title_of
 from latentface.errors import InputError
 from latentface.images import read_bytes, write_text
 
-TABLES = ("table1", "table2", "time", "ablation", "prior", "few-sample")
+TABLES = ("table1", "table2", "time", "ablation", "prior", "samples", "few-sample")
 _TEMPLATE = Path(__file__).with_name("report.html")
 
 

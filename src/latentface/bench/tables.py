@@ -213,7 +213,7 @@ def collect_markdown(folder: str | Path, target: str | Path, title: str = "Bench
     Raises:
         InputError: there is no table. OutputError: it cannot be written.
     """
-    order = ("table1", "table2", "time", "ablation", "prior", "few-sample")
+    order = ("table1", "table2", "time", "ablation", "prior", "samples", "few-sample")
     parts = [p for name in order if (p := Path(folder) / f"{name}.md").is_file()]
     if not parts:
         raise InputError(f"{folder}: no table is in it; run `latentface bench table1` with the same -o first")

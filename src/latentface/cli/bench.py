@@ -18,6 +18,8 @@ from latentface.errors import InputError
 app = App(name="bench", help="Make the poster's tables and ours. A run that was cut off goes on where it stopped.")
 app.command("latentface.cli.bench_prior:prior")
 app.command("latentface.cli.bench_prior:ablation")
+app.command("latentface.cli.bench_samples:samples")
+app.command("latentface.cli.bench_samples:few_sample")
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 PriorName = Annotated[str | None, Parameter(name=["--prior", "-p"])]

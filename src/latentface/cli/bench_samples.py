@@ -1,0 +1,182 @@
+"""`latentface bench samples` and `latentface bench few-sample`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from latentface.cli.bench import Output, Preset, PriorName, Quiet, command_line, names, numbers, told
+from latentface.errors import InputError
+
+
+def samples(
+    *,
+    output: Output,
+    high: str,
+    prior: PriorName = None,
+    factors: str = "8,16",
+    method: str = "rlse",
+    samples: int = 8,
+    preset: Preset = "equal",
+    metrics: str | None = None,
+    limit: int | None = 64,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int | None = None,
+    no_fetch: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Measure several answers a face: is the error large where they differ, and how good is their mean?
+
+    Parameters
+    ----------
+    output
+        The folder for the tables.
+    high
+        Faces with truth.
+    prior
+        A name or a file.
+    factors
+        Separated by commas.
+    method
+        The search.
+    samples
+        Answers a face, from 3 up.
+    preset
+        "equal" or "paper".
+    metrics
+        Names separated by commas.
+    limit
+        Take the first faces only.
+    seed
+        Of every face's first sample.
+    device
+        auto, cpu, cuda.
+    batch_size
+        Samples computed together.
+    no_fetch
+        Do not fetch weights of metrics that are not at hand.
+    quiet
+        Say nothing but errors.
+    """
+    from latentface.bench.calibration import run_samples
+
+    with told(quiet) as tell:
+        path = run_samples(
+            output=output,
+            high=high,
+            prior=prior,
+            factors=numbers("--factors", factors),
+            method=method,
+            samples=samples,
+            preset=preset,
+            metrics=names(metrics),
+            limit=limit,
+            seed=seed,
+            device=device,
+            batch=batch_size,
+            fetch=not no_fetch,
+            command=command_line(),
+            on_progress=tell,
+        )
+    print(path)
+    return 0
+
+
+def few_sample(
+    *,
+    output: Output,
+    high: str,
+    train: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
+    prior: PriorName = None,
+    factor: Annotated[int, Parameter(name=["--factor", "-f"])] = 8,
+    baselines: str | None = None,
+    methods: str = "rlse",
+    pairs: str = "100,1000,10000,all",
+    minutes: float | None = None,
+    steps: int | None = None,
+    preset: Preset = "equal",
+    metrics: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int | None = None,
+    no_fetch: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Train the supervised baselines on few pairs and many, and compare them with a search, which needs none.
+
+    Parameters
+    ----------
+    output
+        The folder for the tables and the trained baselines.
+    high
+        Faces with truth, none of them in `train`.
+    train
+        Faces that the baselines are trained on.
+    prior
+        A name or a file.
+    factor
+        A whole one.
+    baselines
+        vdsr, esrgan, fsrnet, separated by commas; by default all.
+    methods
+        Searches, separated by commas; differences are to the first.
+    pairs
+        Numbers of training pairs, separated by commas; "all" for all.
+    minutes
+        Of each training.
+    steps
+        Of each training.
+    preset
+        "equal" or "paper".
+    metrics
+        Names separated by commas.
+    limit
+        Take the first faces only.
+    seed
+        Of every face.
+    device
+        auto, cpu, cuda.
+    batch_size
+        Faces computed together.
+    no_fetch
+        Do not fetch weights of metrics that are not at hand.
+    quiet
+        Say nothing but errors.
+    """
+    from latentface.bench.few_sample import run_few_sample
+
+    with told(quiet) as tell:
+        path = run_few_sample(
+            output=output,
+            high=high,
+            train=train,
+            prior=prior,
+            factor=factor,
+            kinds=names(baselines),
+            searches=names(methods) or (),
+            pairs=counts(pairs),
+            minutes=minutes,
+            steps=steps,
+            preset=preset,
+            metrics=names(metrics),
+            limit=limit,
+            seed=seed,
+            device=device,
+            batch=batch_size,
+            fetch=not no_fetch,
+            command=command_line(),
+            on_progress=tell,
+        )
+    print(path)
+    return 0
+
+
+def counts(text: str) -> list[int | None]:
+    """Read numbers of pairs; "all" is None. Raises InputError."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part == "all" or (part.isdecimal() and int(part) > 0) for part in parts):
+        raise InputError(f"--pairs is {text!r}; expected whole numbers and all, such as 100,1000,all")
+    return [None if part == "all" else int(part) for part in parts]

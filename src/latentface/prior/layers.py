@@ -1,0 +1,123 @@
+"""The layers that StyleGAN2's networks are made of: filters, and weights with equalised learning rates.
+
+Shape legend: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SQRT2 = math.sqrt(2.0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Filters. The kernel [1, 3, 3, 1] is separable: its outer product, normalised to sum 1.
+
+
+def _fir(like: Tensor, gain: float) -> Tensor:
+    k = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=like.dtype, device=like.device)
+    k2 = torch.outer(k, k)
+    return (k2 * (gain / 64.0))[None, None]
+
+
+def blur(x: Tensor, pad: int, gain: float = 1.0, stride: int = 1) -> Tensor:
+    """Filter every channel of x (B, C, H, W) with [1, 3, 3, 1] in both directions after padding with zeros."""
+    c = x.shape[1]
+    weight = _fir(x, gain).expand(c, 1, 4, 4)
+    return F.conv2d(x, weight, padding=pad, stride=stride, groups=c)
+
+
+def upsample2(x: Tensor) -> Tensor:
+    """Double H and W with the filter [1, 3, 3, 1], zeros outside: inserting zeros, then blurring with gain 4.
+
+    Bilinear interpolation has exactly these weights (1/4, 3/4) inside; a rim of zeros makes the border agree too.
+    """
+    x = F.interpolate(F.pad(x, [1, 1, 1, 1]), scale_factor=2, mode="bilinear", align_corners=False)
+    return x[:, :, 2:-2, 2:-2]
+
+
+def downsample2(x: Tensor) -> Tensor:
+    """Halve H and W with the filter [1, 3, 3, 1]."""
+    return blur(x, 1, stride=2)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Layers with equalised learning rates: weights are stored with unit variance and scaled when used.
+
+
+class Linear(nn.Module):
+    """A fully connected layer; `lr_multiplier` slows it, `activate` adds a leaky ReLU (0.2) with gain sqrt(2)."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, activate: bool = False, bias_init: float = 0.0, lr_multiplier: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((outputs,), float(bias_init) / lr_multiplier))
+        self.weight_gain = lr_multiplier / math.sqrt(inputs)
+        self.bias_gain = lr_multiplier
+        self.activate = activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        return F.leaky_relu(x, 0.2) * SQRT2 if self.activate else x
+
+
+def rows_alone(x: Tensor, m: Tensor) -> Tensor:
+    """Return x @ m, x (B, n), m (n, k), each row by its own product where nothing is trained.
+
+    A BLAS rounds a row by its place in the batch, and a face's search may not depend on its neighbours' order.
+    """
+    return x @ m if m.requires_grad else torch.bmm(x[:, None], m.expand(len(x), -1, -1))[:, 0]
+
+
+class Affine(Linear):
+    """The layer that makes a style of w, (B, D) -> (B, C); its bias starts at 1."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias_init=1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rows_alone(x, (self.weight * self.weight_gain).t()) + self.bias * self.bias_gain
+
+
+class Conv(nn.Module):
+    """A convolution of the discriminator, 1x1 or 3x3, with an optional halving (blur, then stride 2)."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        down: bool = False,
+        bias: bool = True,
+        activate: bool = True,
+        gain: float = 1.0,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.weight_gain = 1.0 / math.sqrt(inputs * kernel * kernel)
+        self.kernel, self.down, self.activate, self.gain = kernel, down, activate, gain
+        self.clamp = clamp
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A leaky ReLU is positively homogeneous, so its gain may sit in the weights: one pass over memory less.
+        gain = self.gain * SQRT2 if self.activate else self.gain
+        w = (self.weight * (self.weight_gain * gain)).to(x.dtype)
+        bias = None if self.bias is None else (self.bias * gain).to(x.dtype)
+        if self.down and self.kernel == 1:
+            x = F.conv2d(downsample2(x), w, bias)
+        elif self.down:
+            x = F.conv2d(blur(x, 2), w, bias, stride=2)
+        else:
+            x = F.conv2d(x, w, bias, padding=self.kernel // 2)
+        if self.activate:
+            x = F.leaky_relu_(x, 0.2)
+        return x if self.clamp is None else x.clamp(-self.clamp * self.gain, self.clamp * self.gain)

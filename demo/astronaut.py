@@ -13,22 +13,19 @@ import torch.nn.functional as F
 from rich.progress import Progress
 
 import latentface
-from latentface.degradation import resize
+from latentface.faces import align, crop, detect
 from latentface.images import comparison_sheet, write_picture
 from latentface.restore import Upscaler, to_tensor
 
 FOLDER = Path(".demo")
-# The FFHQ square around the astronaut's face in scikit-image's 512 px photograph, from the rule of
-# `latentface.faces.align` and the eyes and mouth that `latentface.faces.detect` finds there.
-LEFT, TOP, SIDE = 143, 34, 160
 
 
 def main() -> None:
     """Make the low pictures, enlarge them and say where the results are."""
     prior = latentface.load_prior()
     photograph = to_tensor(skimage.data.astronaut())
-    face = photograph[:, TOP : TOP + SIDE, LEFT : LEFT + SIDE][None]
-    truth = resize(face, prior.resolution).clamp(0, 1)
+    found = detect(photograph)[0]
+    truth = crop(photograph, align(found.landmarks, prior.alignment), prior.resolution)[0].clamp(0, 1)[None]
     rows: dict[str, list[object]] = {"input": [], "bilinear": [], "RLSE": [], "truth": []}
     factors = (4, 8)
     with Progress() as bar:

@@ -24,7 +24,6 @@ from latentface.explore.result import psnr_each
 from latentface.faces import Face, Similarity, Warp, align, crop, detect
 from latentface.faces.align import ffhq_fit
 from latentface.faces.noise import estimate_sigma
-from latentface.faces.place import LARGEST_ENLARGEMENT
 from latentface.images import read_bytes
 from latentface.photofile import LUMA, Photo
 from latentface.photoresult import PhotoFace, PhotoUpscaled, found_record
@@ -39,8 +38,9 @@ OnRows = Callable[[int, "Step"], bool | None]
 WINDOW_PIXELS = 50_000_000  # of photographs that wait for their batch: 150 MB
 WINDOW_PHOTOS = 64
 WINDOW_BATCHES = 4  # batches' worth of faces, after which nothing more is waited for
-# The projection ends where the error is below the rounding of the photograph's own bytes. Faces that are nearly as large
-# in the photograph as the prior's, with clipped blacks, would go on for minutes: 8 rounds give them 58 to 69 dB.
+LEAST_FACTOR = 1.02  # below, a face has nearly as many pixels as the prior's or more, and no face gives them all again
+# The projection ends where the error is below the rounding of the photograph's own bytes. Faces of a factor near 1 with
+# clipped blacks would go on for long: 8 rounds give them 63 to 77 dB.
 ROUNDS, TOLERANCE = 8, 0.5 / 255
 LEAST_SIDE = 8  # px: of a photograph in which faces are looked for
 
@@ -201,8 +201,8 @@ class PhotoUpscaler:
         most = self.prior.resolution
         try:
             transform = square_of(face, self.prior.alignment)
-            if transform.scale > most * LARGEST_ENLARGEMENT:
-                return f"already larger than the {most} px of the prior's faces"
+            if transform.scale * LEAST_FACTOR > most:
+                return f"already as large as the {most} px of the prior's faces, or larger"
             sigma = self.photo_settings.noise
             if sigma is None:  # in whole grey levels, so that faces of several photographs can share a batch
                 sigma = round(255 * estimate_sigma(picture, face.box, photo.tables)) / 255

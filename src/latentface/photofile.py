@@ -88,7 +88,7 @@ class Photo:
     @property
     def grey(self) -> bool:
         """Whether it has one channel."""
-        return self.pixels.shape[2] == 1
+        return bool(self.pixels.shape[2] == 1)
 
     @property
     def top(self) -> int:

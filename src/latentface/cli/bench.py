@@ -246,7 +246,7 @@ def timing(
 
 
 @app.command
-def report(*, output: Output, faces: int = 8, quiet: Quiet = False) -> int:
+def report(*, output: Output, faces: int = 8, markdown: Path | None = None, quiet: Quiet = False) -> int:
     """Write report.html out of the tables in a folder: one page without outside assets.
 
     Parameters
@@ -255,6 +255,8 @@ def report(*, output: Output, faces: int = 8, quiet: Quiet = False) -> int:
         A folder that other `bench` commands wrote.
     faces
         Rows of the picture wall.
+    markdown
+        Also collect the tables, without pictures, into this Markdown file.
     quiet
         Say nothing but errors.
     """
@@ -263,6 +265,10 @@ def report(*, output: Output, faces: int = 8, quiet: Quiet = False) -> int:
     with told(quiet) as tell:
         path = run_report(output, faces=faces, on_progress=tell)
     print(path)
+    if markdown is not None:
+        from latentface.bench.tables import collect_markdown
+
+        print(collect_markdown(output, markdown))
     return 0
 
 

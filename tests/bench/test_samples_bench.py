@@ -16,6 +16,7 @@ from latentface.cli.bench_samples import counts
 from latentface.errors import InputError
 from latentface.prior.prior import Prior
 from latentface.supervised.vdsr import VdsrShape
+from latentface.train.supervised import train_supervised
 
 
 def test_a_calibrated_spread_covers_what_it_says() -> None:
@@ -65,11 +66,12 @@ def test_samples_of_each_face(tiny_prior: Prior, faces: Path, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("short_search")
-def test_few_pairs_and_all(tiny_prior: Prior, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_pairs_and_all(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "output": tmp_path,
         "high": faces,
         "train": [faces],
+        "trainer": train_supervised,
         "prior": tiny_prior,
         "factor": 4,
         "kinds": ["vdsr"],
@@ -88,8 +90,7 @@ def test_few_pairs_and_all(tiny_prior: Prior, faces: Path, tmp_path: Path, monke
     assert rows["vdsr-2-pairs - rlse", "psnr"].n == 3
     assert "| VDSR | 2 |" in page
     assert "| RLSE | none |" in page
-    monkeypatch.setattr("latentface.train.supervised.train_supervised", None)  # nothing is trained again
-    assert run_few_sample(**options).read_text() == page
+    assert run_few_sample(**{**options, "trainer": None}).read_text() == page  # nothing is trained again
     with pytest.raises(InputError, match="trained for 2 steps"):
         run_few_sample(**{**options, "steps": 3})
     with pytest.raises(InputError, match="budget"):

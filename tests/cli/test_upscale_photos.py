@@ -39,13 +39,13 @@ def test_a_folder_of_mixed_kinds(upscale, face, scene, tmp_path):
     face(folder / "small.png")
     (folder / "broken.jpg").write_bytes((folder / "sub" / "b.jpg").read_bytes()[:900])
     (folder / "text.png").write_text("hello")
-    asked = ("-o", tmp_path / "out", "--compare", "--save-faces", "--noise", "0", "--max-faces", "2", "--min-face", "4")
+    asked = ("-o", tmp_path / "out", "--compare", "--save-faces", "--noise", "0", "--min-face", "4")
     done = upscale(folder, *asked)
     assert done.code == 1
     assert len(done.out) == 3
     assert "broken.jpg" in done.err
     assert "text.png" in done.err
-    assert "4 faces in photographs upscaled" in done.err
+    assert "4 faces in photographs upscaled; 2 left as they are" in done.err  # those of 16 px, as many as the prior has
     record = json.loads((tmp_path / "out" / "a.json").read_text())
     assert record["kind"] == "photograph"
     assert record["faces_found"] == 3

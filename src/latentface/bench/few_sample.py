@@ -5,7 +5,7 @@ Each baseline is trained anew on 100, 1,000, 10,000 and all pairs with one budge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ def run_few_sample(
     output: str | Path,
     high: str | Path,
     train: Sequence[str | Path],
+    trainer: Callable[..., Path],
     prior: Prior | str | Path | None = None,
     factor: int = 8,
     kinds: Sequence[str] | None = None,
@@ -60,6 +61,7 @@ def run_few_sample(
     """Write few-sample.csv, few-sample.md and few-sample_faces.png into `output`; return few-sample.md. Resumes.
 
     Args:
+        trainer: `train.supervised.train_supervised`; handed in, since bench and train do not import each other.
         train: pictures for the baselines, whose files go to `output`/baselines; none of them may be in `high`.
         kinds: vdsr, esrgan (its pixel stage), fsrnet; None: all. searches: methods, the first of which the differences are to.
         pairs: how many training pairs, None for all; numbers beyond what there is are left out.
@@ -88,7 +90,18 @@ def run_few_sample(
             target = folder / "baselines" / f"{name}-{loaded.resolution}-{factor}x-{count or 'all'}.safetensors"
             on_progress(Progress(f"training {label} ({budget})"))
             _train(
-                name, train, target, factor, loaded.resolution, count, steps, minutes, size, str(loaded.device), budget
+                trainer,
+                name,
+                train,
+                target,
+                factor,
+                loaded.resolution,
+                count,
+                steps,
+                minutes,
+                size,
+                str(loaded.device),
+                budget,
             )
             found.append(make_variant(name, preset, name=label, weights=str(target)))
     with weights_from(weights):
@@ -135,6 +148,7 @@ def label_of(kind: str, pairs: int | None) -> str:
 
 
 def _train(
+    trainer: Callable[..., Path],
     kind: str,
     train: Sequence[str | Path],
     target: Path,
@@ -148,15 +162,13 @@ def _train(
     budget: str,
 ) -> None:
     """Train a baseline unless it is finished; one that was cut off goes on. Raises InputError for another budget."""
-    from latentface.train.supervised import train_supervised
-
     mark = target.with_suffix(".done")
     if mark.exists() and target.exists():
         if (before := mark.read_text(encoding="utf-8").strip()) != budget:
             raise InputError(f"{target} was trained for {before}, not {budget}; choose another folder with -o")
         return
     checkpoint = target.with_name(target.name + ".train") / "checkpoint.pt"
-    train_supervised(
+    trainer(
         kind,
         train,
         target,

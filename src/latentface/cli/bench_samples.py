@@ -147,12 +147,14 @@ def few_sample(
         Say nothing but errors.
     """
     from latentface.bench.few_sample import run_few_sample
+    from latentface.train.supervised import train_supervised
 
     with told(quiet) as tell:
         path = run_few_sample(
             output=output,
             high=high,
             train=train,
+            trainer=train_supervised,
             prior=prior,
             factor=factor,
             kinds=names(baselines),

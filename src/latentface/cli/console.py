@@ -35,10 +35,3 @@ class Talk:
         with Progress(*columns, console=self.console, disable=self.quiet or not sys.stderr.isatty()) as bar:
             bar.add_task(what, total=total)
             yield bar
-
-
-def duration(seconds: float) -> str:
-    """Say a time in words: 8 s, 3 min, 2.5 h."""
-    if seconds < 90:
-        return f"{max(seconds, 0.1):.0f} s" if seconds >= 1 else "1 s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

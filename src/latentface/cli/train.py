@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from latentface.cli.console import Talk, duration
+from latentface.bench.progress import duration
+from latentface.cli.console import Talk
 from latentface.errors import InputError
 
 app = App(name="train", help="Train priors and baselines on your own pictures.")

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from latentface.cli.console import Talk, duration
+from latentface.bench.progress import duration
+from latentface.cli.console import Talk
 
 Data = Annotated[list[str], Parameter(consume_multiple=True)]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from latentface.cli.console import Talk, duration
+from latentface.bench.progress import duration
+from latentface.cli.console import Talk
 from latentface.cli.photos import PhotoRun, is_photograph
 from latentface.errors import InputError, LatentfaceError, OutputError, PictureError
 from latentface.inputs import Input, list_inputs

@@ -88,20 +88,20 @@ class Baseline:
 
 def vdsr(low: Tensor, *, degradation: Degradation | None = None, model: Baseline) -> Tensor:
     """Restore low pictures (B, 3, h, w) in [0, 1] with VDSR: (B, 3, H, W) in [0, 1]. Raises InputError."""
-    return _restore("vdsr", low, degradation, model)
+    return restore_with("vdsr", low, degradation, model)
 
 
 def esrgan(low: Tensor, *, degradation: Degradation | None = None, model: Baseline) -> Tensor:
     """Restore low pictures (B, 3, h, w) in [0, 1] with ESRGAN: (B, 3, H, W) in [0, 1]. Raises InputError."""
-    return _restore("esrgan", low, degradation, model)
+    return restore_with("esrgan", low, degradation, model)
 
 
 def fsrnet(low: Tensor, *, degradation: Degradation | None = None, model: Baseline) -> Tensor:
     """Restore low pictures (B, 3, h, w) in [0, 1] with FSRNet: (B, 3, H, W) in [0, 1]. Raises InputError."""
-    return _restore("fsrnet", low, degradation, model)
+    return restore_with("fsrnet", low, degradation, model)
 
 
-def _restore(kind: str, low: Tensor, degradation: Degradation | None, model: Baseline) -> Tensor:
+def restore_with(kind: str, low: Tensor, degradation: Degradation | None, model: Baseline) -> Tensor:
     if model.kind != kind:
         raise InputError(f"the method is {kind}, but the weights are of {model.kind}; name the method {model.kind}")
     if degradation is not None:

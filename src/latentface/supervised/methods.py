@@ -18,7 +18,7 @@ from latentface.degradation import Degradation
 from latentface.errors import InputError, MissingDataError
 from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
 from latentface.prior.prior import Prior
-from latentface.supervised.baseline import Baseline, _restore
+from latentface.supervised.baseline import Baseline, restore_with
 from latentface.supervised.formats import load_baseline
 
 BUNDLED = Path(__file__).with_name("bundled")
@@ -78,7 +78,7 @@ def _method(
     check_faces(low, degradation, seeds)
     path = Path(settings.weights) if settings.weights else bundled(kind, degradation, settings.stage)
     model = _loaded(path, str(low.device))
-    high = _restore(kind, low, degradation, model)
+    high = restore_with(kind, low, degradation, model)
     seconds = time.perf_counter() - began
     return finish(high, low, degradation, method=kind, settings=settings, seeds=seeds, seconds=seconds)
 

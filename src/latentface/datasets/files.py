@@ -34,15 +34,20 @@ class Entry:
 
 
 _archives = threading.local()
+KEPT_OPEN = 16  # archives a thread keeps open
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 
 
 def _archive(path: Path) -> zipfile.ZipFile:
-    # A ZipFile is not safe between threads, and opening one reads its whole index: one a thread, the last one kept.
-    if getattr(_archives, "path", None) != path:
-        _archives.file = zipfile.ZipFile(path)
-        _archives.path = path
-    archive: zipfile.ZipFile = _archives.file
+    # A ZipFile is not safe between threads, and opening one reads its whole index: a thread keeps the last few open, so
+    # that pictures in shuffled order over several archives do not open one each.
+    kept: dict[Path, zipfile.ZipFile] = _archives.__dict__.setdefault("kept", {})
+    archive = kept.pop(path, None)
+    if archive is None:
+        archive = zipfile.ZipFile(path)
+        while len(kept) >= KEPT_OPEN:
+            kept.pop(next(iter(kept))).close()
+    kept[path] = archive  # at the end: the one used last goes last
     return archive
 
 

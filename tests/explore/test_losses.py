@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tiny_prior import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale
-from latentface.errors import UnknownNameError
+from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
 from latentface.explore.losses import DiscriminatorSemantic, LaplacianPyramid
 
@@ -58,6 +58,22 @@ def test_semantic_reaches_by_the_pseudo_inverse():
     got = DiscriminatorSemantic(prior, x, down, reach="pinv")(y)
     pairs = zip(prior.features(down.pinv(x)), prior.features(down.pinv(y)), strict=True)
     torch.testing.assert_close(got, sum((a - b).abs().mean() for a, b in pairs)[None])
+
+
+def test_semantic_on_the_face_and_its_projection():
+    prior, down = tiny_prior(16, dtype=DOUBLE), Downscale(4, 16)
+    x, high = tiny_faces(1, dtype=DOUBLE), tiny_faces(1, 16, seed=2, dtype=DOUBLE).requires_grad_(True)
+    loss = DiscriminatorSemantic(prior, x, down, reach="projected")
+    got = loss(down.forward(high), high)
+    fitting = (high + down.pinv(x) - down.pinv(down.forward(high))).detach()  # the nearest that shrinks to x
+    pairs = list(zip(prior.features(high), prior.features(fitting), strict=True))
+    torch.testing.assert_close(got, sum((a - b).abs().mean() for a, b in pairs)[None])
+    (gradient,) = torch.autograd.grad(got.sum(), high)
+    (wanted,) = torch.autograd.grad(sum((a - b.detach()).abs().mean() for a, b in pairs), high)
+    torch.testing.assert_close(gradient, wanted)  # the target moves, but nothing flows through it
+    assert float(loss(down.forward(fitting), fitting)) < 1e-12
+    with pytest.raises(InputError, match="large face"):
+        loss(x)
 
 
 def test_semantic_refuses_unknown_names():

@@ -52,7 +52,15 @@ def test_in_float32_alone_against_in_a_batch_moves_less_than_a_tenth_of_a_decibe
 
 
 @pytest.mark.parametrize(
-    "changes", [{"space": "z"}, {"space": "w"}, {"tied": False, "whitened": True}, {"noise": "searched"}]
+    "changes",
+    [
+        {"space": "z"},
+        {"space": "w"},
+        {"tied": False, "whitened": True},
+        {"noise": "searched"},
+        {"together": 0.5},
+        {"radius": 0.7},
+    ],
 )
 def test_other_spaces_keep_faces_apart_too(prior, changes):
     low, settings = tiny_faces(5), RlseSettings(steps=6, **changes)
@@ -87,6 +95,7 @@ def test_agrees_with_a_transcription():
         space="w_plus",
         tied=True,
         constraint="sphere",
+        together=0.5,
         pixel_weight=100.0,
         semantic_weight=20.0,
     )
@@ -97,12 +106,14 @@ def test_agrees_with_a_transcription():
     adam = torch.optim.Adam([latent], lr=0.4)
     semantic = losses.DiscriminatorSemantic(prior, low, DOWN)
     totals = []
-    for _ in range(6):
+    for step in range(6):
         high = (prior.generator.synthesis(prior.degaussianise(latent))[1] + 1) / 2
         loss = 100 * (DOWN.forward(high) - low).square().mean() + 20 * semantic(DOWN.forward(high)).sum()
         totals.append(loss.item())
         adam.zero_grad()
         loss.backward()
+        if step < 3:
+            latent.grad.copy_(latent.grad.mean(1, keepdim=True).expand_as(latent))
         adam.step()
         with torch.no_grad():
             latent.mul_(radius / latent.norm(dim=-1, keepdim=True))
@@ -255,3 +266,37 @@ def test_the_random_judge_is_the_same_each_time_and_leaves_the_global_generator_
     assert torch.equal(torch.random.get_rng_state(), state)
     torch.manual_seed(4)
     assert torch.equal(one.high, run(prior, low, [0], settings).high)
+
+
+def test_rows_that_move_together_are_a_search_of_w(prior):
+    low, start = tiny_faces(2), prior.mapping(torch.randn(2, prior.z_dim, generator=torch.Generator().manual_seed(0)))
+
+    def found(**settings):
+        return run(prior, low, [0, 1], RlseSettings(steps=12, **settings), start=start)
+
+    one = found(together=1.0)
+    rows = one.latent["w_plus"]
+    torch.testing.assert_close(rows, rows[:, :1].expand_as(rows), atol=1e-5, rtol=0)
+    torch.testing.assert_close(one.high, found(space="w").high, atol=2e-2, rtol=0)
+    free = found(together=0.5).latent["latent"]
+    assert (free - free[:, :1]).abs().amax() > 1e-2
+
+
+def test_a_smaller_sphere_is_kept_and_a_pull_shortens(prior):
+    low = tiny_faces(2)
+    usual = run(prior, low, [0, 1], RlseSettings(steps=4, constraint="sphere")).latent["latent"].norm(dim=-1)
+    small = run(prior, low, [0, 1], RlseSettings(steps=4, radius=0.5, constraint="sphere")).latent["latent"].norm(dim=-1)
+    torch.testing.assert_close(small, usual / 2)
+    free, pulled = (
+        run(prior, low, [0, 1], RlseSettings(steps=20, constraint="none", latent_weight=v)).latent["latent"].norm()
+        for v in (0.0, 5.0)
+    )
+    assert pulled < 0.95 * free
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"together": 1.5}, {"radius": 0.0}, {"radius": 0.5, "space": "z"}, {"latent_weight": -1.0}]
+)
+def test_settings_that_cannot_be(prior, wrong):
+    with pytest.raises(InputError):
+        run(prior, tiny_faces(1), [0], RlseSettings(steps=1, **wrong))

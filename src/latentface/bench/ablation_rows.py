@@ -17,11 +17,20 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "z": {"space": "z"},
         "w": {"space": "w"},
         "w_plus": {"space": "w_plus"},
-        "w_plus, rows drawn apart": {"space": "w_plus", "tied": False},
+        "w_plus, free from the start": {"together": 0.0},
+        "w for a quarter, then free": {"together": 0.25},
+        "w for half, then free": {"together": 0.5},
+        "w_plus, rows drawn apart": {"space": "w_plus", "tied": False, "together": 0.0},
         "w_plus, whitened": {"space": "w_plus", "whitened": True},
         "w, whitened": {"space": "w", "whitened": True},
+        "sphere": {"constraint": "sphere"},
         "ball": {"constraint": "ball"},
         "no constraint": {"constraint": "none"},
+    },
+    # Nearer to the mean face: a smaller sphere, or a pull instead of a sphere.
+    "mean": {
+        **{f"radius {v:g}, sphere": {"radius": v, "constraint": "sphere"} for v in (0.6, 0.8)},
+        **{f"pull {v:g}": {"latent_weight": v, "constraint": "none"} for v in (0.05, 0.5)},
     },
     "geocross": {f"geocross {v:g}": {"geocross": v} for v in (0.0, 0.01, 0.05, 0.1)},
     "layers": {
@@ -56,7 +65,11 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "rate": {f"rate {v:g}": {"rate": v} for v in (0.05, 0.1, 0.2, 0.4, 0.8)},
     "schedule": {f"{name} schedule": {"schedule": name} for name in ("pulse", "cosine", "constant")},
     "noise": {f"{name} noise": {"noise": name} for name in ("constant", "drawn", "searched")},
-    "projection": {"projected": {"project": True}},
+    "projection": {
+        "projection after": {"project": True},
+        "projection inside": {"semantic_reach": "projected"},
+        "projection inside, ratio 1": {"semantic_reach": "projected", "semantic_ratio": 1.0},
+    },
     "controls": {
         "random D": {"semantic_model": "random"},
         "random D, ratio 1": {"semantic_model": "random", "semantic_ratio": 1.0},

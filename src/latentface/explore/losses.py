@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import Degradation, counted_share
-from latentface.errors import UnknownNameError
+from latentface.errors import InputError, UnknownNameError
 from latentface.prior.prior import Prior
 
 NORMS = ("l1", "l2", "cosine")
-REACHES = ("bilinear", "pinv")
+REACHES = ("bilinear", "pinv", "projected")
 
 
 def pixel(low_again: Tensor, low: Tensor, norm: str = "l2", degradation: Degradation | None = None) -> Tensor:
@@ -44,7 +44,9 @@ class DiscriminatorSemantic:
     Args:
         layers: which blocks, 0 the shallowest; None: all of them.
         norm: "l1", "l2" (mean square) or "cosine" (1 - cosine similarity over the whole feature).
-        reach: how a small picture reaches D's size: "bilinear", the degradation's `fit`, or "pinv", its pseudo-inverse.
+        reach: how a small picture reaches D's size: "bilinear", the degradation's `fit`; "pinv", its pseudo-inverse; or
+            "projected", the projection inside the loop: D compares the face Y itself with Y + A+ (x - A Y), the face as
+            it would have to be, so that both sides are sharp. There D's target moves with Y and has no gradient.
     """
 
     def __init__(
@@ -63,18 +65,28 @@ class DiscriminatorSemantic:
             raise UnknownNameError("way to D's size", reach, REACHES)
         self.prior, self.degradation, self.norm, self.reach = prior, degradation, norm, reach
         self.layers = None if layers is None else list(layers)
+        self.low = low
         with torch.no_grad():
-            self.wanted = self._features(low)
+            self.wanted = [] if reach == "projected" else self._features(self._enlarged(low))
 
-    def _features(self, low: Tensor) -> list[Tensor]:
-        large = self.degradation.pinv(low) if self.reach == "pinv" else self.degradation.fit(low)
+    def _enlarged(self, low: Tensor) -> Tensor:
+        return self.degradation.pinv(low) if self.reach == "pinv" else self.degradation.fit(low)
+
+    def _features(self, large: Tensor) -> list[Tensor]:
         features = self.prior.features(large)
         return features if self.layers is None else [features[i] for i in self.layers]
 
-    def __call__(self, low_again: Tensor) -> Tensor:
-        """low_again (B, 3, h, w) -> (B,)."""
-        terms = [feature_distance(a, b, self.norm) for a, b in zip(self._features(low_again), self.wanted, strict=True)]
-        return torch.stack(terms).sum(0)
+    def __call__(self, low_again: Tensor, high: Tensor | None = None) -> Tensor:
+        """low_again (B, 3, h, w), the face shrunk, and for "projected" the face itself, high (B, 3, H, W), -> (B,)."""
+        if self.reach == "projected":
+            if high is None:
+                raise InputError("the semantic loss with the reach 'projected' looks at the large face; give it too")
+            with torch.no_grad():
+                wanted = self._features(high + self.degradation.correct(self.low - low_again))
+            given = self._features(high)
+        else:
+            given, wanted = self._features(self._enlarged(low_again)), self.wanted
+        return torch.stack([feature_distance(a, b, self.norm) for a, b in zip(given, wanted, strict=True)]).sum(0)
 
 
 def feature_distance(a: Tensor, b: Tensor, norm: str) -> Tensor:
@@ -104,8 +116,8 @@ class LaplacianPyramid:
             x = small
         return [*out, x]
 
-    def __call__(self, low_again: Tensor) -> Tensor:
-        """low_again (B, 3, h, w) -> (B,)."""
+    def __call__(self, low_again: Tensor, high: Tensor | None = None) -> Tensor:
+        """low_again (B, 3, h, w) -> (B,); the large face is not looked at."""
         pairs = zip(self._levels(low_again), self.wanted, strict=True)
         return torch.stack([(a - b).abs().mean((1, 2, 3)) for a, b in pairs]).sum(0)
 

@@ -19,8 +19,9 @@ class Method:
 
     Attributes:
         name, summary, source: what people read; module, function, settings_class: where the code is.
-        presets: "paper" (published settings) and "equal" (as many generator passes as RLSE's 100 steps).
-        searches: whether it needs a prior and seeds.
+        presets: "paper" (published settings) and "equal" (as many generator passes as RLSE's 100 steps); ESRGAN has "l1",
+            its first stage, too.
+        searches: whether it needs a prior and seeds; seeded: whether another seed gives another face (from a random start).
         starts: whether it takes `start`, a w or w_plus to begin at; queues: whether it takes `places`, with a setting `stop`.
     """
 
@@ -31,6 +32,7 @@ class Method:
     settings_class: str
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"paper": {}, "equal": {}})
     searches: bool = True
+    seeded: bool = True
     starts: bool = False
     queues: bool = False
 
@@ -63,17 +65,20 @@ def _interpolation(name: str) -> Method:
         module="latentface.explore.interpolate",
         settings_class="InterpolationSettings",
         searches=False,
+        seeded=False,
     )
 
 
-def _supervised(name: str, title: str, source: str) -> Method:
+def _supervised(name: str, title: str, source: str, **presets: Mapping[str, Any]) -> Method:
     return Method(
         name=name,
+        presets={"paper": {}, "equal": {}, **presets},
         summary=f"{title}: trained on pairs of small and large faces; one answer, no search",
         source=source,
         module="latentface.supervised.methods",
         settings_class="SupervisedSettings",
         searches=False,
+        seeded=False,
     )
 
 
@@ -142,6 +147,7 @@ METHODS: dict[str, Method] = {
             source="Gheisari, Genovesio; NeurIPS workshop 2022",
             module="latentface.explore.rls",
             settings_class="RlsSettings",
+            seeded=False,  # as published, it starts from the mean w
             starts=True,
             presets={
                 "paper": {},
@@ -149,7 +155,7 @@ METHODS: dict[str, Method] = {
             },
         ),
         _supervised("vdsr", "VDSR", "Kim, Lee, Lee; CVPR 2016"),
-        _supervised("esrgan", "ESRGAN", "Wang et al.; ECCV workshops 2018"),
+        _supervised("esrgan", "ESRGAN", "Wang et al.; ECCV workshops 2018", l1={"stage": "pixel"}),
         _supervised("fsrnet", "FSRNet (5 landmarks)", "Chen, Tai, Liu, Shen, Yang; CVPR 2018"),
     )
 }

@@ -31,12 +31,14 @@ class RlseSettings(MethodSettings):
 
     Attributes:
         steps: iterations (the poster's 100); rate: Adam's, times the schedule.
-        space, tied, whitened, constraint, noise: see `Space`.
+        space, tied, whitened, radius, constraint, noise: see `Space`.
+        together: share of the steps in which a face's style rows move as one; afterwards each is free ("w first").
         pixel_weight, pixel_norm: of the pixel loss, in [0, 1] units.
         semantic_weight: of the discriminator semantic loss; 0 switches it off.
         semantic_layers: which of D's blocks (0 the shallowest), None for all; semantic_norm, reach: see the loss.
         semantic_when: "always", or fading "early" to nothing or growing "late" from nothing, linearly.
-        geocross: weight of PULSE's distance between style rows.
+        geocross: weight of PULSE's distance between style rows; latent_weight: of half the mean square of the latent, its
+            negative log-likelihood a number, which pulls toward the mean face where no constraint holds the length.
         candidates: draws a face, the best of which by pixel loss is the start; costs as many passes without gradient.
         stop: a face whose sum of losses fell by less than this share in its last 10 steps leaves, and the next takes its
             place (see `explore.queue`); None, the poster's setting, for never.
@@ -51,7 +53,9 @@ class RlseSettings(MethodSettings):
     space: str = "w_plus"
     tied: bool = True
     whitened: bool = False
-    constraint: str = "sphere"
+    radius: float = 1.0
+    together: float = 0.1
+    constraint: str = "none"
     noise: str = "constant"
     pixel_weight: float = 100.0
     pixel_norm: str = "l2"
@@ -62,6 +66,7 @@ class RlseSettings(MethodSettings):
     semantic_when: str = "always"
     semantic_model: str = "trained"
     geocross: float = 0.0
+    latent_weight: float = 0.0
     candidates: int = 1
     semantic_ratio: float | None = None
     stop: float | None = None
@@ -77,8 +82,12 @@ class RlseSettings(MethodSettings):
             raise UnknownNameError("pixel norm", self.pixel_norm, ("l1", "l2"))
         if self.steps < 1 or self.candidates < 1:
             raise InputError(f"steps is {self.steps} and candidates {self.candidates}; both must be at least 1")
-        if min(self.rate, self.pixel_weight) <= 0 or min(self.semantic_weight, self.geocross) < 0:
-            raise InputError("rate and pixel_weight must be positive, semantic_weight and geocross not negative")
+        if min(self.rate, self.pixel_weight) <= 0 or min(self.semantic_weight, self.geocross, self.latent_weight) < 0:
+            raise InputError(
+                "rate and pixel_weight must be positive, semantic_weight, geocross and latent_weight not negative"
+            )
+        if not 0 <= self.together <= 1:
+            raise InputError(f"together is {self.together}; expected a share of the steps, 0 to 1")
         if self.semantic_ratio is not None and not self.semantic_ratio > 0:
             raise InputError(
                 f"semantic_ratio is {self.semantic_ratio}; expected a positive number, or None for a fixed weight"
@@ -117,6 +126,7 @@ def rlse(
         settings.space,
         tied=settings.tied,
         whitened=settings.whitened,
+        radius=settings.radius,
         constraint=settings.constraint,
         noise=settings.noise,
     )
@@ -184,19 +194,25 @@ def objective(
 
     def evaluate(now: Variables, t: float | Tensor) -> Iterate:
         everything = {**now, **fixed}
-        w_plus = space.w_plus(everything["latent"])
+        latent = everything["latent"]
+        if settings.together:
+            latent = moving_together(latent, t < settings.together)
+        w_plus = space.w_plus(latent)
         high = prior.synthesis(w_plus, space.noise_maps_of(everything))
         low_again = degradation.forward(high)
         terms = {"pixel": settings.pixel_weight * losses.pixel(low_again, low, settings.pixel_norm, degradation)}
         if semantic is not None:
-            value = semantic(low_again)
+            value = semantic(low_again, high)
             weight: float | Tensor = settings.semantic_weight
+            seen = high if settings.semantic_reach == "projected" else low_again
             if settings.semantic_ratio is not None:
-                weight = settings.semantic_ratio * balance(terms["pixel"], value, low_again)
+                weight = settings.semantic_ratio * balance(terms["pixel"], value, seen)
             fade = {"always": 1.0, "early": 1.0 - t, "late": t}[settings.semantic_when]
             terms["semantic"] = weight * (fade.to(value) if isinstance(fade, Tensor) else fade) * value
         if settings.geocross:
             terms["geocross"] = settings.geocross * losses.geocross(w_plus)
+        if settings.latent_weight:
+            terms["latent"] = settings.latent_weight * losses.latent_prior(latent)
         return Iterate(high, low_again, terms)
 
     return evaluate
@@ -219,6 +235,18 @@ def semantic_loss(
         norm=settings.semantic_norm,
         reach=settings.semantic_reach,
     )
+
+
+def moving_together(latent: Tensor, together: bool | Tensor) -> Tensor:
+    """Return the latent (B, L, D) with its value unchanged, and each row's gradient the mean over the rows.
+
+    Rows that start alike so stay alike: w_plus is searched as w. `together` says whether, for all faces or each (B,).
+    """
+    mean = latent.mean(1, keepdim=True)
+    joined = latent.detach() + (mean - mean.detach())
+    if isinstance(together, Tensor):
+        return torch.where(together.view(-1, 1, 1), joined, latent)
+    return joined if together else latent
 
 
 def balance(first: Tensor, second: Tensor, at: Tensor) -> Tensor:

@@ -32,6 +32,8 @@ class Space:
         kind: "z"; "w" (one row for all layers); "w_plus" (a free row a layer). The last two are gaussianised.
         tied: w_plus starts with all rows alike, as a mapped z has them.
         whitened: gaussianise by W's full covariance instead of its standard deviations.
+        radius: of the sphere of the gaussianised spaces, as a share of a random code's length: below 1 it is truncation,
+            faces nearer to the mean.
         constraint: "sphere" rescales every row to its norm at the start, "ball" only when it is longer.
         noise: the file's "constant" maps, "drawn" from the seed and fixed, or the first `noise_maps` "searched"
             (PULSE: 5, all others constant but the last, which is zero).
@@ -41,6 +43,7 @@ class Space:
     kind: str = "w_plus"
     tied: bool = False
     whitened: bool = False
+    radius: float = 1.0
     constraint: str = "sphere"
     noise: str = "constant"
     noise_maps: int = 5
@@ -55,6 +58,10 @@ class Space:
                 raise UnknownNameError(what, value, known)
         if self.noise_maps < 0:
             raise InputError(f"noise_maps is {self.noise_maps}; expected 0 or more")
+        if not 0 < self.radius < math.inf:
+            raise InputError(f"radius is {self.radius}; expected a positive number, 1 for a random code's own length")
+        if self.kind == "z" and self.radius != 1:
+            raise InputError("a radius is for the spaces w and w_plus: the mapping network takes z's length out")
 
     @property
     def rows(self) -> int:
@@ -74,7 +81,7 @@ class Space:
             shapes = shapes[:-1][: self.noise_maps]  # never the last, which is zero
         first = self.rows * self.width
         flat = drawn(seeds, first + sum(h * w for h, w in shapes)).to(prior.device, prior.dtype)
-        latent = flat[:, :first].view(-1, self.rows, self.width)
+        latent = flat[:, :first].view(-1, self.rows, self.width) * self.radius
         if self.tied:
             latent = latent[:, :1].repeat(1, self.rows, 1)
         out: Variables = {"latent": latent.contiguous()}

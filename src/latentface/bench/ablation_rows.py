@@ -18,6 +18,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "w": {"space": "w"},
         "w_plus": {"space": "w_plus"},
         "w_plus, free from the start": {"together": 0.0},
+        "w for a tenth, then free": {"together": 0.1},
         "w for a quarter, then free": {"together": 0.25},
         "w for half, then free": {"together": 0.5},
         "w_plus, rows drawn apart": {"space": "w_plus", "tied": False, "together": 0.0},
@@ -29,7 +30,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     },
     # Nearer to the mean face: a smaller sphere, or a pull instead of a sphere.
     "mean": {
-        **{f"radius {v:g}, sphere": {"radius": v, "constraint": "sphere"} for v in (0.6, 0.8)},
+        **{f"radius {v:g}": {"radius": v} for v in (0.6, 0.8)},
         **{f"pull {v:g}": {"latent_weight": v, "constraint": "none"} for v in (0.05, 0.5)},
     },
     "geocross": {f"geocross {v:g}": {"geocross": v} for v in (0.0, 0.01, 0.05, 0.1)},
@@ -60,7 +61,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "semantic early": {"semantic_when": "early"},
         "semantic late": {"semantic_when": "late"},
     },
-    "starts": {f"best of {n}": {"candidates": n} for n in (1, 4, 64)},
+    "starts": {f"best of {n}": {"candidates": n} for n in (1, 4, 16, 64)},
     "steps": {f"{n} steps": {"steps": n} for n in (10, 25, 50, 100, 200)},
     "rate": {f"rate {v:g}": {"rate": v} for v in (0.05, 0.1, 0.2, 0.4, 0.8)},
     "schedule": {f"{name} schedule": {"schedule": name} for name in ("pulse", "cosine", "constant")},

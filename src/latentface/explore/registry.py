@@ -19,7 +19,8 @@ class Method:
 
     Attributes:
         name, summary, source: what people read; module, function, settings_class: where the code is.
-        presets: "paper" (published settings) and "equal" (as many generator passes as RLSE's 100 steps); ESRGAN has "l1",
+        presets: "paper" (published settings) and "equal" (as many generator passes as RLSE's 100 steps and 16 draws,
+            which is 105); ESRGAN has "l1",
             its first stage, too.
         searches: whether it needs a prior and seeds; seeded: whether another seed gives another face (from a random start).
         starts: whether it takes `start`, a w or w_plus to begin at; queues: whether it takes `places`, with a setting `stop`.
@@ -104,7 +105,7 @@ METHODS: dict[str, Method] = {
             module="latentface.explore.pulse",
             settings_class="PulseSettings",
             starts=True,
-            presets={"paper": {}, "equal": {"tied": True, "geocross": 0.01, "eps": 0.0}},
+            presets={"paper": {}, "equal": {"steps": 105, "tied": True, "geocross": 0.002, "eps": 0.0}},
         ),
         Method(
             name="mganprior",
@@ -112,7 +113,10 @@ METHODS: dict[str, Method] = {
             source="Gu, Shen, Zhou; CVPR 2020",
             module="latentface.explore.mganprior",
             settings_class="MganpriorSettings",
-            presets={"paper": {}, "equal": {"codes": 10, "steps": 100, "optimiser": "adam", "rate": 0.05}},
+            presets={
+                "paper": {},
+                "equal": {"codes": 5, "steps": 36, "optimiser": "adam", "rate": 0.2, "feature_weight": 0.8},
+            },
         ),
         Method(
             name="dgp",
@@ -124,7 +128,7 @@ METHODS: dict[str, Method] = {
             presets={
                 "paper": {},
                 "equal": {
-                    "steps": (16,) * 5,
+                    "steps": (17,) * 5,
                     "space": "w_plus",
                     "candidates": 60,
                     "latent_rates": (0.1, 0.1, 0.05, 0.02, 0.01),
@@ -139,7 +143,7 @@ METHODS: dict[str, Method] = {
             module="latentface.explore.ilo",
             settings_class="IloSettings",
             starts=True,
-            presets={"paper": {}, "equal": {"steps": (40, 30, 20, 10), "tied": True, "rate": 0.2, "geocross": 0.002}},
+            presets={"paper": {}, "equal": {"steps": (42, 32, 21, 10), "tied": True, "rate": 0.2, "geocross": 0.002}},
         ),
         Method(
             name="rls",
@@ -151,7 +155,7 @@ METHODS: dict[str, Method] = {
             starts=True,
             presets={
                 "paper": {},
-                "equal": {"steps": 100, "rate": 0.1, "density_weight": 5e-4, "norm_weight": 1e-3, "cross_weight": 0.1},
+                "equal": {"steps": 105, "rate": 0.1, "density_weight": 5e-4, "norm_weight": 1e-3, "cross_weight": 0.1},
             },
         ),
         _supervised("vdsr", "VDSR", "Kim, Lee, Lee; CVPR 2016"),

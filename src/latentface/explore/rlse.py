@@ -54,8 +54,8 @@ class RlseSettings(MethodSettings):
     tied: bool = True
     whitened: bool = False
     radius: float = 1.0
-    together: float = 0.1
-    constraint: str = "none"
+    together: float = 0.25
+    constraint: str = "sphere"
     noise: str = "constant"
     pixel_weight: float = 100.0
     pixel_norm: str = "l2"
@@ -67,7 +67,7 @@ class RlseSettings(MethodSettings):
     semantic_model: str = "trained"
     geocross: float = 0.0
     latent_weight: float = 0.0
-    candidates: int = 1
+    candidates: int = 16
     semantic_ratio: float | None = None
     stop: float | None = None
 
@@ -134,7 +134,12 @@ def rlse(
     if start is not None:
         variables["latent"] = space.latent_of(style_rows(prior, start, len(low)))
     elif settings.candidates > 1:
-        variables = best_of(space, low, degradation, seeds, settings.candidates)
+        at_once = places or len(low)  # what a search's memory holds, the draws must not exceed
+        parts = []
+        for i in range(0, len(low), at_once):
+            rows = list(range(i, min(i + at_once, len(low))))
+            parts.append(best_of(space, *faces_of(low, degradation, rows), seeds[i : i + at_once], settings.candidates))
+        variables = {k: torch.cat([part[k] for part in parts]) for k in parts[0]}
     fixed = {k: v for k, v in variables.items() if k not in space.searched(variables)}
     moved = space.searched(variables)
     rates, schedule = dict.fromkeys(moved, settings.rate), SCHEDULES[settings.schedule]

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from latentface.bench.pooled import run_pooled
 from latentface.bench.progress import Progress
+from latentface.bench.records import Records
 from latentface.bench.table1 import run_table1
 from latentface.bench.table2 import run_table2
 from latentface.bench.tables import COLUMNS, read_rows
@@ -184,3 +186,29 @@ def test_table2_compares_with_and_without_by_factor_and_low_size(
     text = table.read_text()
     assert "64x of 16 px leaves 0 px" in text
     assert "| 8x | 2 px | psnr" in text
+
+
+def test_the_pooled_test_averages_a_faces_cells(tiny_prior: Prior, faces: Path, tmp_path: Path, short_search) -> None:
+    options = {
+        "high": faces,
+        "prior": tiny_prior,
+        "factors": (4, 8),
+        "seeds": (0, 7),
+        "metrics": ("psnr", "consistency"),
+    }
+    table = run_pooled(output=tmp_path, limit=3, fetch=False, device="cpu", batch=3, **options)
+    rows = {(r.factor, r.metric): r.value for r in read_rows(tmp_path / "semantic.csv")}
+    assert {cell for cell, _ in rows} == {"pooled", "4x seed 0", "4x seed 7", "8x seed 0", "8x seed 7"}
+    values = {seed: Records(tmp_path / f"seed-{seed}" / "per_image.csv") for seed in (0, 7)}
+    gaps = [
+        values[seed].get(("high", "rlse", factor, f"{i:03d}"))["psnr"]
+        - values[seed].get(("high", "rlse-no-semantic", factor, f"{i:03d}"))["psnr"]
+        for seed in (0, 7)
+        for factor in ("4", "8")
+        for i in range(3)
+    ]
+    assert rows["pooled", "psnr"].mean == pytest.approx(sum(gaps) / 12, abs=1e-5)
+    assert rows["pooled", "psnr"].n == 3  # faces, not cells
+    assert "| **pooled** |" in table.read_text()
+    with pytest.raises(InputError, match="each once"):
+        run_pooled(output=tmp_path / "b", **{**options, "seeds": (1, 1)})

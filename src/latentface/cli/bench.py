@@ -20,6 +20,7 @@ app.command("latentface.cli.bench_prior:prior")
 app.command("latentface.cli.bench_prior:ablation")
 app.command("latentface.cli.bench_samples:samples")
 app.command("latentface.cli.bench_samples:few_sample")
+app.command("latentface.cli.bench_samples:semantic")
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 PriorName = Annotated[str | None, Parameter(name=["--prior", "-p"])]

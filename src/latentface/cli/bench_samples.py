@@ -1,4 +1,4 @@
-"""`latentface bench samples` and `latentface bench few-sample`."""
+"""`latentface bench samples`, `latentface bench few-sample` and `latentface bench semantic`."""
 
 from __future__ import annotations
 
@@ -182,3 +182,69 @@ def counts(text: str) -> list[int | None]:
     if not all(part == "all" or (part.isdecimal() and int(part) > 0) for part in parts):
         raise InputError(f"--pairs is {text!r}; expected whole numbers and all, such as 100,1000,all")
     return [None if part == "all" else int(part) for part in parts]
+
+
+def semantic(
+    *,
+    output: Output,
+    high: str,
+    prior: PriorName = None,
+    factors: str = "16,32",
+    seeds: str = "0,1,2",
+    preset: Preset = "equal",
+    metrics: str | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    no_fetch: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Test the discriminator semantic loss once, pooled over seeds and factors.
+
+    Parameters
+    ----------
+    output
+        The folder for the tables.
+    high
+        Faces with truth.
+    prior
+        A name or a file.
+    factors
+        Separated by commas.
+    seeds
+        Separated by commas.
+    preset
+        "equal" or "paper".
+    metrics
+        Names separated by commas.
+    limit
+        Take the first faces only.
+    device
+        auto, cpu, cuda.
+    batch_size
+        Faces computed together.
+    no_fetch
+        Do not fetch weights of metrics that are not at hand.
+    quiet
+        Say nothing but errors.
+    """
+    from latentface.bench.pooled import run_pooled
+
+    with told(quiet) as tell:
+        path = run_pooled(
+            output=output,
+            high=high,
+            prior=prior,
+            factors=numbers("--factors", factors),
+            seeds=[int(n) for n in numbers("--seeds", seeds)],
+            preset=preset,
+            metrics=names(metrics),
+            limit=limit,
+            device=device,
+            batch=batch_size,
+            fetch=not no_fetch,
+            command=command_line(),
+            on_progress=tell,
+        )
+    print(path)
+    return 0

@@ -15,12 +15,11 @@ from latentface.bench.markup import to_html
 from latentface.bench.notes import NOTICE
 from latentface.bench.plots import all_plots
 from latentface.bench.progress import OnProgress, Progress, quiet
-from latentface.bench.tables import cell, read_rows
+from latentface.bench.tables import TABLES, cell, read_rows
 from latentface.bench.variants import POSTER_ORDER, title_of
 from latentface.errors import InputError
 from latentface.images import read_bytes, write_text
 
-TABLES = ("table1", "table2", "time", "ablation", "prior", "samples", "few-sample")
 _TEMPLATE = Path(__file__).with_name("report.html")
 
 

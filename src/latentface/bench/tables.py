@@ -17,6 +17,8 @@ from latentface.errors import InputError
 from latentface.images import write_text
 from latentface.metrics.registry import METRICS
 
+TABLES = ("table1", "table2", "semantic", "time", "ablation", "prior", "samples", "few-sample")  # in a report's order
+BELOW = "<!-- Below this line everything is written by `latentface bench report --markdown`. -->"
 COLUMNS = ("dataset", "method", "factor", "metric", "mean", "ci_low", "ci_high", "n")
 
 
@@ -210,13 +212,19 @@ def value_of(rows: Sequence[Row], dataset: str, method: str, factor: str, metric
 def collect_markdown(folder: str | Path, target: str | Path, title: str = "Benchmarks") -> Path:
     """Write every table of an output folder into one Markdown file, as docs/benchmarks.md is; no picture goes there.
 
+    What stands in the file above the line `BELOW` is kept: the place for what a person says of the tables.
+
     Raises:
         InputError: there is no table. OutputError: it cannot be written.
     """
-    order = ("table1", "table2", "time", "ablation", "prior", "samples", "few-sample")
-    parts = [p for name in order if (p := Path(folder) / f"{name}.md").is_file()]
+    parts = [p for name in TABLES if (p := Path(folder) / f"{name}.md").is_file()]
     if not parts:
         raise InputError(f"{folder}: no table is in it; run `latentface bench table1` with the same -o first")
+    target = Path(target)
+    head = f"# {title}"
+    if target.is_file():
+        before, mark, _ = target.read_text(encoding="utf-8").partition(BELOW)
+        head = before.strip() if mark else head
     text = "\n\n".join(p.read_text(encoding="utf-8").strip() for p in parts)
-    write_text(target, f"# {title}\n\n{text}\n")
-    return Path(target)
+    write_text(target, f"{head}\n\n{BELOW}\n\n{text}\n")
+    return target

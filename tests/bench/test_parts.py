@@ -99,7 +99,7 @@ def test_time_and_report(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None
     runs = (tmp_path / "time_runs.csv").read_text()
     run_time(**options, factors=(4,), batches=(1, 2), repeats=2)
     assert (tmp_path / "time_runs.csv").read_text() == runs
-    assert "| RLSE | 6 |" in table.read_text()
+    assert "| RLSE | 11 |" in table.read_text()
     run_table1(**options, factors=(4,), limit=2, metrics=("psnr", "ssim"), fetch=False)
     page = run_report(tmp_path, faces=2).read_text()
     assert "data:image/svg+xml" in page

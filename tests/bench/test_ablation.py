@@ -16,6 +16,7 @@ from latentface.datasets import open_faces
 from latentface.degradation import Downscale
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore.rlse import RlseSettings, rlse
+from latentface.explore.warmstart import WarmStart
 from latentface.images import write_picture
 from latentface.prior.prior import Prior
 
@@ -25,7 +26,7 @@ from .conftest import smooth_face
 def test_every_row_is_another_setting() -> None:
     rows = make_rows(None)
     assert rows[0].name == DEFAULT
-    settings = [v.settings for v in rows]
+    settings = [(v.settings, v.start) for v in rows]
     assert all(a != b for i, a in enumerate(settings) for b in settings[:i])
     assert len(set(row_names())) == len(row_names())
     assert [v.name for v in make_rows(["reach", "weight 0"])] == [DEFAULT, "pseudo-inverse to D", "weight 0"]
@@ -105,3 +106,17 @@ def test_the_gradient_ratio_is_what_it_says(tiny_prior: Prior) -> None:
     assert torch.allclose(again.history["semantic"][0], 2 * both.history["semantic"][0], rtol=1e-4)
     with pytest.raises(InputError, match="semantic_ratio"):
         RlseSettings(semantic_ratio=0.0)
+
+
+def test_a_row_may_begin_at_the_bank(tiny_prior, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("LATENTFACE_CACHE", str(tmp_path))
+    cold, warm = make_rows(["bank, 25 steps"])
+    assert (cold.start, warm.start) == ("random", "bank")
+    assert "start" not in cold.described()
+    assert warm.described()["start"] == "bank"
+    low, down = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), Downscale(4, 16)
+    found = warm(tiny_prior, low, down, [0, 0])
+    begin = WarmStart(tiny_prior, "bank")(low, down, [0, 0])
+    again = warm.method.function(tiny_prior, low, degradation=down, settings=warm.settings, seeds=(0, 0), start=begin)
+    assert torch.equal(found.high, again.high)
+    assert found.passes == 25  # nothing is drawn where a start is given

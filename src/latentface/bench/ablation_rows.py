@@ -63,6 +63,9 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "starts": {f"best of {n}": {"candidates": n} for n in (1, 4, 16, 64)},
     "steps": {f"{n} steps": {"steps": n} for n in (10, 25, 50, 100, 200)},
+    "warm": {
+        f"{kind}, {n} steps": {"start": kind, "steps": n} for kind in ("bank", "encoder") for n in (10, 25, 50, 100)
+    },
     "rate": {f"rate {v:g}": {"rate": v} for v in (0.05, 0.1, 0.2, 0.4, 0.8)},
     "schedule": {f"{name} schedule": {"schedule": name} for name in ("pulse", "cosine", "constant")},
     "noise": {f"{name} noise": {"noise": name} for name in ("constant", "drawn", "searched")},
@@ -119,6 +122,6 @@ def make_rows(rows: Sequence[str] | None, preset: str = "equal") -> list[Variant
         for name, changes in rows_of_group.items():
             if name in wanted:
                 made = make_variant("rlse", preset, name=name, **changes)
-                if all(made.settings != other.settings for other in out):
+                if all((made.settings, made.start) != (other.settings, other.start) for other in out):
                     out.append(made)
     return out

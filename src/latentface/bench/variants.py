@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from latentface.errors import InputError, UnknownNameError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from latentface.degradation import Degradation
     from latentface.explore.result import Exploration, Step
+    from latentface.explore.warmstart import WarmStart
     from latentface.prior.prior import Prior
 
 POSTER_ORDER = ("bilinear", "bicubic", "mganprior", "pulse", "rlse", "dgp", "ilo", "rls", "vdsr", "esrgan", "fsrnet")
@@ -38,12 +40,14 @@ class Variant:
 
     Attributes:
         name: in the CSV; method, settings: what is called and how; preset: where the settings come from.
+        start: where the search begins: "random", "bank" or "encoder".
     """
 
     name: str
     method: Method
     settings: Any
     preset: str
+    start: str = "random"
 
     @property
     def title(self) -> str:
@@ -64,15 +68,19 @@ class Variant:
         on_step: Callable[[Step], bool | None] | None = None,
     ) -> Exploration:
         """Restore low (B, 3, h, w) in [0, 1]."""
+        options: dict[str, Any] = {}
+        if self.start != "random":
+            options["start"] = _warm_start(prior, self.start)(low, degradation, seeds)
         return self.method.function(
-            prior, low, degradation=degradation, settings=self.settings, seeds=tuple(seeds), on_step=on_step
+            prior, low, degradation=degradation, settings=self.settings, seeds=tuple(seeds), on_step=on_step, **options
         )
 
     def described(self) -> dict[str, Any]:
         """Return its settings as JSON has them, for the file that a run resumes from."""
+        begin = {} if self.start == "random" else {"start": self.start}
         if not (is_dataclass(self.settings) and not isinstance(self.settings, type)):
-            return {"settings": repr(self.settings)}
-        return {
+            return {"settings": repr(self.settings), **begin}
+        return begin | {
             k: v if isinstance(v, str | int | float | bool | None) else repr(v)
             for k, v in asdict(self.settings).items()
         }
@@ -87,8 +95,17 @@ def title_of(name: str) -> str:
     return title + (f" ({preset})" if at else "") + (f" + {rest}" if plus else "")
 
 
-def make_variant(text: str, preset: str = "equal", *, name: str | None = None, **changes: Any) -> Variant:
-    """Make a variant out of its written form; `changes` are settings on top of the preset.
+@lru_cache(maxsize=4)
+def _warm_start(prior: Prior, kind: str) -> WarmStart:
+    from latentface.explore.warmstart import WarmStart
+
+    return WarmStart(prior, kind)
+
+
+def make_variant(
+    text: str, preset: str = "equal", *, name: str | None = None, start: str = "random", **changes: Any
+) -> Variant:
+    """Make a variant out of its written form; `start` is where it begins, `changes` are settings on top of the preset.
 
     Raises:
         UnknownNameError: no such method, preset or ending. InputError: a change that the method does not have.
@@ -101,7 +118,8 @@ def make_variant(text: str, preset: str = "equal", *, name: str | None = None, *
         changes["project"] = True
     method = find_method(method_name)
     preset = own_preset if at else preset
-    return Variant(name=name or text, method=method, settings=method.settings(preset, **changes), preset=preset)
+    settings = method.settings(preset, **changes)
+    return Variant(name=name or text, method=method, settings=settings, preset=preset, start=start)
 
 
 def make_variants(methods: Sequence[str] | None, preset: str, projection: str = "off") -> list[Variant]:

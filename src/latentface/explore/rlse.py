@@ -131,6 +131,7 @@ def rlse(
         noise=settings.noise,
     )
     variables = space.draw(seeds)
+    draws = settings.candidates if start is None else 1
     if start is not None:
         variables["latent"] = space.latent_of(style_rows(prior, start, len(low)))
     elif settings.candidates > 1:
@@ -186,7 +187,7 @@ def rlse(
         latent={**found.variables, **fixed, "w_plus": space.w_plus(found.variables["latent"])},
         history=found.history,
         best_step=found.best_step,
-        passes=made + (settings.candidates - 1) / 3,
+        passes=made + (draws - 1) / 3,
     )
 
 

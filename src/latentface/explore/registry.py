@@ -20,8 +20,7 @@ class Method:
     Attributes:
         name, summary, source: what people read; module, function, settings_class: where the code is.
         presets: "paper" (published settings) and "equal" (as many generator passes as RLSE's 100 steps and 16 draws,
-            which is 105); ESRGAN has "l1",
-            its first stage, too.
+            which is 105); ESRGAN has "l1", its first stage, too.
         searches: whether it needs a prior and seeds; seeded: whether another seed gives another face (from a random start).
         starts: whether it takes `start`, a w or w_plus to begin at; queues: whether it takes `places`, with a setting `stop`.
     """
@@ -143,7 +142,7 @@ METHODS: dict[str, Method] = {
             module="latentface.explore.ilo",
             settings_class="IloSettings",
             starts=True,
-            presets={"paper": {}, "equal": {"steps": (42, 32, 21, 10), "tied": True, "rate": 0.2, "geocross": 0.002}},
+            presets={"paper": {}, "equal": {"steps": (90, 5, 5, 5), "tied": True, "rate": 0.4, "geocross": 0.002}},
         ),
         Method(
             name="rls",

@@ -91,6 +91,8 @@ def test_other_inputs_are_refused(bad, error):
         ({"sigma": -1.0}, InputError),
         ({"sigma": float("inf")}, InputError),
         ({"method": "bicubic", "steps": 5}, InputError),
+        ({"method": "bicubic", "samples": 2}, InputError),
+        ({"method": "rls", "answer": "mean", "samples": 8}, InputError),
         ({"colour": "blue"}, InputError),
     ],
 )

@@ -61,7 +61,7 @@ class Photo:
         Raises:
             PictureError: empty, no picture, broken, too large, or HEIC without the plug-in that reads it.
         """
-        _register_heic(data, name)
+        register_heic(data, name)
         picture = open_picture(data, name)
         dpi = picture.info.get("dpi")
         try:
@@ -111,14 +111,13 @@ class Photo:
         Raises:
             InputError: the result would have more than `MAX_RESULT` pixels.
         """
-        height, width = self.enlarged_size(factor)
-        box = (0.0, 0.0, min(width / factor, self.size[1]), min(height / factor, self.size[0]))
-        size = (width, height)
+        size, box = self._enlarging(factor)
+        width, height = size
         bicubic = Image.Resampling.BICUBIC
         if self.top != 255:
             deep = Image.fromarray(self.pixels[:, :, 0].astype(np.float32)).resize(size, bicubic, box)
             pixels: NDArray[Any] = np.asarray(deep).round().clip(0, self.top).astype(np.uint16)[:, :, None]
-            return replace(self, pixels=pixels, alpha=self._enlarged_alpha(size, box))
+            return replace(self, pixels=pixels, alpha=self.enlarged_alpha(factor))
         layers = self.pixels[:, :, 0] if self.grey else self.pixels
         picture = Image.fromarray(layers)
         if self.alpha is not None:  # Pillow weighs colours by alpha, so that what nobody sees does not shine in
@@ -138,12 +137,17 @@ class Photo:
             )
         return height, width
 
-    def _enlarged_alpha(
-        self, size: tuple[int, int], box: tuple[float, float, float, float]
-    ) -> NDArray[np.uint8] | None:
+    def enlarged_alpha(self, factor: float) -> NDArray[np.uint8] | None:
+        """Return the transparency enlarged by bicubic interpolation; None where there is none."""
         if self.alpha is None:
             return None
+        size, box = self._enlarging(factor)
         return np.array(Image.fromarray(self.alpha).resize(size, Image.Resampling.BICUBIC, box))
+
+    def _enlarging(self, factor: float) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
+        """Return (W, H) of the enlarged photograph, and the box of this one that it shows."""
+        height, width = self.enlarged_size(factor)
+        return (width, height), (0.0, 0.0, min(width / factor, self.size[1]), min(height / factor, self.size[0]))
 
     def region(self, box: tuple[int, int, int, int]) -> Tensor:
         """Return the pixels of a box (left, top, width, height) as float32 RGB (3, h, w) in [0, 1], without alpha."""
@@ -243,7 +247,7 @@ def _tables(data: bytes) -> tuple[tuple[int, ...], ...] | None:
 def picture_size(data: bytes) -> tuple[int, int] | None:
     """Return (W, H) from a file's header, before any turn; None where it is no picture that can be read."""
     try:
-        _register_heic(data, "")
+        register_heic(data, "")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as picture:
@@ -252,7 +256,7 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def _register_heic(data: bytes, name: str) -> None:
+def register_heic(data: bytes, name: str) -> None:
     """Let Pillow read HEIC where its plug-in is installed. Raises PictureError where it is not."""
     if data[4:8] != b"ftyp" or data[8:12] not in HEIC_BRANDS:
         return
@@ -261,5 +265,5 @@ def _register_heic(data: bytes, name: str) -> None:
     except ImportError:
         if b"avif" not in data[:64]:
             raise PictureError(
-                f"{name}: this is a HEIC picture, which needs pillow-heif; install it with: pip install pillow-heif"
+                f"{name}: this is a HEIC picture, which needs pillow-heif; install it with: pip install 'latentface[heic]'"
             ) from None

@@ -7,6 +7,7 @@ Faces of several photographs share batches; a window of bounded size holds photo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,21 +25,23 @@ from latentface.explore.result import psnr_each
 from latentface.faces import Face, Similarity, Warp, align, crop, detect
 from latentface.faces.align import ffhq_fit
 from latentface.faces.noise import estimate_sigma
+from latentface.faces.place import LEAST_FACTOR
+from latentface.faces.trust import trusted
 from latentface.images import read_bytes
 from latentface.photofile import LUMA, Photo
-from latentface.photoresult import PhotoFace, PhotoUpscaled, found_record
+from latentface.photoresult import LeftFace, PhotoFace, PhotoUpscaled
 from latentface.prior.prior import Prior
 from latentface.restore import Upscaler, UpscaleSettings, out_of_memory
 
 if TYPE_CHECKING:
     from latentface.explore.result import Step
+    from latentface.photobackground import Background
 
-OnRows = Callable[[int, "Step"], bool | None]
+OnJobs = Callable[["Sequence[Job]", "Step"], bool | None]
 
 WINDOW_PIXELS = 50_000_000  # of photographs that wait for their batch: 150 MB
 WINDOW_PHOTOS = 64
 WINDOW_BATCHES = 4  # batches' worth of faces, after which nothing more is waited for
-LEAST_FACTOR = 1.02  # below, a face has nearly as many pixels as the prior's or more, and no face gives them all again
 # The projection ends where the error is below the rounding of the photograph's own bytes. Faces of a factor near 1 with
 # clipped blacks would go on for long: 8 rounds give them 63 to 77 dB.
 ROUNDS, TOLERANCE = 8, 0.5 / 255
@@ -90,7 +93,7 @@ class FoundFaces:
 
     photo: Photo
     jobs: Sequence[Job]
-    left: Sequence[tuple[Face, str]]
+    left: Sequence[LeftFace]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +115,7 @@ class PhotoUpscaler:
         settings: of the faces; its `factor` and `sigma` are for aligned faces and not used here.
         batch: faces times samples computed together; halved when the device's memory is too small.
         faces: what explores, instead of one of these `settings` and `batch`: so that its start is read once.
+        background: what enlarges all that is no face; None: bicubic interpolation.
     """
 
     def __init__(
@@ -122,16 +126,18 @@ class PhotoUpscaler:
         *,
         batch: int = 16,
         faces: Upscaler | None = None,
+        background: Background | None = None,
     ) -> None:
         self.faces = faces or Upscaler(prior, settings, batch=batch)
-        self.prior, self.settings = prior, self.faces.settings
+        self.prior, self.settings, self.background = prior, self.faces.settings, background
         self.photo_settings = photo_settings or PhotoSettings()
 
-    def upscale(self, photos: Iterable[Photo], on_step: OnRows | None = None) -> Iterator[PhotoUpscaled]:
+    def upscale(self, photos: Iterable[Photo], on_step: OnJobs | None = None) -> Iterator[PhotoUpscaled]:
         """Enlarge photographs, in order; any number of them takes the memory of a window.
 
         Args:
-            on_step: told (rows in work, step) at each step of a search; True stops that search at its best so far.
+            on_step: told (the job of each row in work, step) at each step of a search; True stops that search at its best
+                so far.
 
         Raises:
             InputError: a photograph whose result would be too large.
@@ -159,6 +165,7 @@ class PhotoUpscaler:
             **made,
             "kind": "photograph",
             "settings": {**made["settings"], "photo": asdict(self.photo_settings)},
+            "background": "bicubic" if self.background is None else self.background.record,
             "low_size": list(photo.size),
             "high_size": list(photo.enlarged_size(self.photo_settings.factor)),
         }
@@ -169,23 +176,30 @@ class PhotoUpscaler:
         """Find a photograph's faces and cut out their pixels.
 
         Raises:
-            InputError: the result would be too large.
+            InputError: the result would be too large, or the method is for aligned faces only.
         """
+        self._check_method()
         photo.enlarged_size(self.photo_settings.factor)
         if min(photo.size) < LEAST_SIDE:
             return FoundFaces(photo, [], [])
         picture = photo.tensor()
         jobs: list[Job] = []
-        left: list[tuple[Face, str]] = []
         chosen, others = self._choose(detect(picture, min_face=self.photo_settings.min_face), photo)
-        left += [(face, "not asked for") for face in others]
+        left = [LeftFace(face, "not asked for") for face in others]
         for face in chosen:
             job = self._job(face, picture, photo)
             if isinstance(job, Job):
                 jobs.append(job)
             else:
-                left.append((face, job))
+                left.append(job)
         return FoundFaces(photo, jobs, left)
+
+    def _check_method(self) -> None:
+        """Raise InputError for a method that was trained on squares: no face in a photograph is one."""
+        if self.faces.method.module.startswith("latentface.supervised"):
+            raise InputError(
+                f"the method {self.settings.method} takes aligned faces only; choose another for photographs, rlse for example, or give an ESRGAN file for what surrounds the faces with --background"
+            )
 
     def _choose(self, faces: Sequence[Face], photo: Photo) -> tuple[Sequence[Face], Sequence[Face]]:
         """Part the faces, the largest first, into those that were asked for and the rest."""
@@ -196,25 +210,26 @@ class PhotoUpscaler:
         most = self.photo_settings.max_faces
         return (faces, []) if most is None else (faces[:most], faces[most:])
 
-    def _job(self, face: Face, picture: Tensor, photo: Photo) -> Job | str:
+    def _job(self, face: Face, picture: Tensor, photo: Photo) -> Job | LeftFace:
         """Return a face's job, or why it is left as it is."""
         most = self.prior.resolution
         try:
             transform = square_of(face, self.prior.alignment)
             if transform.scale * LEAST_FACTOR > most:
-                return f"already as large as the {most} px of the prior's faces, or larger"
+                reason = f"already as large as the {most} px of the prior's faces, or larger"
+                return LeftFace(face, reason, prior_wanted(transform.scale))
             sigma = self.photo_settings.noise
             if sigma is None:  # in whole grey levels, so that faces of several photographs can share a batch
                 sigma = round(255 * estimate_sigma(picture, face.box, photo.tables)) / 255
             warp = Warp([transform], most, photo.size, kernel=self.settings.kernel, sigma=sigma)
             upright, _ = crop(picture, transform, max(2, round(transform.scale)))
         except InputError:
-            return "too small, or too little of it in the photograph"
+            return LeftFace(face, "too small, or too little of it in the photograph")
         return Job(face, warp, warp.cut(picture), upright)
 
     # -- exploring ----------------------------------------------------------------------------------------------------
 
-    def finish(self, window: Sequence[FoundFaces], on_step: OnRows | None = None) -> Iterator[PhotoUpscaled]:
+    def finish(self, window: Sequence[FoundFaces], on_step: OnJobs | None = None) -> Iterator[PhotoUpscaled]:
         """Explore for the faces of these photographs in common batches, and yield the photographs, in order."""
         count = self.settings.samples
         jobs = [job for found in window for job in found.jobs]
@@ -233,7 +248,7 @@ class PhotoUpscaler:
             faces = [self._face(job, made, found.photo) for job, made in zip(found.jobs, here, strict=True)]
             yield self._result(found, faces, sum(a[2] for made in here for a in made))
 
-    def _explore(self, rows: Sequence[_Row], on_step: OnRows | None) -> list[_Answer]:
+    def _explore(self, rows: Sequence[_Row], on_step: OnJobs | None) -> list[_Answer]:
         answers: list[_Answer] = []
         while len(answers) < len(rows):
             size = self.faces.at_once(len(rows) - len(answers))
@@ -253,21 +268,22 @@ class PhotoUpscaler:
                 )
         return answers
 
-    def _search(self, rows: Sequence[_Row], on_step: OnRows | None) -> list[_Answer]:
+    def _search(self, rows: Sequence[_Row], on_step: OnJobs | None) -> list[_Answer]:
         began = time.perf_counter()
         warp = Warp.join([row.job.warp for row in rows])
         low = torch.cat([_padded(row.job.low, warp.low_size) for row in rows]).to(self.prior.device)
         share = torch.as_tensor(counted_share(warp)).to(low)
+        jobs = [row.job for row in rows]
 
         def tell(step: Step) -> bool | None:
             assert on_step is not None
-            return on_step(len(rows), replace(step, consistency_db=step.consistency_db + 10 * share.log10()))
+            return on_step(jobs, replace(step, consistency_db=step.consistency_db + 10 * share.log10()))
 
         seeds = [row.seed for row in rows]
         found = self.faces.explore(low, warp, seeds, tell if on_step is not None else None)
         high = found.high.float()
         if self.settings.projection:
-            high = project(warp, high, low, rounds=ROUNDS, tolerance=TOLERANCE)
+            high = project(warp, trusted(warp, high, low), low, rounds=ROUNDS, tolerance=TOLERANCE)
         seconds = (time.perf_counter() - began) / len(rows)
         return [(face.cpu(), int(step), seconds) for face, step in zip(high, found.best_step, strict=True)]
 
@@ -295,7 +311,7 @@ class PhotoUpscaler:
         )
 
     def _result(self, found: FoundFaces, faces: Sequence[PhotoFace], seconds: float) -> PhotoUpscaled:
-        left = [{**found_record(face), "upscaled": False, "reason": reason} for face, reason in found.left]
+        left = [face.record for face in found.left]
         worst = min((f.consistency_db for f in faces), default=None)
         record = {
             **self.request(found.photo),
@@ -307,7 +323,12 @@ class PhotoUpscaler:
             "seconds": round(seconds, 3),
             "device": str(self.prior.device),
         }
-        return PhotoUpscaled(found.photo, self.photo_settings.factor, faces, found.left, record)
+        return PhotoUpscaled(found.photo, self.photo_settings.factor, faces, found.left, record, self.background)
+
+
+def prior_wanted(side: float) -> int:
+    """Return the resolution of the smallest prior that makes a face larger whose square has this side in pixels."""
+    return 1 << max(2, math.ceil(math.log2(side * LEAST_FACTOR)))
 
 
 def square_of(face: Face, alignment: str) -> Similarity:

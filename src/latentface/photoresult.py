@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 from latentface.faces import Face, Patch, Similarity, paste_faces
 from latentface.images import comparison_sheet, to_pillow, write_picture
 from latentface.photofile import Photo
+
+if TYPE_CHECKING:
+    from latentface.photobackground import Background
 
 SHEET_WIDTH = 1600  # px of the before-and-after picture
 SHEET_FACES = 40  # rows of a comparison sheet at most
@@ -77,19 +80,40 @@ def found_record(face: Face) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LeftFace:
+    """A face that was found and left as it is.
+
+    Attributes:
+        reason: in words; wants: the resolution of a prior that would enlarge it, None where a larger prior does not help.
+    """
+
+    found: Face
+    reason: str
+    wants: int | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return what the JSON says about it."""
+        wants = {} if self.wants is None else {"wants_prior_px": self.wants}
+        return {**found_record(self.found), "upscaled": False, "reason": self.reason, **wants}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PhotoUpscaled:
     """A photograph enlarged by `factor`, its faces by the prior.
 
     Attributes:
-        photo: the input; faces: enlarged ones, the largest first; left: found, but not enlarged, with the reason.
+        photo: the input; faces: enlarged ones, the largest first; left: found, but not enlarged.
         record: everything about how it was made, as plain JSON types.
+        background: what enlarges all that is no face; None: bicubic interpolation.
     """
 
     photo: Photo
     factor: float
     faces: Sequence[PhotoFace]
-    left: Sequence[tuple[Face, str]]
+    left: Sequence[LeftFace]
     record: Mapping[str, Any]
+    background: Background | None = None
 
     @property
     def consistency_db(self) -> float | None:
@@ -105,19 +129,32 @@ class PhotoUpscaled:
     def summary(self) -> str:
         """What was done, in words."""
         if not self.faces and not self.left:
-            return "no face was found: enlarged plainly, by bicubic interpolation"
-        parts = [f"{len(self.faces)} of {len(self.faces) + len(self.left)} faces upscaled"]
-        reasons = [reason for _, reason in self.left]
-        parts += [f"{reasons.count(r)} left as they are ({r})" for r in dict.fromkeys(reasons)]
+            how = "bicubic interpolation" if self.background is None else "the background's network"
+            return f"no face was found: enlarged plainly, by {how}"
+        count = len(self.faces) + len(self.left)
+        parts = [f"{len(self.faces)} of {count} face{'s' if count != 1 else ''} upscaled"]
+        reasons = [face.reason for face in self.left]
+        parts += [
+            f"{reasons.count(r)} left as {'it is' if count == 1 else 'they are'} ({r})" for r in dict.fromkeys(reasons)
+        ]
         return ", ".join(parts)
 
-    def render(self, sample: int | None = None) -> Photo:
+    def enlarged(self) -> Photo:
+        """Return the photograph enlarged without its faces."""
+        if self.background is None:
+            return self.photo.enlarged(self.factor)
+        return self.background.enlarged(self.photo, self.factor)
+
+    def render(self, sample: int | None = None, on: Photo | None = None) -> Photo:
         """Return the enlarged photograph with its faces pasted in; with `sample`, that one of each face's.
 
-        Pixels outside the faces' squares are those of the plain bicubic enlargement, bit for bit.
+        Pixels outside the faces' squares are those of `enlarged`, bit for bit.
+
+        Args:
+            on: what `enlarged` returned, where it is needed several times; it is not changed.
         """
         faces = [f.high if sample is None else f.samples[sample] for f in self.faces]
-        return self._paste(self.photo.enlarged(self.factor), faces)
+        return self._paste(self.enlarged() if on is None else replace(on, pixels=on.pixels.copy()), faces)
 
     def render_spread(self) -> Photo:
         """Return each face's spread at its place on black."""

@@ -93,6 +93,11 @@ class UpscaleSettings:
             settings = replace(settings, steps=self.steps)
         if self.start != "random" and not method.starts:
             raise InputError(f"the method {self.method} has no start to choose; leave start at random")
+        if self.samples > 1 and self.start == "random" and not method.seeded:
+            other = ", or start at the encoder or the bank" if method.starts else ""
+            raise InputError(
+                f"the method {self.method} gives one answer whatever the seed: leave samples and their mean out{other}"
+            )
         if self.stop is not None:
             if not method.queues:
                 raise InputError(f"the method {self.method} takes all faces to the end; leave stop out")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import struct
+import sys
+import zlib
 
+import numpy as np
 import photo_scene
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from tiny_prior import tiny_prior
+
+from latentface import images, photofile
 
 
 @pytest.fixture
@@ -45,7 +51,10 @@ def test_a_folder_of_mixed_kinds(upscale, face, scene, tmp_path):
     assert len(done.out) == 3
     assert "broken.jpg" in done.err
     assert "text.png" in done.err
-    assert "4 faces in photographs upscaled; 2 left as they are" in done.err  # those of 16 px, as many as the prior has
+    assert "4 faces to upscale in 2 photographs: at most about" in done.err
+    assert "6 faces found in photographs: 4 upscaled" in done.err
+    assert "2 left as they are (already as large as the 16 px" in done.err
+    assert "a prior of 32 px, given with -p, would enlarge the large ones too" in done.err
     record = json.loads((tmp_path / "out" / "a.json").read_text())
     assert record["kind"] == "photograph"
     assert record["faces_found"] == 3
@@ -87,3 +96,116 @@ def test_aligned_takes_no_photograph(upscale, face, tmp_path):
     done = upscale(face(tmp_path / "a.png", (8, 6)), "-o", tmp_path / "out", "--aligned")
     assert done.code == 1
     assert "square" in done.err
+
+
+def bomb(width: int, height: int) -> bytes:
+    """Return a PNG whose header announces so many pixels, and that has hardly any."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
+
+
+def test_every_kind_of_file_is_done_or_named(upscale, scene, tmp_path):
+    folder = tmp_path / "in"
+    picture = Image.open(scene(folder / "plain.png")).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    picture.rotate(90, expand=True).save(folder / "turned.jpg", exif=exif, quality=95)
+    picture.convert("L").save(folder / "grey.png")
+    picture.convert("LA").save(folder / "greyalpha.png")
+    picture.convert("P").save(folder / "palette.png")
+    picture.save(folder / "moving.gif", save_all=True, append_images=[picture.rotate(180)])
+    picture.save(folder / "profile.tif", icc_profile=icc)
+    Image.fromarray(np.asarray(picture.convert("L"), dtype=np.uint16) * 257).save(folder / "deep.png")
+    good = {path.stem for path in folder.iterdir()}
+    jpeg = (folder / "cmyk.jpg").read_bytes()
+    bad = {
+        "cut.jpg": jpeg[: len(jpeg) // 2],
+        "text.jpg": b"not a picture",
+        "zero.png": b"",
+        "bomb.png": bomb(60000, 60000),
+        "hollow.png": bomb(900, 900),
+        "phone.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    }
+    for name, data in bad.items():
+        (folder / name).write_bytes(data)
+    Image.new("RGB", (1, 1)).save(folder / "one.png")
+    asked = ("-o", tmp_path / "out", "--noise", "0", "--min-face", "4")
+    done = upscale(folder, *asked, steps=1)
+    assert done.code == 1
+    assert len(done.out) == len(good)
+    for name in [*bad, "one.png"]:
+        assert sum(f"{name}:" in line for line in done.err.splitlines()) == 1, name
+    assert f"{len(bad) + 1} failed" in done.err
+    for name in good:
+        record = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        assert (record["faces_found"], record["high_size"]) == (3, [160, 240]), name
+    assert sorted(p.suffix for p in (tmp_path / "out").iterdir()) == [".json"] * len(good) + [".png"] * len(good)
+    again = upscale(folder, *asked, steps=1)
+    assert again.code == 1
+    assert again.out == []
+    assert f"{len(good)} were there already; {len(bad) + 1} failed" in again.err
+
+
+def test_photographs_that_are_too_large_are_refused_in_words(upscale, scene, monkeypatch, tmp_path):
+    path = scene(tmp_path / "a.png")  # 120 x 80 px
+    monkeypatch.setattr(photofile, "MAX_RESULT", 30_000)
+    done = upscale(path, "-o", tmp_path / "out", "-f", 2)
+    assert done.code == 1
+    assert "use a smaller factor (-f)" in done.err
+    assert upscale(path, "-o", tmp_path / "out", "-f", 1.5, "--min-face", 4).code == 0
+    monkeypatch.setattr(images, "MAX_PIXELS", 9_000)
+    done = upscale(path, "-o", tmp_path / "other")
+    assert done.code == 1
+    assert "120 x 80 pixels are more than the limit" in done.err
+    assert not list((tmp_path / "other").glob("*"))
+
+
+def test_steps_of_a_photographs_faces(upscale, scene, tmp_path):
+    asked = (scene(tmp_path / "a.png"), "-o", tmp_path / "out", "--min-face", 4)
+    assert upscale(*asked, steps=5).code == 0
+    assert upscale(*asked, "--save-steps", "--samples", 1, steps=5).code == 0  # made up for
+    with Image.open(tmp_path / "out" / "a-steps.png") as sheet:
+        assert sheet.size == (6 + 3 * (192 + 6), 26 + 2 * (192 + 6))  # steps 1, 2, 5; two faces
+    assert "were there already" in upscale(*asked, "--save-steps", steps=5).err
+    assert upscale(*asked[:1], *asked[3:], "--save-steps", "--samples", 2, "-o", tmp_path / "two", steps=5).code == 0
+    with Image.open(tmp_path / "two" / "a-steps.png") as sheet:
+        assert sheet.height == 26 + 2 * (192 + 6)
+
+
+def test_an_esrgan_file_enlarges_the_background(upscale, scene, tmp_path):
+    from test_photobackground import esrgan_file
+
+    path, file = scene(tmp_path / "a.png"), esrgan_file(tmp_path / "net.pth")
+    done = upscale(path, "-o", tmp_path / "out", "--background", file, "--min-face", 4, "--samples", 2)
+    assert done.code == 0
+    assert "what surrounds the faces of photographs by net.pth (4x): about" in done.err
+    record = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert record["background"]["file"] == "net.pth"
+    with Image.open(tmp_path / "out" / "a-2.png") as picture:
+        assert picture.size == (240, 160)
+    assert "use --overwrite" in upscale(path, "-o", tmp_path / "out", "--min-face", 4, "--samples", 2).err
+    assert upscale(path, "-o", tmp_path / "out", "--background", path).code == 1
+    assert upscale(path, "-o", tmp_path / "out", "--background", file, "--aligned").code == 2
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_heic(upscale, face, monkeypatch, tmp_path, installed):
+    """Without its plug-in the message says how to get it; with it, it is registered when such a file comes."""
+    if installed:
+        pytest.importorskip("pillow_heif", reason="reads HEIC; pip install 'latentface[heic]'").register_heif_opener()
+        Image.new("RGB", (40, 30), "teal").save(tmp_path / "a.heic")
+    else:
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    for more in ((), ("--aligned",)):
+        done = upscale(tmp_path / "a.heic", "-o", tmp_path / "out", *more)
+        assert done.code == (0 if installed and not more else 1)
+        assert ("pip install 'latentface[heic]'" in done.err) is not installed

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentface.errors import LatentfaceError, OutputError
+from latentface.errors import LatentfaceError
 from latentface.inputs import Input
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from latentface.cli.upscale import Run
-    from latentface.photograph import FoundFaces, PhotoUpscaler
+    from latentface.photograph import FoundFaces, Job, PhotoUpscaler
     from latentface.photoresult import PhotoUpscaled
+
+
+NO_MEMORY = "there is not enough memory; shrink or cut it first, or use a smaller factor (-f)"
+STEP_SIDE = 192  # px of a preview that is kept
 
 
 def is_photograph(data: bytes, most: int) -> bool:
@@ -34,8 +41,21 @@ class PhotoRun:
     save_faces: bool
     waiting: list[tuple[Input, dict[str, Any], FoundFaces]] = field(default_factory=list)
     upscaled: int = 0
-    left: int = 0
+    left: Counter[str] = field(default_factory=Counter)  # faces that were left, by reason
+    wants: int = 0  # px of the prior that would enlarge those that are too large
     plain: int = 0
+    a_face: float | None = None  # seconds, of one sample; what the last window took
+
+    def start(self) -> None:
+        """Say what the background takes, where a network makes it."""
+        from latentface.cli.times import short
+
+        background = self.upscaler.background
+        if background is not None:
+            seconds = background.seconds_a_megapixel()
+            self.run.talk.say(
+                f"what surrounds the faces of photographs by {background.record['file']} ({background.model.factor}x): about {short(seconds)} a megapixel"
+            )
 
     def add(self, item: Input, data: bytes, bar: Any) -> None:
         """Find a photograph's faces, and finish the window when it is full. Failures are told."""
@@ -57,8 +77,8 @@ class PhotoRun:
                 return
             check_folder(path.parent)
             self.waiting.append((item, request, self.upscaler.find(photo)))
-        except LatentfaceError as error:
-            self.run.fail(item.entry.label, str(error))
+        except (LatentfaceError, MemoryError) as error:
+            self.run.fail(item.entry.label, str(error) or NO_MEMORY)
             bar.advance(bar.task_ids[0])
             return
         if self.upscaler.full([found for _, _, found in self.waiting]):
@@ -67,26 +87,52 @@ class PhotoRun:
     def flush(self, bar: Any) -> None:
         """Finish the photographs that wait, and write them."""
         waiting, self.waiting = self.waiting, []
+        samples = self.run.upscaler.settings.samples
         faces = sum(len(found.jobs) for _, _, found in waiting)
         before = bar.tasks[0].completed if bar.tasks else 0
+        self._tell_time(faces, len(waiting))
+        steps = PhotoSteps() if self.run.save_steps else None
 
-        def on_step(rows: int, step: Any) -> None:
-            work = step.total * faces * self.run.upscaler.settings.samples
-            bar.advance(bar.task_ids[0], len(waiting) * rows / work)
+        def on_step(jobs: Sequence[Job], step: Any) -> None:
+            bar.advance(bar.task_ids[0], len(waiting) * len(jobs) / (step.total * faces * samples))
+            if steps is not None:
+                steps.tell(jobs, step)
 
         results = self.upscaler.finish([found for _, _, found in waiting], on_step)
-        for n, (item, request, _) in enumerate(waiting):
+        seconds = 0.0
+        for n, (item, request, found) in enumerate(waiting):
             try:
-                self._write(item, request, next(results))
-            except OutputError as error:
-                self.run.fail(item.entry.label, str(error))
-            except LatentfaceError as error:
+                result = next(results)
+            except (LatentfaceError, MemoryError) as error:
                 for other, _, _ in waiting[n:]:
-                    self.run.fail(other.entry.label, str(error))
+                    self.run.fail(other.entry.label, str(error) or NO_MEMORY)
                 break
+            seconds += result.record["seconds"]
+            try:
+                self._write(item, request, result, steps.sheet(found.jobs) if steps is not None else None)
+            except (LatentfaceError, MemoryError) as error:
+                self.run.fail(item.entry.label, str(error) or NO_MEMORY)
+        if faces:
+            self.a_face = seconds / (faces * samples)
         bar.update(bar.task_ids[0], completed=before + len(waiting))
 
-    def _write(self, item: Input, request: dict[str, Any], result: PhotoUpscaled) -> None:
+    def _tell_time(self, faces: int, photographs: int) -> None:
+        """Say how many faces were found and how long they will take, by the last window or by a trial."""
+        from latentface.bench.progress import duration
+        from latentface.cli.times import seconds_a_face
+
+        if not faces or self.run.talk.quiet:
+            return
+        if self.a_face is None:
+            self.a_face = seconds_a_face(self.run.upscaler, photograph=True)
+        seconds = self.a_face * faces * self.run.upscaler.settings.samples
+        self.run.talk.say(
+            f"{faces} face{'s' if faces != 1 else ''} to upscale in {photographs} photograph{'s' if photographs != 1 else ''}: at most about {duration(seconds)}"
+        )
+
+    def _write(
+        self, item: Input, request: dict[str, Any], result: PhotoUpscaled, steps: Image.Image | None = None
+    ) -> None:
         """Write NAME.png and what was asked for beside it, and last NAME.json. Raises OutputError."""
         from latentface import __version__
         from latentface.images import write_json, write_picture
@@ -95,21 +141,26 @@ class PhotoRun:
         path = self.run.path(item)
         record = {"input": request["input"], "input_sha256": request["input_sha256"], **result.record}
         chunks = text_chunks(record)
-        after = result.render()
+        several = result.samples > 1
+        plain = result.enlarged() if several and result.background is not None else None  # a network's costs minutes
+        after = result.render(on=plain)
         after.save(path, chunks)
         if self.run.compare:
             write_picture(_beside(path, "compare"), result.comparison(after))
         del after
-        if result.samples > 1:
+        if several:
             for k in range(result.samples):
-                result.render(k).save(_beside(path, str(k + 1)), chunks)
+                result.render(k, plain).save(_beside(path, str(k + 1)), chunks)
             result.render_spread().save(_beside(path, "spread"), chunks)
+        if steps is not None:
+            write_picture(_beside(path, "steps"), steps)
         if self.save_faces:
             result.save_faces(_faces_folder(path))
         write_json(path.with_suffix(".json"), {"version": __version__, **record})
         self.run.done += 1
         self.upscaled += len(result.faces)
-        self.left += len(result.left)
+        self.left.update(face.reason for face in result.left)
+        self.wants = max(self.wants, *(face.wants or 0 for face in result.left), 0)
         self.plain += not result.faces and not result.left
         if result.consistency_db is not None:
             self.run.worst = min(self.run.worst, result.consistency_db)
@@ -122,19 +173,65 @@ class PhotoRun:
 
         wanted: list[Path] = [_beside(path, "compare")] if self.run.compare else []
         record = read_record(path) or {}
-        if self.save_faces and record.get("faces_upscaled"):
-            wanted.append(_faces_folder(path) / "01.png")
+        if record.get("faces_upscaled"):
+            wanted += [_faces_folder(path) / "01.png"] if self.save_faces else []
+            wanted += [_beside(path, "steps")] if self.run.save_steps else []
         return all(p.exists() for p in wanted)
 
     def words(self) -> Sequence[str]:
         """Say what became of the faces."""
-        faces = f"{self.upscaled} face{'s' if self.upscaled != 1 else ''} in photographs upscaled"
-        parts = [faces] if self.upscaled or self.left else []
-        if self.left:
-            parts.append(f"{self.left} left as they are")
+        found = self.upscaled + self.left.total()
+        parts = (
+            [f"{found} face{'s' if found != 1 else ''} found in photographs: {self.upscaled} upscaled"] if found else []
+        )
+        for reason, count in self.left.items():
+            parts.append(f"{count} left as {'it is' if count == 1 else 'they are'} ({reason})")
+        if self.wants:
+            parts.append(f"a prior of {self.wants} px, given with -p, would enlarge the large ones too")
         if self.plain:
             parts.append(f"{self.plain} photograph{'s' if self.plain != 1 else ''} without a face enlarged plainly")
         return parts
+
+
+class PhotoSteps:
+    """Keeps small previews of a window's faces at chosen steps, and draws a row of them for each face."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, dict[Job, Image.Image]] = {}  # by step, of the first sample
+
+    def tell(self, jobs: Sequence[Job], step: Any) -> None:
+        """Keep previews at steps 1, 2, 5, 10, 20, 50, ... and the last."""
+        from latentface.images import to_pillow
+
+        if not shown_step(step):
+            return
+        kept = self.seen.setdefault(step.number, {})
+        first = {job: row for row, job in reversed(list(enumerate(jobs)))}
+        for job, face in zip(first, step.preview()[list(first.values())], strict=True):
+            kept[job] = to_pillow(face)
+            kept[job].thumbnail((STEP_SIDE, STEP_SIDE))
+
+    def sheet(self, jobs: Sequence[Job]) -> Image.Image | None:
+        """Return the faces of a photograph, a row each, the largest first; None without faces or steps."""
+        from PIL import Image
+
+        from latentface.images import comparison_sheet
+        from latentface.photoresult import SHEET_FACES
+
+        if not jobs or not self.seen:
+            return None
+        nothing = Image.new("RGB", (1, 1), "white")  # a search in batches of other lengths has other steps
+        return comparison_sheet(
+            {
+                f"step {n}": [kept.get(job, nothing) for job in jobs[:SHEET_FACES]]
+                for n, kept in sorted(self.seen.items())
+            }
+        )
+
+
+def shown_step(step: Any) -> bool:
+    """Say whether a strip of steps shows this one."""
+    return step.number == step.total or str(step.number).rstrip("0") in ("1", "2", "5")
 
 
 def _beside(path: Path, what: str) -> Path:

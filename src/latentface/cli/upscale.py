@@ -12,7 +12,8 @@ from cyclopts import Parameter
 
 from latentface.bench.progress import duration
 from latentface.cli.console import Talk
-from latentface.cli.photos import PhotoRun, is_photograph
+from latentface.cli.photos import PhotoRun, is_photograph, shown_step
+from latentface.cli.times import seconds_a_face, short
 from latentface.errors import InputError, LatentfaceError, OutputError, PictureError
 from latentface.inputs import Input, list_inputs
 
@@ -41,6 +42,7 @@ def upscale(
     min_face: float = 12.0,
     max_faces: int | None = None,
     save_faces: Annotated[bool, Flag] = False,
+    background: Path | None = None,
     device: str = "auto",
     batch_size: str = "auto",
     overwrite: Annotated[bool, Flag] = False,
@@ -98,6 +100,8 @@ def upscale(
         Of a photograph, enlarge only so many faces, the largest.
     save_faces
         Write a photograph's enlarged faces as NAME-faces/01.png ..., the largest first.
+    background
+        An ESRGAN file (.pth, .safetensors) that enlarges what surrounds a photograph's faces; by default it is bicubic.
     device
         auto, cpu, cuda, cuda:1, mps.
     batch_size
@@ -107,7 +111,7 @@ def upscale(
     compare
         Write NAME-compare.png: input, bilinear, result; of a photograph, it before and after, and each face.
     save_steps
-        Write NAME-steps.png: the best face after 1, 2, 5, 10, 20, 50, 100 ... steps; of aligned faces only.
+        Write NAME-steps.png: the best face after 1, 2, 5, 10, 20, 50, 100 ... steps; of a photograph, a row a face.
     as_json
         Print one JSON line a result instead of its path.
     quiet
@@ -115,6 +119,9 @@ def upscale(
     """
     if not inputs:
         raise InputError("name at least one picture, folder or zip")
+    if aligned and background is not None:
+        raise InputError("--background is for what surrounds the faces of photographs; with --aligned there is nothing")
+    from latentface.photobackground import Background
     from latentface.photograph import PhotoSettings, PhotoUpscaler
     from latentface.prior.registry import load_prior
     from latentface.restore import Upscaler, UpscaleSettings, pick_device
@@ -152,7 +159,9 @@ def upscale(
     upscaler = Upscaler(loaded, settings, batch=batch or (64 if chosen.type == "cuda" else 16), say=talk.warn)
     run = Run(upscaler, talk, output, single, overwrite, compare, save_steps, as_json)
     if not aligned:
-        run.photos = PhotoRun(run, PhotoUpscaler(loaded, photo_settings=photo_settings, faces=upscaler), save_faces)
+        around = Background.read(background, chosen) if background is not None else None
+        photos = PhotoUpscaler(loaded, photo_settings=photo_settings, faces=upscaler, background=around)
+        run.photos = PhotoRun(run, photos, save_faces)
     for name, reason in listing.failures:
         run.fail(name, reason)
     if listing.inputs:
@@ -204,6 +213,9 @@ class Run:
     began: float = field(default_factory=time.monotonic)
     worst: float = float("inf")
     photos: PhotoRun | None = None
+    count: int = 0
+    a_face: float = 0.0  # seconds, of an aligned one with all its samples
+    told_aligned: bool = False
 
     def start(self, count: int) -> None:
         """Say what will be done, where, with what, and how long it will take."""
@@ -212,38 +224,15 @@ class Run:
         up = self.upscaler
         if up.prior.name in PRIORS:
             self.talk.say(NOTICE_OF_USE)
-        seconds = self._estimate() * count * up.settings.samples
+        self.count, self.a_face = count, seconds_a_face(up) * up.settings.samples
+        self.told_aligned = self.photos is None
+        told = f"about {short(self.a_face)} a face" if self.photos else f"at most about {duration(self.a_face * count)}"
         self.talk.say(
             f"{count} picture{'s' if count != 1 else ''}, method {up.settings.method}, prior {up.prior.name} ({up.prior.resolution} px), "
-            f"on {up.prior.device}; results in {self.output}; at most about {duration(seconds)}"
+            f"on {up.prior.device}; results in {self.output}; {told}"
         )
-
-    def _estimate(self) -> float:
-        """Seconds a face: two steps of the search on noise, scaled; nothing where a method does not search."""
-        import torch
-
-        from latentface.degradation import Downscale
-
-        up = self.upscaler
-        steps = getattr(up.method_settings, "steps", None)
-        if steps is None or not up.method.searches:
-            return 0.01
-        from dataclasses import replace
-
-        side = max(2, up.prior.resolution // 8)
-        low = torch.rand(4, 3, side, side, generator=torch.Generator().manual_seed(0)).to(up.prior.device)
-        times = []
-        for _ in range(2):  # the first call pays for warming up
-            began = time.perf_counter()
-            up.method.function(
-                up.prior,
-                low,
-                degradation=Downscale(side, up.prior.resolution),
-                settings=replace(up.method_settings, steps=2),
-                seeds=[0, 1, 2, 3],
-            )
-            times.append(time.perf_counter() - began)
-        return min(times) / 8 * float(steps)
+        if self.photos is not None:
+            self.photos.start()
 
     def path(self, item: Input) -> Path:
         """Where an input's result goes."""
@@ -260,6 +249,7 @@ class Run:
 
         from latentface.datasets import read_entry
         from latentface.images import read_picture, sha256
+        from latentface.photofile import register_heic
         from latentface.results import is_done
 
         groups: dict[int, list[tuple[Input, Any, dict[str, Any]]]] = {}
@@ -269,6 +259,7 @@ class Run:
                 if self.photos is not None and is_photograph(data, self.upscaler.prior.resolution):
                     self.photos.add(item, data, bar)
                     continue
+                register_heic(data, item.entry.label)
                 low = read_picture(data, item.entry.label)
                 side, target = self.upscaler.plan(*low.shape[1:])
                 request = {
@@ -285,6 +276,11 @@ class Run:
             except (PictureError, InputError, OutputError) as error:
                 self.fail(item.entry.label, str(error))
                 bar.advance(bar.task_ids[0])
+        aligned = sum(map(len, groups.values()))
+        if aligned and not self.told_aligned:  # the first pictures tell what the others will be like
+            self.told_aligned = True
+            seconds = self.a_face * self.count * aligned / len(items)
+            self.talk.say(f"aligned faces: at most about {duration(seconds)}")
         samples = self.upscaler.settings.samples
         for members in groups.values():
             chunk = max(1, self.upscaler.at_once(len(members) * samples) // samples)
@@ -357,7 +353,7 @@ class StepSheets:
 
     def tell(self, rows: int, step: Any) -> None:
         """Keep a preview at steps 1, 2, 5, 10, 20, 50, ... and the last."""
-        if step.number == step.total or str(step.number).rstrip("0") in ("1", "2", "5"):
+        if shown_step(step):
             self.strips.append((step.number, step.preview().cpu()))
 
     def write(self, path: Path, index: int) -> None:

@@ -24,6 +24,11 @@ from latentface.faces.align import Similarity
 from latentface.faces.linear import apply, solve, to_torch
 from latentface.faces.place import Placed, fitting_rows, place
 
+# What a face hardly shows must not be torn out of it: a photograph's finest diagonal stripes fall between the high pixels
+# of a face that is tilted by 45 degrees, and A+ of their noise is endless. At a factor of 1.05 and 44 degrees, 8 rounds
+# come to 49 dB with this and to 33 dB without; up to 40 degrees it makes no difference.
+STEADY = 0.01
+
 
 class Warp:
     """The linear operator from B high faces (B, 3, R, R) to their boxes in photographs (B, 3, h, w).
@@ -40,7 +45,7 @@ class Warp:
         margin: how many photograph pixels to stay away from the square's border.
 
     Raises:
-        InputError: no face, a face larger than R or outside its photograph, or a negative sigma.
+        InputError: no face, a face as large as R (within 2 %) or larger, or outside its photograph, or a negative sigma.
         UnknownNameError: a kernel that does not exist.
     """
 
@@ -161,8 +166,11 @@ class Warp:
         return self.adjoint(self._solve(low, 0.0))
 
     def correct(self, residual: Tensor) -> Tensor:
-        """Return A^T (A A^T + (sigma / PRIOR_SIGMA)^2)^-1 r; at sigma 0 this is A+ r."""
-        return self.adjoint(self._solve(residual, (self.sigma / PRIOR_SIGMA) ** 2))
+        """Return A^T (A A^T + d)^-1 r with d = (sigma / PRIOR_SIGMA)^2, at least `STEADY`.
+
+        At sigma 0 this is nearly A+ r, and `project`, which repeats it, comes to the same.
+        """
+        return self.adjoint(self._solve(residual, max(STEADY, (self.sigma / PRIOR_SIGMA) ** 2)))
 
     def _solve(self, low: Tensor, damping: float) -> Tensor:
         self._check(low, self._low, "low")

@@ -1,0 +1,66 @@
+"""Detail is believed where the found face agrees with the photograph, and there only."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from latentface.degradation import Degradation, Downscale, project
+from latentface.faces import Similarity, Warp
+from latentface.faces.trust import DOUBT, trusted
+
+R = 32
+WARP = Warp([Similarity.square((20.4, 19.7), 14.0, 12)], R, (40, 48))
+
+
+def smooth(seed: int = 0, cells: int = 12) -> torch.Tensor:
+    coarse = torch.rand(1, 3, cells, cells, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(coarse, R, mode="bicubic").clamp(0.2, 0.8)
+
+
+@pytest.mark.parametrize("degradation", [WARP, Downscale(8, R)])
+def test_a_face_that_agrees_stays(degradation: Degradation) -> None:
+    face = smooth()
+    assert torch.allclose(trusted(degradation, face, degradation.forward(face)), face, atol=1e-4)
+
+
+def test_a_face_that_is_wholly_wrong_gives_way_to_the_photograph() -> None:
+    low = WARP.forward(smooth())
+    out = trusted(WARP, 1 - smooth(1), low)
+    assert (out - WARP.fit(low)).abs().mean() < 0.1 * (1 - smooth(1) - WARP.fit(low)).abs().mean()
+
+
+def test_at_the_doubtful_error_it_counts_by_half_unless_noise_explains_it() -> None:
+    face = smooth()
+    low = WARP.forward(face) + DOUBT * WARP.mask
+    inner = (..., slice(10, 22), slice(10, 22))
+    halfway = (face + WARP.fit(low)) / 2
+    assert torch.allclose(trusted(WARP, face, low)[inner], halfway[inner], atol=2e-3)
+    assert torch.allclose(trusted(WARP.with_sigma(DOUBT), face, low)[inner], face[inner], atol=1e-3)
+
+
+def test_a_misplaced_edge_no_longer_rings() -> None:
+    """A face whose hair ends two pixels off: what is projected lies nearer to the truth, and most so beside the edge."""
+    truth, found = torch.full((1, 3, R, R), 0.8), torch.full((1, 3, R, R), 0.8)
+    truth[..., :10], found[..., :12] = 0.2, 0.2
+    low = WARP.forward(truth)
+    error = [
+        (project(WARP, start, low) - truth)[..., 4:-4, 4:-4].square().mean()
+        for start in (found, trusted(WARP, found, low))
+    ]
+    assert error[1] < 0.8 * error[0]
+
+
+def test_faces_do_not_know_their_neighbours() -> None:
+    places = [Similarity.square((20.3, 18.8), 8.0, 0), Similarity.square((22.0, 21.5), 13.7, 25)]
+    both = Warp(places, R, (40, 48))
+    faces = torch.cat([smooth(2), smooth(3)])
+    low = both.forward(torch.cat([smooth(4), smooth(5)]))
+    together = trusted(both, faces, low)
+    for i, place in enumerate(places):
+        alone = Warp([place], R, (40, 48))
+        h, w = alone.low_size
+        torch.testing.assert_close(
+            trusted(alone, faces[i : i + 1], low[i : i + 1, :, :h, :w])[0], together[i], atol=1e-6, rtol=0
+        )

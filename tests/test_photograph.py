@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 from tiny_prior import tiny_prior
 from torch import Tensor
 
+from latentface import photofile
 from latentface.errors import InputError, PictureError
 from latentface.faces import Similarity, Warp, paste_faces
 from latentface.photofile import Photo
@@ -240,6 +241,27 @@ def test_broken_and_giant_files(prior: Prior) -> None:
         PhotoUpscaler(prior, QUICK, PhotoSettings(factor=4)).find(large)
     with pytest.raises(InputError, match="the options are"):
         upscale_photo(large, prior, faktor=2)
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, 2.7])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "I;16"])
+def test_enlarging_in_strips_is_enlarging(
+    photo: Photo, factor: float, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mode in ("L", "LA", "I;16"):
+        photo = replace(photo, pixels=photo.pixels[:, :, :1])
+    if mode == "I;16":
+        photo = replace(photo, pixels=photo.pixels.astype(np.uint16) * 257)
+    if mode in ("RGBA", "LA"):
+        photo = replace(photo, alpha=np.tile(np.arange(120, dtype=np.uint8) + 120, (80, 1)))
+    whole = photo.enlarged(factor)
+    monkeypatch.setattr(photofile, "STRIP_PIXELS", 4000)
+    strips = photo.enlarged(factor)
+    assert np.abs(strips.pixels.astype(int) - whole.pixels).max() <= (1 if mode in ("RGB", "L") else 3)
+    assert (whole.alpha is None) == (mode not in ("RGBA", "LA"))
+    if whole.alpha is not None:
+        assert strips.alpha is not None
+        assert np.abs(strips.alpha.astype(int) - whole.alpha).max() <= 1
 
 
 @pytest.mark.parametrize("wrong", [{"factor": 0.5}, {"min_face": 0}, {"max_faces": -1}, {"noise": 2.0}])

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_RESULT = 600_000_000  # pixels of an enlarged photograph: 1.8 GB of bytes
+STRIP_PIXELS = (
+    16_000_000  # of an enlarged photograph at a time: Pillow's own pictures take more than half as much again
+)
+REACH = 3  # rows of the photograph beyond a strip's own that bicubic interpolation looks at, and one to spare
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 LUMA = (0.299, 0.587, 0.114)
@@ -111,22 +115,36 @@ class Photo:
         Raises:
             InputError: the result would have more than `MAX_RESULT` pixels.
         """
-        size, box = self._enlarging(factor)
-        width, height = size
-        bicubic = Image.Resampling.BICUBIC
+        (width, height), box = self._enlarging(factor)
+        pixels = np.empty((height, width, self.pixels.shape[2]), self.pixels.dtype)
+        alpha = None if self.alpha is None else np.empty((height, width), np.uint8)
+        step = max(1, STRIP_PIXELS // width)
+        for top in range(0, height, step):
+            bottom = min(top + step, height)
+            first = max(0, math.floor(top / factor) - REACH)
+            last = min(self.size[0], math.ceil(bottom / factor) + REACH)
+            part = (0.0, top / factor - first, box[2], min(bottom / factor, box[3]) - first)
+            made = self._rows(first, last).resize((width, bottom - top), Image.Resampling.BICUBIC, part)
+            if self.top != 255:
+                pixels[top:bottom, :, 0] = np.asarray(made).round().clip(0, self.top)
+                continue
+            layers = np.asarray(made).reshape(bottom - top, width, -1)
+            pixels[top:bottom] = layers[:, :, : pixels.shape[2]]
+            if alpha is not None:
+                alpha[top:bottom] = layers[:, :, -1]
+        if alpha is not None and self.top != 255:
+            alpha = self.enlarged_alpha(factor)
+        return replace(self, pixels=pixels, alpha=alpha)
+
+    def _rows(self, first: int, last: int) -> Image.Image:
+        """Return some rows as a Pillow image; deep grey as floats."""
+        layers = self.pixels[first:last, :, 0] if self.grey else self.pixels[first:last]
         if self.top != 255:
-            deep = Image.fromarray(self.pixels[:, :, 0].astype(np.float32)).resize(size, bicubic, box)
-            pixels: NDArray[Any] = np.asarray(deep).round().clip(0, self.top).astype(np.uint16)[:, :, None]
-            return replace(self, pixels=pixels, alpha=self.enlarged_alpha(factor))
-        layers = self.pixels[:, :, 0] if self.grey else self.pixels
+            return Image.fromarray(layers.astype(np.float32))
         picture = Image.fromarray(layers)
         if self.alpha is not None:  # Pillow weighs colours by alpha, so that what nobody sees does not shine in
-            picture.putalpha(Image.fromarray(self.alpha))
-        pixels = np.array(picture.resize(size, bicubic, box))
-        alpha = None
-        if self.alpha is not None:
-            alpha, pixels = pixels[:, :, -1].copy(), pixels[:, :, :-1].copy()
-        return replace(self, pixels=pixels.reshape(height, width, -1), alpha=alpha)
+            picture.putalpha(Image.fromarray(self.alpha[first:last]))
+        return picture
 
     def enlarged_size(self, factor: float) -> tuple[int, int]:
         """Return (H, W) of the enlarged photograph. Raises InputError where that is too much."""

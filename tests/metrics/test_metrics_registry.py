@@ -13,7 +13,7 @@ from latentface.metrics.weights import FILES
 def test_the_names_of_the_project_are_there() -> None:
     named = (
         "psnr psnr-y ssim lpips-alex lpips-vgg lpips-squeeze squeezenet-distance niqe niqe-pooled identity consistency "
-        "seconds frechet verification-auc null-space"
+        "seconds frechet verification-auc verification-tar verification-rank1 null-space"
     )
     assert set(METRICS) == set(named.split())
     for name, metric in METRICS.items():

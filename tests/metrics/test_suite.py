@@ -26,7 +26,8 @@ def test_without_weights_the_rest_is_scored_and_the_gap_is_named(
     suite = Suite(fetch=False)
     assert set(suite.missing) == {
         *("lpips-alex", "lpips-vgg", "lpips-squeeze", "squeezenet-distance"),
-        *("niqe", "niqe-pooled", "identity", "verification-auc", "frechet"),
+        *("niqe", "niqe-pooled", "identity", "frechet"),
+        *("verification-auc", "verification-tar", "verification-rank1"),
     }
     assert "LATENTFACE_WEIGHTS" in suite.missing["lpips-alex"]
     result, truth = faces
@@ -40,14 +41,17 @@ def test_without_weights_the_rest_is_scored_and_the_gap_is_named(
 def test_what_is_at_hand_is_scored(need: Callable[[str], Path], faces: tuple[Tensor, Tensor]) -> None:
     for file in ("niqe_pris_params.npz", "MobileFaceNet.onnx"):
         need(file)
-    suite = Suite(["niqe", "niqe-pooled", "identity", "frechet", "verification-auc", "seconds"], fetch=False)
+    matched = ("verification-auc", "verification-tar", "verification-rank1")
+    suite = Suite(["niqe", "niqe-pooled", "identity", "frechet", *matched, "seconds"], fetch=False)
     assert suite.missing == {}
     result, truth = faces
     assert set(suite.score(result)) == {"niqe"}
     scores = suite.score(result, truth)
     assert [len(v) for v in scores.values()] == [2, 2]
     whole = suite.score_set(result, truth, truth.flip(3))
-    assert set(whole) == {"niqe-pooled", "frechet", "verification-auc"}
+    assert set(whole) == {"niqe-pooled", "frechet", *matched}
+    kept = suite.verification(result, truth.flip(3))
+    assert [whole[m] for m in matched] == [kept.auc, kept.true_accepts, kept.rank1]
     assert 0 <= whole["frechet"] <= 4
     assert suite.score_set(truth, truth)["frechet"] == pytest.approx(0, abs=1e-6)
     assert suite.verification(truth, truth).rank1 == 1

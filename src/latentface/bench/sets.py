@@ -93,6 +93,9 @@ def _figure(
     store = runner.set_records
     key: Key = (dataset, name, factor, f"first {len(images)}")
     if metric not in store.get(key):
+        # One look at the other photographs answers all that is asked of them.
+        asked = [m for m in runner.metrics if _needs_gallery(m)] if _needs_gallery(metric) else [metric]
+        asked = [m for m in asked if m not in store.get(key)]
         truths = _truths(task, images) if needs_truth or name == TRUTH else None
         results = truths if name == TRUTH else _results(runner, task, name, images)
         assert results is not None
@@ -101,11 +104,11 @@ def _figure(
             pairs = [gallery[task.entries[i].stem] for i in images]
             others = torch.stack([source.read(entry, GALLERY_SIDE) for source, entry in pairs])
         try:
-            scores = runner.suite.score_set(results, truths, others, [metric])
+            scores = runner.suite.score_set(results, truths, others, asked)
         except LatentfaceError as error:
             runner.remark(f"`{metric}` at {factor}x on {dataset} is not available: {error}.")
             return {}
-        store.add({key: {metric: scores.get(metric, float("nan"))}})
+        store.add({key: {m: scores.get(m, float("nan")) for m in asked}})
     value = store.get(key)[metric]
     nan = float("nan")
     return {} if value is None else {(dataset, name, factor, metric): Estimate(value, nan, nan, len(images))}

@@ -37,6 +37,8 @@ METRIC_NAMES = (
     "niqe-pooled",
     "identity",
     "verification-auc",
+    "verification-tar",
+    "verification-rank1",
     "consistency",
     "null-space",
     "seconds",
@@ -112,7 +114,8 @@ def run_table1(
             on_progress=on_progress,
         )
         runner.run()
-        galleries = galleries_for(with_truth, gallery, high) if "verification-auc" in wanted else {}
+        matched = any(METRICS[m].reference == "other photo" for m in wanted)
+        galleries = galleries_for(with_truth, gallery, high) if matched else {}
         sets = set_figures(runner, galleries)
     write_sheets(runner, runner.folder)
     groups = [(t.dataset, factor_text(t.factor), list(t.entries)) for t in tasks]

@@ -162,8 +162,16 @@ class Suite:
             scores["niqe-pooled"] = self._niqe.pooled(results)
         if "frechet" in wanted and self._identity is not None and truths is not None:
             scores["frechet"] = self._frechet(self._identity, results, truths)
-        if "verification-auc" in wanted and others is not None:
-            scores["verification-auc"] = self.verification(results, others).auc
+        asked = [name for name in wanted if name.startswith("verification-")]
+        if asked and others is not None:
+            found = self.verification(results, others)
+            nan = float("nan")
+            values = {
+                "verification-auc": found.auc,
+                "verification-tar": found.true_accepts,
+                "verification-rank1": nan if found.rank1 is None else found.rank1,
+            }
+            scores |= {name: values[name] for name in asked}
         return scores
 
     def verification(self, results: Tensor, others: Tensor) -> Verification:

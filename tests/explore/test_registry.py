@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import pytest
+import torch
 
-from latentface.errors import InputError, UnknownNameError
+import latentface
+from latentface.errors import InputError, UnknownNameError, WeightsError
 from latentface.explore.registry import METHODS, find_method
 
 
@@ -42,3 +45,14 @@ def test_changes_and_wrong_names():
         rlse.settings("fast")
     with pytest.raises(UnknownNameError, match="did you mean 'rlse'"):
         find_method("rlsee")
+
+
+def test_a_weights_file_is_a_method(tmp_path):
+    bundled = Path(latentface.__file__).parent / "supervised" / "bundled" / "esrgan-64-8x.safetensors"
+    method = find_method(str(bundled))
+    assert (method.name, method.settings().weights) == ("esrgan", str(bundled))
+    torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"fc\.weight"):
+        find_method(str(tmp_path / "other.pth"))
+    with pytest.raises(WeightsError):
+        find_method(str(tmp_path / "none.pth"))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from latentface.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from latentface.explore.result import Exploration
+
+
+WEIGHTS_ENDINGS = (".safetensors", ".pth", ".pt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +169,20 @@ METHODS: dict[str, Method] = {
 
 
 def find_method(name: str) -> Method:
-    """Return a method by its name. Raises UnknownNameError."""
-    if name not in METHODS:
-        raise UnknownNameError("method", name, METHODS)
-    return METHODS[name]
+    """Return a method by its name, or the baseline in a weights file (.safetensors, .pth, .pt).
+
+    Raises:
+        UnknownNameError: no such method. WeightsError, UnsafeFileError: a file that cannot be used, or another network.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    if name.lower().endswith(WEIGHTS_ENDINGS):
+        return _of_file(name)
+    raise UnknownNameError("method", name, METHODS)
+
+
+@lru_cache(maxsize=8)
+def _of_file(path: str) -> Method:
+    formats = importlib.import_module("latentface.supervised.formats")  # only read where a file is named
+    own = METHODS[formats.load_baseline(path).kind]
+    return replace(own, presets={name: {**changes, "weights": path} for name, changes in own.presets.items()})

@@ -111,18 +111,19 @@ def _of_seed(on_progress: OnProgress, seed: int) -> OnProgress:
 
 def pooled_rows(cells: dict[int, Records], metrics: Sequence[str]) -> list[Row]:
     """Return the difference of each cell and, first, the pooled one, as rows of a table; `factor` holds factor and seed."""
+    first = next(iter(cells.values()))  # every seed has the same faces and factors
+    groups = first.groups()
     rows: list[Row] = []
     for metric in metrics:
         gaps: list[Array] = []
         apart: list[Row] = []
-        groups = next(iter(cells.values())).groups()
         for dataset, factor in groups:
-            images = list(next(iter(cells.values())).images(dataset, WITH, factor))
+            images = list(first.images(dataset, WITH, factor))
             for seed, records in cells.items():
                 left, right = (values_of(records, dataset, name, factor, metric, images) for name in (WITH, WITHOUT))
                 gap = difference(left, right)
                 if gap.n:
-                    gaps.append(np.asarray(left, dtype=np.float64) - np.asarray(right, dtype=np.float64))
+                    gaps.append(left - right)
                     apart.append(_row(dataset, f"{factor}x seed {seed}", metric, gap))
         if gaps:
             pooled = estimate(np.stack(gaps).mean(0))  # a face that lacks a cell is left out: NaN

@@ -48,13 +48,13 @@ class PhotoRun:
 
     def start(self) -> None:
         """Say what the background takes, where a network makes it."""
-        from latentface.cli.times import short
+        from latentface.cli.times import precise_duration
 
         background = self.upscaler.background
         if background is not None:
             seconds = background.seconds_a_megapixel()
             self.run.talk.say(
-                f"what surrounds the faces of photographs by {background.record['file']} ({background.model.factor}x): about {short(seconds)} a megapixel"
+                f"what surrounds the faces of photographs by {background.record['file']} ({background.model.factor}x): about {precise_duration(seconds)} a megapixel"
             )
 
     def add(self, item: Input, data: bytes, bar: Any) -> None:

@@ -47,6 +47,6 @@ def seconds_a_face(upscaler: Upscaler, *, photograph: bool = False) -> float:
     return min(times) / (FACES * STEPS) * float(steps)
 
 
-def short(seconds: float) -> str:
+def precise_duration(seconds: float) -> str:
     """Write a time for people, tenths of a second too: `0.4 s`, `40 s`, `12 min`."""
     return f"{max(0.1, seconds):.1f} s" if seconds < 9.95 else duration(seconds)

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from latentface.bench.progress import duration
 from latentface.cli.console import Talk
 from latentface.cli.photos import PhotoRun, is_photograph, shown_step
-from latentface.cli.times import seconds_a_face, short
+from latentface.cli.times import precise_duration, seconds_a_face
 from latentface.errors import InputError, LatentfaceError, OutputError, PictureError
 from latentface.inputs import Input, list_inputs
 
@@ -226,7 +226,11 @@ class Run:
             self.talk.say(NOTICE_OF_USE)
         self.count, self.a_face = count, seconds_a_face(up) * up.settings.samples
         self.told_aligned = self.photos is None
-        told = f"about {short(self.a_face)} a face" if self.photos else f"at most about {duration(self.a_face * count)}"
+        told = (
+            f"about {precise_duration(self.a_face)} a face"
+            if self.photos
+            else f"at most about {duration(self.a_face * count)}"
+        )
         self.talk.say(
             f"{count} picture{'s' if count != 1 else ''}, method {up.settings.method}, prior {up.prior.name} ({up.prior.resolution} px), "
             f"on {up.prior.device}; results in {self.output}; {told}"

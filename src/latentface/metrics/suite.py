@@ -162,7 +162,7 @@ class Suite:
             scores["niqe-pooled"] = self._niqe.pooled(results)
         if "frechet" in wanted and self._identity is not None and truths is not None:
             scores["frechet"] = self._frechet(self._identity, results, truths)
-        asked = [name for name in wanted if name.startswith("verification-")]
+        asked = [name for name in wanted if METRICS[name].reference == "other photo"]
         if asked and others is not None:
             found = self.verification(results, others)
             nan = float("nan")

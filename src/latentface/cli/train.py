@@ -54,9 +54,11 @@ def prior(
     output
         The prior's file (.safetensors); beside it a folder with checkpoint, samples and curves.
     resolution
-        Of the faces: a power of two from 8 to 1024 (128 by default).
+        Of the faces: a power of two from 8 to 1024 (128 by default). With --init larger than the file's: its networks
+        grow, and change nothing at first.
     channels
-        The channel table, "4:128,8:128,16:64,32:32,64:16"; by default the official one.
+        The channel table, "4:128,8:128,16:64,32:32,64:16"; by default the official one. With --init only the new
+        resolutions', "128:16"; by default each half of the one before.
     latent
         Width of z and w.
     mapping_layers
@@ -138,8 +140,10 @@ def prior(
             )
         except ValueError as error:
             raise InputError(f"the architecture cannot be built: {error}") from None
-    elif resolution is not None or channels is not None:
-        raise InputError("the file or checkpoint names its own architecture; leave --resolution and --channels out")
+    elif resume and (resolution is not None or channels is not None):
+        raise InputError("the checkpoint names its own architecture; leave --resolution and --channels out")
+    elif init is not None and (resolution is not None or channels is not None):
+        arch = _grown(init, resolution, _table(channels) if channels else {})
     talk.say(f"training on {chosen}; the prior goes to {output}, samples and curves to {output}.train")
 
     with talk.progress("training", 1.0, counted=False) as bar:
@@ -173,6 +177,15 @@ def prior(
         )
     print(path)
     return 0
+
+
+def _grown(init: Path, resolution: int | None, channels: dict[int, int]) -> Any:
+    """The architecture of a prior's file, grown."""
+    from latentface.prior.formats import architecture_of, read_card
+    from latentface.train.grow import grown_architecture
+
+    its = architecture_of(read_card(init), init)
+    return grown_architecture(its, resolution or max(channels, default=its.resolution), channels)
 
 
 def _changed(output: Path, changes: dict[str, Any]) -> Any:

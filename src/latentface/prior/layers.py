@@ -74,19 +74,19 @@ def _filtered(x: Tensor, pad: int, gain: float, stride: int) -> Tensor:
 
 def blur(x: Tensor, pad: int, gain: float = 1.0) -> Tensor:
     """Filter every channel of x (B, C, H, W) with [1, 3, 3, 1] in both directions after padding with zeros."""
-    out: Tensor = _Blur.apply(x, pad, gain)
+    out: Tensor = _Blur.apply(x, pad, gain)  # type: ignore[no-untyped-call]
     return out
 
 
 def upsample2(x: Tensor) -> Tensor:
     """Double H and W with the filter [1, 3, 3, 1], zeros outside: inserting zeros, then blurring with gain 4."""
-    out: Tensor = _Double.apply(x)
+    out: Tensor = _Double.apply(x)  # type: ignore[no-untyped-call]
     return out
 
 
 def downsample2(x: Tensor) -> Tensor:
     """Halve H and W (even) with the filter [1, 3, 3, 1]."""
-    out: Tensor = _Halve.apply(x)
+    out: Tensor = _Halve.apply(x)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -83,6 +83,7 @@ class GanState:
     step: int = 0
     pictures: int = 0
     inherited_pictures: int = 0  # shown to the file that --init named
+    origin: dict[str, Any] = field(default_factory=dict)  # what that file's card says of its run
     seconds: float = 0.0
     augment_p: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -97,7 +98,8 @@ class GanState:
             name: getattr(self, name).state_dict()
             for name in ("generator", "discriminator", "average", "g_optimiser", "d_optimiser")
         }
-        return {**plain, **modules, "settings": asdict(self.settings), "architecture": self.generator.arch.to_json()}
+        described = {"settings": asdict(self.settings), "architecture": self.generator.arch.to_json()}
+        return {**plain, **modules, **described, "origin": self.origin}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from `state_dict`'s value. Raises TrainingError when it is of another architecture."""
@@ -112,6 +114,7 @@ class GanState:
             optimiser.param_groups[0].update(rates)  # the settings in force, which need not be the checkpoint's
         for name in ("step", "pictures", "inherited_pictures", "seconds", "augment_p", "history"):
             setattr(self, name, saved[name])
+        self.origin = saved.get("origin", {})  # older checkpoints have none
 
     def apply_settings(self) -> None:
         """Go on under settings that differ from the checkpoint's: rates, and noise switched off."""

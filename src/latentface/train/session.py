@@ -27,6 +27,7 @@ from latentface.prior.architecture import Architecture
 from latentface.prior.formats import read_prior, write_prior
 from latentface.prior.statistics import latent_statistics
 from latentface.train.gan import GanSettings, GanState, GanTrainer, TrainingStep, new_state, settings_from
+from latentface.train.grow import grow, grown_architecture
 from latentface.train.pictures import load_pictures
 
 
@@ -64,8 +65,8 @@ def train_prior(
 
     Args:
         data: folders, zips; every picture's central square is resized to the prior's size.
-        arch: the networks; not with `init`, whose file names its own.
-        init: a published prior: its G and D with fresh optimisers.
+        arch: the networks; with `init` the file's own, or one that `grown_architecture` makes of it.
+        init: a published prior: its G and D with fresh optimisers, grown first where `arch` is larger (`train.grow`).
         resume: go on from the checkpoint exactly where it stopped.
         pictures: stop after so many in all; minutes: stop after so long a time. One of them is needed.
 
@@ -190,9 +191,14 @@ def _make_state(
     if init is None:
         return new_state(arch or Architecture(resolution=128), settings, device)
     generator, discriminator, _, card = read_prior(init)
-    if arch is not None and arch != generator.arch:
-        raise InputError(f"{init}: its architecture is not the one asked for; leave the architecture's options out")
+    small = generator.arch
+    if arch is not None and arch != small:
+        if arch.resolution <= small.resolution or arch != grown_architecture(small, arch.resolution, arch.channels):
+            raise InputError(f"{init}: its architecture is not the one asked for; leave the architecture's options out")
+        generator, discriminator = grow(generator, discriminator, arch, seed=settings.seed)
     state = new_state(generator.arch, settings, device, (generator, discriminator))
+    state.origin = {k: v for k, v in card.items() if k in ("pictures", "hours", "origin")}
+    state.origin["resolution"] = small.resolution
     state.inherited_pictures = int(card.get("pictures", 0))
     state.augment_p = float(card.get("augment_p", 0.0))
     return state
@@ -250,6 +256,7 @@ def _save(state: GanState, target: Path, checkpoint: Path, description: Mapping[
         "pictures": state.pictures + state.inherited_pictures,
         "hours": round(state.seconds / 3600, 2),
         "augment_p": round(state.augment_p, 4),
+        **({"origin": state.origin} if state.origin else {}),
     }
     write_prior(target, state.average, state.discriminator, statistics, card)
     write_picture(checkpoint.parent / "samples.png", grid(samples(state), 8))

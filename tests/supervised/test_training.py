@@ -223,3 +223,17 @@ def test_discriminator_and_perceptual_loss():
     assert [f.shape[-1] for f in features] == [16, 8, 4]
     assert float(perceptual(features, features)) == 0
     assert float(perceptual([2 * f for f in features], features)) == pytest.approx(1, abs=1e-4)
+
+
+def test_half_precision_learns_alike(faces, tmp_path):
+    found = {}
+    for precision in ("fp32", "bf16"):
+        settings = SupervisedSettings(batch=4, checks=3, validation_pictures=4, precision=precision)
+        path = train("esrgan", faces, tmp_path / f"{precision}.safetensors", steps=40, settings=settings)
+        found[precision] = load_baseline(path).network.state_dict()
+    moved = [not torch.equal(a, found["bf16"][k]) for k, a in found["fp32"].items()]
+    assert any(moved)  # it is another arithmetic ...
+    errors = [(a - found["bf16"][k]).norm() / a.norm() for k, a in found["fp32"].items() if a.ndim == 4]
+    assert max(errors) < 0.2  # ... of nearly the same steps
+    with pytest.raises(InputError, match="precision is 'fp8'"):
+        SupervisedSettings(precision="fp8")

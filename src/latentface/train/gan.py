@@ -150,8 +150,10 @@ def new_state(
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     # Lazy R1 is one step in r1_every + 1 of the optimiser's: its rates and betas are corrected as the authors do.
     ratio = settings.r1_every / (settings.r1_every + 1)
-    g_optimiser = torch.optim.Adam(generator.parameters(), lr=settings.g_rate, betas=(0.0, 0.99))
-    d_optimiser = torch.optim.Adam(discriminator.parameters(), lr=settings.d_rate * ratio, betas=(0.0, 0.99**ratio))
+    g_optimiser = torch.optim.Adam(generator.parameters(), lr=settings.g_rate, betas=(0.0, 0.99), fused=True)
+    d_optimiser = torch.optim.Adam(
+        discriminator.parameters(), lr=settings.d_rate * ratio, betas=(0.0, 0.99**ratio), fused=True
+    )
     return GanState(generator, discriminator, average, g_optimiser, d_optimiser, settings)
 
 

@@ -42,15 +42,16 @@ class _Blur(torch.autograd.Function):
 
 
 class _Halve(torch.autograd.Function):
-    """`downsample2`, whose adjoint is a quarter of `upsample2`."""
+    """`downsample2` times `gain`; its adjoint is `upsample2` times a quarter of it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return _filtered(x, 1, 1.0, 2)
+    def forward(ctx: Any, x: Tensor, gain: float) -> Tensor:
+        ctx.gain = gain
+        return _filtered(x, 1, gain, 2)
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Any) -> Tensor:
-        return upsample2(slopes[0]) * 0.25
+    def backward(ctx: Any, *slopes: Any) -> tuple[Tensor, None]:
+        return upsample2(slopes[0] if ctx.gain == 4 else slopes[0] * (ctx.gain / 4)), None
 
 
 class _Double(torch.autograd.Function):
@@ -64,7 +65,7 @@ class _Double(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Any) -> Tensor:
-        return downsample2(slopes[0]) * 4.0
+        return downsample2(slopes[0], 4.0)
 
 
 def _filtered(x: Tensor, pad: int, gain: float, stride: int) -> Tensor:
@@ -84,9 +85,9 @@ def upsample2(x: Tensor) -> Tensor:
     return out
 
 
-def downsample2(x: Tensor) -> Tensor:
+def downsample2(x: Tensor, gain: float = 1.0) -> Tensor:
     """Halve H and W (even) with the filter [1, 3, 3, 1]."""
-    out: Tensor = _Halve.apply(x)  # type: ignore[no-untyped-call]
+    out: Tensor = _Halve.apply(x, gain)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -48,6 +48,18 @@ def test_it_learns_to_answer(small):
     assert after["consistency"] > before["consistency"] + 1.5
 
 
+def test_half_precision_answers_alike(small):
+    found = []
+    for precision in ("fp32", "bf16"):
+        fit = EncoderFit(small, SHAPE, EncoderSettings(batch=8, largest_factor=4, precision=precision))
+        fit.begin()
+        found.append([fit.step(k / 6) for k in range(6)])
+    assert found[0] != found[1]  # another arithmetic ...
+    assert found[1] == pytest.approx(found[0], rel=0.05)  # ... of the same losses
+    with pytest.raises(InputError, match="precision is 'fp8'"):
+        EncoderSettings(precision="fp8")
+
+
 def test_a_step_descends_the_stated_loss(small):
     fit = EncoderFit(small, SHAPE, QUICK)
     fit.begin()

@@ -32,6 +32,7 @@ from latentface.images import atomic_path, comparison_sheet, write_picture, writ
 from latentface.prior.prior import Prior
 
 STEM_FACES = 1024  # from which the stem's whitening is measured
+PRECISIONS = ("fp32", "bf16")
 HELD = 64  # faces, never trained on, by which the figures are measured at 8x
 
 
@@ -45,6 +46,7 @@ class EncoderSettings:
         noise: the largest standard deviation of an input's noise. Real faces are not the prior's; it keeps the encoder
             from reading what only the prior's own faces say.
         low_weight: of the small pictures' mean square difference; that of the large ones weighs 1.
+        precision: of the prior's convolutions, "fp32", or "bf16" where the processor has it in silicon.
     """
 
     batch: int = 32
@@ -54,6 +56,7 @@ class EncoderSettings:
     noise: float = 0.04
     low_weight: float = 4.0
     checks: int = 20
+    precision: str = "fp32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -61,6 +64,8 @@ class EncoderSettings:
             raise InputError(
                 f"batch {self.batch}, checks {self.checks}, rate {self.rate}, warmup {self.warmup}; expected >= 1, >= 1, > 0 and in [0, 1)"
             )
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
         if self.largest_factor < 2 or min(self.noise, self.low_weight) < 0:
             raise InputError(
                 f"largest_factor {self.largest_factor}, noise {self.noise}, low_weight {self.low_weight}; expected >= 2, >= 0 and >= 0"
@@ -164,6 +169,10 @@ class EncoderFit:
         self.history: list[dict[str, float]] = []
         self.held = self.faces(HELD, torch.Generator().manual_seed(settings.seed * 1_000_003 - 1))
 
+    def _autocast(self) -> torch.autocast:
+        half = self.settings.precision == "bf16"
+        return torch.autocast(self.prior.device.type, dtype=torch.bfloat16, enabled=half)
+
     @torch.no_grad()
     def faces(self, count: int, random: torch.Generator) -> Tensor:
         """Draw new faces of the prior, (count, 3, R, R) in [0, 1]."""
@@ -199,7 +208,8 @@ class EncoderFit:
         """
         settings, prior = self.settings, self.prior
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.steps)
-        high = self.faces(settings.batch, random)
+        with self._autocast():
+            high = self.faces(settings.batch, random).float()
         side = self.sides(1, random)[0]
         view = self.views(high, side, random)
         rise = min(1.0, done / settings.warmup) if settings.warmup else 1.0
@@ -207,7 +217,8 @@ class EncoderFit:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         v = self.network(view, torch.full((len(high),), math.log2(prior.resolution / side)).to(view))
-        answer = prior.synthesis(prior.degaussianise(v))
+        with self._autocast():
+            answer = prior.synthesis(prior.degaussianise(v)).float()
         r = resampling_matrix(side, prior.resolution, "bicubic").to(high)
         low_error = (r @ (answer - high) @ r.t()).square().mean()
         loss = (answer - high).square().mean() + settings.low_weight * low_error

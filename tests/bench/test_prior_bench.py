@@ -17,9 +17,11 @@ from latentface.bench.features import Features
 from latentface.bench.inversion import InversionSettings, invert
 from latentface.bench.prior import run_prior
 from latentface.bench.tables import read_rows
+from latentface.cli import run as latentface
 from latentface.degradation import Downscale
 from latentface.errors import InputError
 from latentface.images import write_picture
+from latentface.prior.formats import read_card, write_prior
 from latentface.prior.prior import Prior
 
 from .conftest import smooth_face
@@ -131,6 +133,42 @@ def test_a_run_of_before_goes_on_with_the_search(tiny_prior: Prior, labelled: Pa
     assert picture.stat().st_mtime_ns == before
 
 
+@pytest.mark.usefixtures("own_features", "short_search")
+def test_the_figures_go_into_the_card_and_the_run_stays_the_same(
+    tiny_prior: Prior, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.safetensors"
+    write_prior(file, tiny_prior.generator, tiny_prior.discriminator, tiny_prior.statistics, {"alignment": "ffhq"})
+    before, data = Prior.read(file), file.read_bytes()
+    words = ["bench", "prior", "-p", file, "--high", labelled, "-o", tmp_path / "out"]
+    words += ["--samples", "6", "--inversions", "6", "--steps", "3", "--detections", "2", "--truncations", "0.7,1"]
+    words += ["--batch-size", "2", "--no-fetch", "--device", "cpu"]
+    words += ["--attributes", labelled.parent / "list_attr_celeba.txt", "-q", "--into-card"]
+    assert latentface([str(word) for word in words]) == 0
+    figures = read_card(file)["figures"]
+    assert (figures["dataset"], figures["truncation"]) == ("held", 1.0)
+    rows = {(r.method, r.factor, r.metric): r.value for r in read_rows(tmp_path / "out" / "prior.csv")}
+    psnr, distance = rows["invert-w_plus", "1", "psnr"], rows["samples at 1", "1", "frechet-identity"]
+    values = figures["values"]
+    assert values["invert-w_plus psnr"]["value"] == pytest.approx([psnr.mean, psnr.low, psnr.high], rel=1e-4)
+    assert values["invert-w_plus psnr"]["n"] == 6
+    assert values["frechet-identity"] == {"value": pytest.approx(distance.mean, rel=1e-4), "n": 6}
+    assert {"rlse 8x consistency", "one-face", "separation-samples"} <= values.keys()
+    assert not any("seconds" in name for name in values)
+    assert figures["measured"].keys() == {"command", "version", "commit", "hardware", "date"}
+    after = Prior.read(file)
+    assert after.sha256 == before.sha256
+    assert file.read_bytes() != data
+    for name, value in before.generator.state_dict().items():
+        assert torch.equal(after.generator.state_dict()[name], value)
+    page = (tmp_path / "out" / "prior.md").read_text()
+    assert latentface([str(word) for word in words]) == 0  # the folder still belongs to this prior
+    assert (tmp_path / "out" / "prior.md").read_text() == page
+    capsys.readouterr()
+    assert latentface(["models", "info", str(file)]) == 0
+    assert "invert-w_plus psnr: " in capsys.readouterr().out
+
+
 def test_without_networks_for_features_the_rest_is_there(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None:
     kept = {"inversions_of": 0, "detections": 0, "train": ()}
     import os
@@ -157,6 +195,8 @@ def test_numbers_that_cannot_be_used_are_said(tiny_prior: Prior, faces: Path, tm
             run(tiny_prior, tmp_path, faces, factor=factor)
     with pytest.raises(InputError, match="at least 2 px"):
         run(tiny_prior, tmp_path, faces, factor=16)
+    with pytest.raises(InputError, match="made in memory and has no card"):
+        run(tiny_prior, tmp_path, faces, into_card=True)
     assert not (tmp_path / "prior.csv").exists()
 
 

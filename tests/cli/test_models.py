@@ -52,7 +52,10 @@ def test_the_embedded_prior_has_figures(call):
 
 @pytest.mark.usefixtures("published")
 def test_a_prior_that_is_no_longer_there_is_described_and_not_loaded(call, tmp_path):
-    assert "pictures: 201784" in call("models", "info", "older-one").out
+    shown = call("models", "info", "older-one").out
+    assert "pictures: 201784" in shown
+    assert "  frechet-squeezenet: 27.57 (n 1500)" in shown
+    assert "  one-face: 0.98 [0.9, 1] (n 9)" in shown
     refused = call("upscale", tmp_path, "-p", "older-one")
     assert refused.code == 2
     assert "no longer in the package" in refused.err

@@ -20,6 +20,7 @@ from latentface.bench.features import Features, gather, open_features
 from latentface.bench.group_table import group_table
 from latentface.bench.groups import tell_groups
 from latentface.bench.inversion import inversions
+from latentface.bench.prior_card import card_figures, check_card, write_card
 from latentface.bench.prior_page import prior_page, prior_sections
 from latentface.bench.prior_sheet import write_prior_sheet
 from latentface.bench.progress import OnProgress, Progress, quiet
@@ -119,6 +120,7 @@ def run_prior(
     perceptual: float = 0.0,
     factor: float = 8.0,
     attributes: str | Path | None = None,
+    into_card: bool = False,
     seed: int = 0,
     weights: str | Path | None = None,
     device: str = "auto",
@@ -137,6 +139,7 @@ def run_prior(
         perceptual: see `InversionSettings`.
         factor: of RLSE (preset "equal") on the faces that are inverted, for the groups; 0: none.
         attributes: CelebA's `list_attr_celeba.txt`, for the groups; else it is looked for beside the faces.
+        into_card: write the main figures into the card of the prior's file at the end.
 
     Raises:
         LatentfaceError: data, prior or output that cannot be used, or figures of another protocol in the folder.
@@ -149,6 +152,8 @@ def run_prior(
         raise InputError(f"the truncations are {list(truncations)}; expected positive numbers such as 0.5,0.7,1")
     faces = open_faces(high)
     loaded = open_prior(prior, device)
+    if into_card:
+        check_card(loaded)
     tasks, variants = _searches(faces, loaded.resolution, inversions_of, steps, perceptual, factor)
     with weights_from(weights):
         runner, protocol = make_runner(
@@ -196,6 +201,10 @@ def run_prior(
     write_prior_sheet(runner.folder / "prior.png", prior_sections(study, runner))
     target = runner.folder / "prior.md"
     write_text(target, prior_page(study, runner, protocol, rows, by_group, missing, steps, command))
+    if into_card:
+        drawn = samples_at(1.0 if 1.0 in study.truncations else max(study.truncations))
+        figures = card_figures(rows, drawn, VALIDATION, [v.name for v in runner.variants], command)
+        on_progress(Progress(f"{write_card(loaded, figures)}: the figures are in the card"))
     on_progress(Progress("done"))
     return target
 

@@ -26,6 +26,7 @@ def prior(
     perceptual: float = 0.0,
     factor: float = 8.0,
     attributes: Path | None = None,
+    into_card: Annotated[bool, Parameter(negative="")] = False,
     limit: int | None = None,
     train_limit: int | None = None,
     seed: int = 0,
@@ -62,6 +63,8 @@ def prior(
         Of RLSE on the faces that are inverted, for the figures by group; 0 for none.
     attributes
         CelebA's list_attr_celeba.txt, for the groups by sex, age, glasses and hats; found by itself beside the faces.
+    into_card
+        Write the main figures into the card of the prior's file.
     limit
         Take so many faces of `high` at most.
     train_limit
@@ -93,6 +96,7 @@ def prior(
             perceptual=perceptual,
             factor=factor,
             attributes=attributes,
+            into_card=into_card,
             limit=limit,
             train_limit=train_limit,
             seed=seed,

@@ -57,7 +57,9 @@ def info(prior: str | None = None, /, *, as_json: Json = False) -> int:
         print(json.dumps(card, indent=2, ensure_ascii=False))
         return 0
     for key, value in card.items():
-        print(f"{key}: {json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value}")
+        lines = _figure_lines(card) if key == "figures" else []
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
+        print("\n  ".join([f"{key}:", *lines]) if lines else f"{key}: {text}")
     return 0
 
 
@@ -95,6 +97,23 @@ def _found(card: dict[str, Any], name: str) -> tuple[float, int] | None:
         return float(value[0] if isinstance(value, list) else value), int(entry["n"])
     except (KeyError, TypeError, ValueError, IndexError):
         return None
+
+
+def _figure_lines(card: dict[str, Any]) -> list[str]:
+    """Return a card's figures as lines; none where they have another form."""
+    try:
+        figures = card["figures"]
+        lines = []
+        for name, entry in figures["values"].items():
+            mean, *rest = entry["value"] if isinstance(entry["value"], list) else [entry["value"]]
+            lines.append(f"{name}: {mean:g}" + (" [{:g}, {:g}]".format(*rest) if rest else "") + f" (n {entry['n']})")
+        others = {
+            **{k: v for k, v in figures.items() if k not in ("values", "measured")},
+            **figures.get("measured", {}),
+        }
+        return lines + [f"{name}: {value}" for name, value in others.items()]
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        return []
 
 
 def _figure(card: dict[str, Any], name: str, form: str) -> str:

@@ -1,10 +1,11 @@
-"""`bench prior` on a tiny prior, and its measures against known sets."""
+"""`bench prior` on a tiny prior, and its measures against known sets; groups have a file of their own."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,9 +17,14 @@ from latentface.bench.features import Features
 from latentface.bench.inversion import InversionSettings, invert
 from latentface.bench.prior import run_prior
 from latentface.bench.tables import read_rows
+from latentface.cli import run as latentface
 from latentface.degradation import Downscale
 from latentface.errors import InputError
+from latentface.images import write_picture
+from latentface.prior.formats import read_card, write_prior
 from latentface.prior.prior import Prior
+
+from .conftest import smooth_face
 
 
 def colours(pictures: torch.Tensor) -> torch.Tensor:
@@ -72,6 +78,97 @@ def test_the_page_the_table_and_the_sheet(
     assert run(tiny_prior, tmp_path, faces).read_text() == page
 
 
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Eight faces, and CelebA's labels beside them: the first six are men."""
+    for i in range(8):
+        write_picture(tmp_path / "data" / "held" / f"{i}.png", smooth_face(20 + i, 24))
+    rows = [f"{i}.jpg -1 {1 if i < 6 else -1} -1 1" for i in range(8)]
+    head = ["8", "Eyeglasses Male Wearing_Hat Young"]
+    (tmp_path / "data" / "list_attr_celeba.txt").write_text("\n".join([*head, *rows]))
+    return tmp_path / "data" / "held"
+
+
+@pytest.mark.usefixtures("own_features", "short_search")
+def test_figures_by_group_and_a_second_run(
+    tiny_prior: Prior, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, options = tmp_path / "out", {"inversions_of": 8, "train": ()}
+    page = run(tiny_prior, out, labelled, **options).read_text()
+    rows = {(r.method, r.factor, r.metric): r.value for r in read_rows(out / "groups.csv")}
+    men = rows["invert-w_plus, sex: male", "1", "psnr"]
+    assert (men.n, men.low < men.mean < men.high) == (6, True)
+    assert rows["invert-w_plus, sex: female", "1", "psnr"].n == 2
+    assert np.isnan(rows["invert-w_plus, sex: female", "1", "psnr"].mean)
+    searched = rows["rlse, all faces", "8", "consistency"]
+    assert searched.n == 8
+    whole = {(r.method, r.factor, r.metric): r.value for r in read_rows(out / "prior.csv")}
+    assert whole["rlse", "8", "consistency"].mean == pytest.approx(searched.mean, abs=1e-4)
+    assert ("invert-w_plus", "1", "consistency") not in whole  # it would be PSNR once more
+    assert ("rlse", "1", "psnr") not in whole
+    assert "### By group of people" in page
+    assert "| sex: male | 6 |" in page
+    assert "RLSE 8x: consistency" in page
+    assert "| z |" in page
+    assert "| rlse |" not in page
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was measured already")
+
+    monkeypatch.setattr("latentface.bench.variants.Variant.__call__", never)
+    monkeypatch.setattr("latentface.bench.groups.skin_angle", never)
+    monkeypatch.setattr("latentface.bench.groups.detect", never)
+    assert run(tiny_prior, out, labelled, **options).read_text() == page
+
+
+@pytest.mark.usefixtures("own_features", "short_search")
+def test_a_run_of_before_goes_on_with_the_search(tiny_prior: Prior, labelled: Path, tmp_path: Path) -> None:
+    options = {"inversions_of": 6, "train": (), "detections": 0}
+    page = run(tiny_prior, tmp_path / "out", labelled, **options, factor=0).read_text()
+    assert "By group of people" in page
+    assert "RLSE" not in page
+    picture = tmp_path / "out" / "faces" / "held" / "1x" / "invert-w" / "0.png"
+    before = picture.stat().st_mtime_ns
+    assert "RLSE at 8x" in run(tiny_prior, tmp_path / "out", labelled, **options).read_text()
+    assert picture.stat().st_mtime_ns == before
+
+
+@pytest.mark.usefixtures("own_features", "short_search")
+def test_the_figures_go_into_the_card_and_the_run_stays_the_same(
+    tiny_prior: Prior, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.safetensors"
+    write_prior(file, tiny_prior.generator, tiny_prior.discriminator, tiny_prior.statistics, {"alignment": "ffhq"})
+    before, data = Prior.read(file), file.read_bytes()
+    words = ["bench", "prior", "-p", file, "--high", labelled, "-o", tmp_path / "out"]
+    words += ["--samples", "6", "--inversions", "6", "--steps", "3", "--detections", "2", "--truncations", "0.7,1"]
+    words += ["--batch-size", "2", "--no-fetch", "--device", "cpu"]
+    words += ["--attributes", labelled.parent / "list_attr_celeba.txt", "-q", "--into-card"]
+    assert latentface([str(word) for word in words]) == 0
+    figures = read_card(file)["figures"]
+    assert (figures["dataset"], figures["truncation"]) == ("held", 1.0)
+    rows = {(r.method, r.factor, r.metric): r.value for r in read_rows(tmp_path / "out" / "prior.csv")}
+    psnr, distance = rows["invert-w_plus", "1", "psnr"], rows["samples at 1", "1", "frechet-identity"]
+    values = figures["values"]
+    assert values["invert-w_plus psnr"]["value"] == pytest.approx([psnr.mean, psnr.low, psnr.high], rel=1e-4)
+    assert values["invert-w_plus psnr"]["n"] == 6
+    assert values["frechet-identity"] == {"value": pytest.approx(distance.mean, rel=1e-4), "n": 6}
+    assert {"rlse 8x consistency", "one-face", "separation-samples"} <= values.keys()
+    assert not any("seconds" in name for name in values)
+    assert figures["measured"].keys() == {"command", "version", "commit", "hardware", "date"}
+    after = Prior.read(file)
+    assert after.sha256 == before.sha256
+    assert file.read_bytes() != data
+    for name, value in before.generator.state_dict().items():
+        assert torch.equal(after.generator.state_dict()[name], value)
+    page = (tmp_path / "out" / "prior.md").read_text()
+    assert latentface([str(word) for word in words]) == 0  # the folder still belongs to this prior
+    assert (tmp_path / "out" / "prior.md").read_text() == page
+    capsys.readouterr()
+    assert latentface(["models", "info", str(file)]) == 0
+    assert "invert-w_plus psnr: " in capsys.readouterr().out
+
+
 def test_without_networks_for_features_the_rest_is_there(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None:
     kept = {"inversions_of": 0, "detections": 0, "train": ()}
     import os
@@ -93,6 +190,14 @@ def test_numbers_that_cannot_be_used_are_said(tiny_prior: Prior, faces: Path, tm
         run(tiny_prior, tmp_path, faces, samples=1)
     with pytest.raises(InputError, match="truncations"):
         run(tiny_prior, tmp_path, faces, truncations=(0.0,))
+    for factor in (-8, 0.5, 1):
+        with pytest.raises(InputError, match="expected a number above 1 such as 8, or 0 for no search"):
+            run(tiny_prior, tmp_path, faces, factor=factor)
+    with pytest.raises(InputError, match="at least 2 px"):
+        run(tiny_prior, tmp_path, faces, factor=16)
+    with pytest.raises(InputError, match="made in memory and has no card"):
+        run(tiny_prior, tmp_path, faces, into_card=True)
+    assert not (tmp_path / "prior.csv").exists()
 
 
 def test_inverting_a_sample_finds_it(tiny_prior: Prior) -> None:

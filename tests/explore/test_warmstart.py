@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,11 +13,20 @@ from tiny_prior import tiny_faces, tiny_prior
 from latentface.degradation import Downscale
 from latentface.errors import InputError, MissingDataError, UnknownNameError, WeightsError
 from latentface.explore import warmstart
-from latentface.explore.encoder import EncoderNetwork, EncoderShape, encoder_path, read_encoder, write_encoder
+from latentface.explore.encoder import (
+    EncoderNetwork,
+    EncoderShape,
+    encoder_path,
+    find_encoder,
+    read_encoder,
+    write_encoder,
+)
+from latentface.explore.flow import FlowSettings, flow_path
 from latentface.explore.registry import METHODS, find_method
 from latentface.explore.sight import blur, low_sides, seen
 from latentface.explore.warmstart import BankSettings, WarmStart, bank_path, load_bank, make_bank
 from latentface.faces import Similarity, Warp
+from latentface.prior.formats import write_figures
 from latentface.prior.prior import Prior
 from latentface.restore import Upscaler, UpscaleSettings
 
@@ -139,6 +150,19 @@ def test_an_encoder_is_the_same_after_its_file(tmp_path):
     octaves = torch.full((2,), 2.0)
     torch.testing.assert_close(rows, network(seen(low, down), octaves).detach(), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(rows, network(seen(low, down), octaves + 1), atol=1e-3)  # the size counts
+
+
+def test_figures_in_the_priors_card_leave_it_its_encoder_and_its_caches(prior_file, tmp_path):
+    """`bench prior --into-card` changes the file; nothing that was made for the prior may be lost by it."""
+    file = Path(shutil.copy(prior_file, tmp_path))
+    before = Prior.read(file)
+    write_encoder(encoder_path(file), EncoderNetwork(SHAPE), before.sha256, {})
+    write_figures(file, {"values": {"invert-w psnr": {"value": 20.0, "n": 3}}})
+    after = Prior.read(file)
+    assert after.card["figures"]["values"]
+    assert find_encoder(after).card["prior_sha256"] == before.sha256
+    assert bank_path(after, SMALL) == bank_path(before, SMALL)
+    assert flow_path(after, FlowSettings()) == flow_path(before, FlowSettings())
 
 
 def test_a_bad_encoder_is_refused(tmp_path):

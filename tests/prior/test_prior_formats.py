@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from small_networks import normal, small_arch, small_networks
 
 from latentface.errors import OutputError, WeightsError
-from latentface.prior.formats import FORMAT, read_card, read_prior, write_prior
+from latentface.images import sha256
+from latentface.prior.formats import FORMAT, identity, read_card, read_prior, write_figures, write_prior
 from latentface.prior.prior import Prior
 from latentface.prior.statistics import latent_statistics
 
@@ -75,6 +76,49 @@ def test_the_card_is_read_without_the_tensors(file):
     data[8 + header :] = bytes(len(data) - 8 - header)
     file.write_bytes(data)
     assert read_card(file) == whole
+
+
+def test_figures_change_the_card_and_nothing_else(file):
+    before, name = file.read_bytes(), identity(file)
+    card, tensors = read_card(file), load_file(file)
+    assert name == sha256(before)
+    write_figures(
+        file, {"values": {"psnr": {"value": [20.5, 1e-05, 21], "n": 3}}, "by": "é \N{GREEK SMALL LETTER PI}\x1f"}
+    )
+    assert read_card(file) == {**card, "figures": read_card(file)["figures"]}
+    assert read_card(file)["figures"]["values"] == {"psnr": {"value": [20.5, 1e-05, 21], "n": 3}}
+    now = load_file(file)
+    assert now.keys() == tensors.keys()
+    for key, value in tensors.items():
+        assert (now[key].dtype, now[key].shape) == (value.dtype, value.shape)
+        assert now[key].numpy().tobytes() == value.numpy().tobytes(), key
+    assert file.read_bytes() != before
+    assert identity(file) == name
+    assert Prior.read(file).sha256 == name
+    write_figures(file, {"values": {}})  # again: they are replaced
+    assert read_card(file)["figures"] == {"values": {}}
+    assert identity(file) == name
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_the_identity_follows_everything_but_the_figures(file):
+    names = {identity(file)}
+    rewrite(file, lambda t: None, metadata={"latentface": json.dumps({**read_card(file), "licence": "another"})})
+    names.add(identity(file))
+    rewrite(file, lambda t: t["g.synthesis.b8.conv0.weight"].view(-1)[0].add_(0.5))
+    names.add(identity(file))
+    assert len(names) == 3
+
+
+def test_figures_of_what_is_no_prior(file, tmp_path):
+    for change in (identity, lambda f: write_figures(f, {})):
+        with pytest.raises(WeightsError, match="no such file"):
+            change(tmp_path / "none.safetensors")
+    rewrite(file, lambda tensors: None, metadata={})
+    before = file.read_bytes()
+    with pytest.raises(WeightsError, match="no latentface prior"):
+        write_figures(file, {})
+    assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, 3_000, -1])

@@ -1,14 +1,15 @@
 """What a prior is worth: `latentface bench prior`. Every figure of a model card comes from here.
 
-Parts: distances and coverage along a truncation curve, faces found, diversity, what D tells apart, and invertibility.
-A finished part stands in `sets.csv` (sets) or `per_image.csv` (inversions) and is not measured again.
+Parts: distances and coverage along a truncation curve, faces found, diversity, what D tells apart, invertibility, and
+inversions and RLSE by group of people. A finished part stands in `sets.csv` (sets), `per_image.csv` (inversions and RLSE)
+or `traits.csv` (which group a face is of), and is not measured again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,17 +17,21 @@ from typing import TYPE_CHECKING
 from latentface.bench import quality
 from latentface.bench.draws import Places, place_faces, read_places, sample
 from latentface.bench.features import Features, gather, open_features
+from latentface.bench.group_table import group_table
+from latentface.bench.groups import tell_groups
 from latentface.bench.inversion import inversions
+from latentface.bench.prior_card import card_figures, check_card, write_card
 from latentface.bench.prior_page import prior_page, prior_sections
 from latentface.bench.prior_sheet import write_prior_sheet
 from latentface.bench.progress import OnProgress, Progress, quiet
-from latentface.bench.records import Key, Records
+from latentface.bench.records import Key, Records, factor_text
 from latentface.bench.runner import Runner
 from latentface.bench.setup import batch_size, make_runner, open_prior, weights_from
 from latentface.bench.statistics import Estimate
 from latentface.bench.tables import Row, aggregate, write_rows
-from latentface.bench.tasks import task_with_truth
-from latentface.datasets import open_faces
+from latentface.bench.tasks import Task, low_side, task_with_truth
+from latentface.bench.variants import Variant, make_variant
+from latentface.datasets import FaceSet, open_faces
 from latentface.errors import InputError
 from latentface.images import write_text
 
@@ -113,6 +118,9 @@ def run_prior(
     limit: int | None = None,
     train_limit: int | None = None,
     perceptual: float = 0.0,
+    factor: float = 8.0,
+    attributes: str | Path | None = None,
+    into_card: bool = False,
     seed: int = 0,
     weights: str | Path | None = None,
     device: str = "auto",
@@ -121,7 +129,7 @@ def run_prior(
     command: str = "",
     on_progress: OnProgress = quiet,
 ) -> Path:
-    """Write prior.csv, prior.md and prior.png into `output`; return prior.md.
+    """Write prior.csv, groups.csv, prior.md and prior.png into `output`; return prior.md.
 
     Args:
         high: faces that the prior has not seen; train: those that it was trained on, for the ratio and the neighbours.
@@ -129,6 +137,9 @@ def run_prior(
             (0: none), `steps` each; detections: faces of each set that are looked for with CenterFace.
         limit, train_limit: take so many faces at most, of an order that the seed decides.
         perceptual: see `InversionSettings`.
+        factor: of RLSE (preset "equal") on the faces that are inverted, for the groups; 0: none.
+        attributes: CelebA's `list_attr_celeba.txt`, for the groups; else it is looked for beside the faces.
+        into_card: write the main figures into the card of the prior's file at the end.
 
     Raises:
         LatentfaceError: data, prior or output that cannot be used, or figures of another protocol in the folder.
@@ -141,18 +152,15 @@ def run_prior(
         raise InputError(f"the truncations are {list(truncations)}; expected positive numbers such as 0.5,0.7,1")
     faces = open_faces(high)
     loaded = open_prior(prior, device)
-    tasks = (
-        [task_with_truth(faces, loaded.resolution, loaded.resolution, "bicubic", inversions_of)]
-        if inversions_of
-        else []
-    )
-    variants = inversions(steps, perceptual) if tasks else []
+    if into_card:
+        check_card(loaded)
+    tasks, variants = _searches(faces, loaded.resolution, inversions_of, steps, perceptual, factor)
     with weights_from(weights):
         runner, protocol = make_runner(
             prior=loaded,
             tasks=tasks,
             variants=variants,
-            metrics=METRIC_NAMES,
+            metrics=METRIC_NAMES if len(tasks) < 2 else (*METRIC_NAMES, "consistency"),
             kernel="bicubic",
             preset="equal",
             seed=seed,
@@ -177,18 +185,47 @@ def run_prior(
         records=runner.set_records,
         on_progress=on_progress,
     )
+    if tasks:
+        traits = Records(runner.folder / "traits.csv")
+        groups = tell_groups(tasks[0], loaded.alignment, traits, attributes, on_progress)
     measure_samples(study)
     if loaded.discriminator is not None:
         measure_judge(study)
     runner.run()
     rows = prior_rows(study, runner)
     write_rows(runner.folder / "prior.csv", rows)
+    by_group = group_table(groups, runner) if tasks else None
+    if by_group is not None:
+        write_rows(runner.folder / "groups.csv", by_group.rows)
     on_progress(Progress("drawing the sheet"))
     write_prior_sheet(runner.folder / "prior.png", prior_sections(study, runner))
     target = runner.folder / "prior.md"
-    write_text(target, prior_page(study, runner, protocol, rows, missing, steps, command))
+    write_text(target, prior_page(study, runner, protocol, rows, by_group, missing, steps, command))
+    if into_card:
+        drawn = samples_at(1.0 if 1.0 in study.truncations else max(study.truncations))
+        figures = card_figures(rows, drawn, VALIDATION, [v.name for v in runner.variants], command)
+        on_progress(Progress(f"{write_card(loaded, figures)}: the figures are in the card"))
     on_progress(Progress("done"))
     return target
+
+
+def _searches(
+    faces: FaceSet, resolution: int, count: int, steps: int, perceptual: float, factor: float
+) -> tuple[list[Task], list[Variant]]:
+    """Return the inversions and, at a factor that is not 0, RLSE on the same faces; nothing for no faces."""
+    if not count:
+        return [], []
+    if factor and not factor > 1:
+        raise InputError(f"the factor is {factor:g}; expected a number above 1 such as 8, or 0 for no search")
+    inverting = inversions(steps, perceptual)
+    names = tuple(v.name for v in inverting)
+    tasks = [replace(task_with_truth(faces, resolution, resolution, "bicubic", count), only=names)]
+    if not factor:
+        return tasks, inverting
+    searching = make_variant("rlse")
+    low = low_side(resolution, factor)
+    tasks.append(replace(task_with_truth(faces, resolution, low, "bicubic", count), only=(searching.name,)))
+    return tasks, [*inverting, searching]
 
 
 def measure_samples(study: Study) -> None:
@@ -265,5 +302,13 @@ def prior_rows(study: Study, runner: Runner) -> list[Row]:
                 rows.append(
                     Row(dataset=study.dataset, method=method, factor="1", metric=f"{metric}-ratio", value=ratio)
                 )
-    groups = [(t.dataset, "1", list(t.entries)) for t in runner.tasks]
-    return rows + aggregate(runner.records, groups, [v.name for v in runner.variants], runner.metrics, {})
+    for task in runner.tasks:
+        place = [(task.dataset, factor_text(task.factor), list(task.entries))]
+        names = [v.name for v in runner.variants_of(task)]
+        rows += aggregate(runner.records, place, names, metrics_of(task, runner), {})
+    return rows
+
+
+def metrics_of(task: Task, runner: Runner) -> list[str]:
+    """Return the metrics that say something of a task: where nothing was shrunk, consistency is PSNR once more."""
+    return [m for m in runner.metrics if m != "consistency" or task.factor > 1]

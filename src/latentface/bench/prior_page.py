@@ -11,12 +11,14 @@ from torch import Tensor
 
 from latentface.bench.draws import Places, latents, paint, read_places, sample
 from latentface.bench.features import SQUEEZE_SIDE, gather
+from latentface.bench.group_table import GroupTable
 from latentface.bench.inversion import RATES
 from latentface.bench.notes import NOTICE
 from latentface.bench.prior_sheet import Section, in_rows
 from latentface.bench.progress import Progress
 from latentface.bench.protocol import Protocol, provenance
 from latentface.bench.quality import COVERAGE_FACES, DETECTION_SIDE, nearest
+from latentface.bench.records import factor_text
 from latentface.bench.runner import Runner
 from latentface.bench.statistics import NOTHING
 from latentface.bench.tables import Row, cell, value_of
@@ -39,12 +41,14 @@ def prior_page(
     runner: Runner,
     protocol: Protocol,
     rows: Sequence[Row],
+    by_group: GroupTable | None,
     missing: dict[str, str],
     steps: int,
     command: str,
 ) -> str:
-    """Return prior.md."""
-    columns = list(dict.fromkeys(r.method for r in rows if not r.method.startswith("invert-")))
+    """Return prior.md; without `by_group` where nothing was inverted."""
+    searches = {v.name for v in runner.variants}
+    columns = list(dict.fromkeys(r.method for r in rows if r.method not in searches))
     found = {(r.method, r.metric): r.value for r in rows}
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
 
@@ -66,22 +70,27 @@ def prior_page(
     parts = [f"## The prior {study.prior.name}", "\n".join(line for line in lines if line)]
     if runner.tasks:
         parts.append("\n".join(_inversions(rows, runner, study.dataset)))
-    parts.append("\n".join(f"- {line}" for line in _notes(study, runner, protocol, missing, steps, command)))
+    notes = _notes(study, runner, protocol, missing, steps)
+    if by_group is not None and by_group.markdown:
+        parts += ["### By group of people", by_group.markdown]
+        notes += by_group.notes
+    notes += [*runner.remarks, f"Device {protocol.device}.", provenance(command), NOTICE]
+    parts.append("\n".join(f"- {line}" for line in notes))
     return "\n\n".join(parts) + "\n"
 
 
 def _inversions(rows: Sequence[Row], runner: Runner, dataset: str) -> list[str]:
-    metrics = [m for m in runner.metrics if any(r.metric == m and r.value.n for r in rows)]
+    variants = runner.variants_of(runner.tasks[0])
+    names = {v.name for v in variants}
+    metrics = [m for m in runner.metrics if any(r.metric == m and r.value.n for r in rows if r.method in names)]
     out = ["| nearest face found in | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
-    for variant in runner.variants:
+    for variant in variants:
         cells = [cell(value_of(rows, dataset, variant.name, "1", m), m) for m in metrics]
         out.append(f"| {variant.name.removeprefix('invert-')} | " + " | ".join(cells) + " |")
     return out
 
 
-def _notes(
-    study: Study, runner: Runner, protocol: Protocol, missing: dict[str, str], steps: int, command: str
-) -> list[str]:
+def _notes(study: Study, runner: Runner, protocol: Protocol, missing: dict[str, str], steps: int) -> list[str]:
     p = study.prior
     out = [
         f"Prior {p.name} ({p.sha256[:12] or 'unsaved'}), {p.resolution} px, {p.card.get('pictures', 'an unknown number of')} pictures shown in training.",
@@ -105,7 +114,12 @@ def _notes(
             f"Inversions: {len(runner.tasks[0].entries)} held-out faces at {p.resolution} px, {steps} steps of Adam on the mean square (rate {rates}, half a cosine) "
             "from the mean w (z: from the best of 32 draws), unconstrained; PSNR over RGB, SSIM on Y; intervals: 95 %, bootstrap over faces."
         )
-    return [*out, *runner.remarks, f"Device {protocol.device}.", provenance(command), NOTICE]
+    for task in runner.tasks[1:]:
+        out.append(
+            f"RLSE at {factor_text(task.factor)}x: the same faces, shrunk to {task.degradation.low} px ({protocol.kernel}, rounded to 8 bits), "
+            f"preset {protocol.preset}, seed {protocol.seed}, not projected; its figures over all faces stand in prior.csv."
+        )
+    return out
 
 
 def prior_sections(study: Study, runner: Runner) -> list[Section]:
@@ -120,13 +134,16 @@ def prior_sections(study: Study, runner: Runner) -> list[Section]:
     if study.train and study.features:
         sections.append(_neighbours(study, plain[:NEIGHBOURS]))
     for task in runner.tasks:
-        shown = [i for i in task.entries if all(runner.path(task, v.name, i).exists() for v in runner.variants)][
-            :INVERTED
-        ]
-        truths = [task.load(i)[1] for i in shown]
-        found = [[read_picture(runner.path(task, v.name, i)) for i in shown] for v in runner.variants]
-        names = ", ".join(v.name.removeprefix("invert-") for v in runner.variants)
-        sections.append(Section(f"held-out faces, and the nearest found in {names}", [truths, *found]))
+        variants = runner.variants_of(task)
+        shown = [i for i in task.entries if all(runner.path(task, v.name, i).exists() for v in variants)][:INVERTED]
+        truths, lows = zip(*(task.load(i) for i in shown), strict=True) if shown else ((), ())
+        found = [[read_picture(runner.path(task, v.name, i)) for i in shown] for v in variants]
+        names = ", ".join(v.name.removeprefix("invert-") for v in variants)
+        if task.factor == 1:
+            sections.append(Section(f"held-out faces, and the nearest found in {names}", [truths, *found]))
+        else:
+            title = f"held-out faces, shrunk to {task.degradation.low} px, and enlarged by {names}"
+            sections.append(Section(title, [truths, lows, *found]))
     sections.append(Section("interpolations in w", _interpolations(study)))
     return sections
 

@@ -99,21 +99,29 @@ def stored_batch(path: Path) -> int | None:
 
 def provenance(command: str = "") -> str:
     """Return command, version, commit, hardware and date in one line, for a table that is published."""
+    known = origin(command)
+    parts = [f"`{command}`"] if command else []
+    parts.append(f"latentface {known['version']}" + (f", commit {known['commit']}" if known["commit"] else ""))
+    return "Measured: " + "; ".join([*parts, known["hardware"], known["date"]]) + "."
+
+
+def origin(command: str = "") -> dict[str, str]:
+    """Return command, version, commit ("" where there is none), hardware and date of what is measured now."""
     import torch
 
     try:
         version = metadata.version("latentface")
     except metadata.PackageNotFoundError:
         version = "from source"
-    parts = [f"`{command}`"] if command else []
-    parts.append(f"latentface {version}" + (f", commit {commit}" if (commit := _commit()) else ""))
-    if torch.cuda.is_available():
-        parts.append(torch.cuda.get_device_name(0))
-    parts.append(
-        f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    )
-    parts.append(datetime.datetime.now(datetime.UTC).date().isoformat())
-    return "Measured: " + "; ".join(parts) + "."
+    cards = [torch.cuda.get_device_name(0)] if torch.cuda.is_available() else []
+    host = f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return {
+        "command": command,
+        "version": version,
+        "commit": _commit(),
+        "hardware": "; ".join([*cards, host]),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
 
 
 def _commit() -> str:

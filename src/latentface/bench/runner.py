@@ -68,12 +68,12 @@ class Runner:
         Raises:
             LatentfaceError: of the output; a method that cannot be used is noted in `unavailable` instead.
         """
-        self._left = {self._place(t, v): len(self.pending(t, v)) for t in self.tasks for v in self.variants}
+        self._left = {self._place(t, v): len(self.pending(t, v)) for t in self.tasks for v in self.variants_of(t)}
         self._announce()
         for task in self.tasks:
             self._keep_wall(task)
             self._score_truth(task)
-            for variant in self.variants:
+            for variant in self.variants_of(task):
                 self._run_variant(task, variant)
         self._tell("done")
 
@@ -92,10 +92,14 @@ class Runner:
 
     # -- what there is to do --------------------------------------------------------------------------------------------
 
+    def variants_of(self, task: Task) -> list[Variant]:
+        """Return the variants that a task is for."""
+        return [v for v in self.variants if not task.only or v.name in task.only]
+
     @property
     def total(self) -> int:
-        """Faces times methods times tasks."""
-        return sum(len(task.entries) for task in self.tasks) * len(self.variants)
+        """Faces times methods, over all tasks."""
+        return sum(len(task.entries) * len(self.variants_of(task)) for task in self.tasks)
 
     def expected(self, task: Task, truth_row: bool = False) -> set[str]:
         """Return the metrics that a face of a task gets a figure for."""
@@ -142,7 +146,7 @@ class Runner:
             return
         self._tell(f"{left} restorations of {self.total} to do")
         for variant in self.variants:
-            task = next((t for t in self.tasks if self.pending(t, variant)), None)
+            task = next((t for t in self.tasks if variant in self.variants_of(t) and self.pending(t, variant)), None)
             if task is not None:
                 self._time(task, variant)
         seconds = self._seconds_left()

@@ -29,6 +29,7 @@ class Task:
         dataset: the set's name in the CSV; faces: the set; entries: those of its pictures that take part, by key.
         degradation: from R px to the low size; has_truth: whether the pictures are high ones.
         left_out: pictures too small to be an input, or broken.
+        only: names of the variants that it is for; empty: all of a run.
     """
 
     dataset: str
@@ -37,6 +38,7 @@ class Task:
     degradation: Downscale
     has_truth: bool
     left_out: int = 0
+    only: tuple[str, ...] = ()
 
     @property
     def factor(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -23,6 +24,9 @@ def prior(
     detections: int = 500,
     truncations: str = "0.5,0.7,1",
     perceptual: float = 0.0,
+    factor: float = 8.0,
+    attributes: Path | None = None,
+    into_card: Annotated[bool, Parameter(negative="")] = False,
     limit: int | None = None,
     train_limit: int | None = None,
     seed: int = 0,
@@ -31,12 +35,12 @@ def prior(
     no_fetch: Annotated[bool, Parameter(negative="")] = False,
     quiet: Quiet = False,
 ) -> int:
-    """Measure a prior: distances to faces, coverage, diversity, faces found, invertibility, and a sheet.
+    """Measure a prior: distances to faces, coverage, diversity, faces found, invertibility, by group too, and a sheet.
 
     Parameters
     ----------
     output
-        The folder for prior.csv, prior.md and prior.png.
+        The folder for prior.csv, groups.csv, prior.md and prior.png.
     high
         Faces that the prior has not seen.
     prior
@@ -55,6 +59,12 @@ def prior(
         Separated by commas.
     perceptual
         Weight of D's features in the inversions, beside the mean square times 100.
+    factor
+        Of RLSE on the faces that are inverted, for the figures by group; 0 for none.
+    attributes
+        CelebA's list_attr_celeba.txt, for the groups by sex, age, glasses and hats; found by itself beside the faces.
+    into_card
+        Write the main figures into the card of the prior's file.
     limit
         Take so many faces of `high` at most.
     train_limit
@@ -84,6 +94,9 @@ def prior(
             detections=detections,
             truncations=numbers("--truncations", truncations),
             perceptual=perceptual,
+            factor=factor,
+            attributes=attributes,
+            into_card=into_card,
             limit=limit,
             train_limit=train_limit,
             seed=seed,

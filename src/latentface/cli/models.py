@@ -1,8 +1,9 @@
-"""`latentface models`: the priors that are at hand, and what each says of itself."""
+"""`latentface models`: the priors that are at hand and those that were, and what each says of itself."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -10,26 +11,31 @@ from cyclopts import App, Parameter
 app = App(name="models", help="List and describe priors.")
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 
+HEADS = ("name", "file", "faces", "pictures shown", "Frechet", "ratio", "one face", "PSNR in w", "PSNR in w_plus")
+WORDS = 2  # columns that hold words
+LEGEND = (
+    "Frechet: distance of samples to held-out faces on SqueezeNet's features (it is not FID; compare equal counts only).",
+    "ratio: that distance over the training faces' own; 1 is the best to hope for.",
+    "one face: share of samples on which a detector finds exactly one. PSNR: of the nearest face found to held-out ones.",
+)
+
 
 @app.command(name="list")
 def list_models(*, as_json: Json = False) -> int:
-    """List the published priors.
+    """List the published priors with their figures, those that are no longer in the package too.
 
     Parameters
     ----------
     as_json
         Print JSON.
     """
-    from latentface.prior.registry import PRIORS, describe_prior
+    from latentface.prior.registry import describe_all
 
-    cards = [describe_prior(name) for name in PRIORS]
+    cards = describe_all()
     if as_json:
         print(json.dumps(cards, indent=2, ensure_ascii=False))
         return 0
-    for card in cards:
-        print(
-            f"{card['name']}  {card['architecture']['resolution']} px  {card['bytes'] / 1e6:.1f} MB  {_count(card)} pictures shown  {card['licence']}"
-        )
+    print("\n".join([*aligned([list(HEADS), *map(_cells, cards)]), "", *LEGEND, *map(_small_print, cards)]))
     return 0
 
 
@@ -51,9 +57,73 @@ def info(prior: str | None = None, /, *, as_json: Json = False) -> int:
         print(json.dumps(card, indent=2, ensure_ascii=False))
         return 0
     for key, value in card.items():
-        print(f"{key}: {json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value}")
+        lines = _figure_lines(card) if key == "figures" else []
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
+        print("\n  ".join([f"{key}:", *lines]) if lines else f"{key}: {text}")
     return 0
 
 
-def _count(card: dict[str, Any]) -> str:
-    return f"{int(card.get('pictures', 0)):,}"
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines with even columns: words to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < WORDS else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _cells(card: dict[str, Any]) -> list[str]:
+    return [
+        card["name"],
+        f"{card['bytes'] / 1e6:.1f} MB" if card["path"] else "no file any more",
+        f"{card['architecture']['resolution']} px",
+        f"{int(card.get('pictures', 0)):,}",
+        _figure(card, "frechet-squeezenet", "{:.2f}"),
+        _figure(card, "frechet-squeezenet-ratio", "{:.2f}"),
+        _figure(card, "one-face", "{:.0%}"),
+        _figure(card, "invert-w psnr", "{:.2f} dB"),
+        _figure(card, "invert-w_plus psnr", "{:.2f} dB"),
+    ]
+
+
+def _found(card: dict[str, Any], name: str) -> tuple[float, int] | None:
+    """Return a figure of a card and the faces behind it, or None where it has none that can be read."""
+    try:
+        entry = card["figures"]["values"][name]
+        value = entry["value"]
+        return float(value[0] if isinstance(value, list) else value), int(entry["n"])
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
+
+
+def _figure_lines(card: dict[str, Any]) -> list[str]:
+    """Return a card's figures as lines; none where they have another form."""
+    try:
+        figures = card["figures"]
+        lines = []
+        for name, entry in figures["values"].items():
+            mean, *rest = entry["value"] if isinstance(entry["value"], list) else [entry["value"]]
+            lines.append(f"{name}: {mean:g}" + (" [{:g}, {:g}]".format(*rest) if rest else "") + f" (n {entry['n']})")
+        others = {
+            **{k: v for k, v in figures.items() if k not in ("values", "measured")},
+            **figures.get("measured", {}),
+        }
+        return lines + [f"{name}: {value}" for name, value in others.items()]
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        return []
+
+
+def _figure(card: dict[str, Any], name: str, form: str) -> str:
+    found = _found(card, name)
+    return "-" if found is None else form.format(found[0])
+
+
+def _small_print(card: dict[str, Any]) -> str:
+    """Say how many faces are behind a prior's figures, and what it may be used for."""
+    behind = {"frechet-squeezenet": "Frechet", "one-face": "one face", "invert-w_plus psnr": "PSNR"}
+    counts = [f"{title} on {found[1]:,}" for name, title in behind.items() if (found := _found(card, name))]
+    faces = f"{', '.join(counts)} faces" if counts else "not measured (latentface bench prior --into-card)"
+    return f"{card['name']}: {faces}; {card.get('licence', 'licence unknown')}"

@@ -2,6 +2,9 @@
 
 The metadata key `latentface` holds the card as JSON: architecture, alignment, data, pictures shown, figures, licence,
 date. Numbers are float16 on disk and float32 in use. Nothing in the file is ever executed.
+
+The card's `figures` are what was measured of the prior afterwards. They are no part of what it is: `identity` leaves
+them out, so results, encoders and caches that name a prior stay its own when its figures are written into the file.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from latentface.errors import WeightsError
-from latentface.images import write_bytes
+from latentface.images import sha256, write_bytes
 from latentface.prior.architecture import Architecture
 from latentface.prior.stylegan2 import Discriminator, Generator
 
 FORMAT = 1
+KEY = "latentface"
+FIGURES = "figures"  # the card's part that may be rewritten
 ALIGNMENTS = ("ffhq", "celeba")
 
 
@@ -48,7 +53,7 @@ def write_prior(
                 raise WeightsError(f"{path}: {prefix}.{name} does not fit float16; the training has diverged")
             tensors[f"{prefix}.{name}"] = half
     full = {**card, "format": FORMAT, "architecture": generator.arch.to_json()}
-    write_bytes(path, save(tensors, {"latentface": json.dumps(full, ensure_ascii=False)}))
+    write_bytes(path, save(tensors, {KEY: json.dumps(full, ensure_ascii=False)}))
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
@@ -65,7 +70,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: the file is broken or is no safetensors file ({error}); fetch it again") from None
     try:
-        card = json.loads(metadata["latentface"])
+        card = json.loads(metadata[KEY])
         if not isinstance(card, dict) or card.get("format") != FORMAT:
             raise ValueError(
                 f"its format is {card.get('format') if isinstance(card, dict) else card!r}, this version reads {FORMAT}"
@@ -75,6 +80,49 @@ def read_card(path: str | Path) -> dict[str, Any]:
     except ValueError as error:
         raise WeightsError(f"{path}: the card cannot be read ({error})") from None
     return card
+
+
+def identity(path: str | Path) -> str:
+    """Return the sha256 that names a prior: of its file as it is without the card's figures.
+
+    A file that has no figures yet (every one that `write_prior` writes) has the sha256 of its bytes.
+
+    Raises:
+        WeightsError: it is no prior, or a broken one.
+    """
+    return sha256(_refigured(path, None))
+
+
+def write_figures(path: str | Path, figures: Mapping[str, Any]) -> None:
+    """Replace the figures in a prior's card, atomically; every tensor keeps its bytes, and the prior its `identity`.
+
+    Args:
+        figures: plain JSON values; see `latentface.bench.prior_card` for those that `bench prior` writes.
+
+    Raises:
+        WeightsError: it is no prior, or a broken one. OutputError: it cannot be written.
+    """
+    write_bytes(Path(path).resolve(), _refigured(path, figures))  # a link stays one
+
+
+def _refigured(path: str | Path, figures: Mapping[str, Any] | None) -> bytes:
+    """Return a prior's file with other figures in its card, or with none.
+
+    The file is the header's length (8 bytes), the header (JSON, filled with spaces to a multiple of 8) and the tensors,
+    whose places count from the header's end. JSON is written as safetensors and `write_prior` write it, byte for byte.
+    """
+    read_card(path)  # whether it can be read at all
+    data = Path(path).read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    card = json.loads(header["__metadata__"][KEY])
+    card.pop(FIGURES, None)
+    if figures is not None:
+        card[FIGURES] = figures
+    header["__metadata__"][KEY] = json.dumps(card, ensure_ascii=False)
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def architecture_of(card: Mapping[str, Any], path: str | Path) -> Architecture:

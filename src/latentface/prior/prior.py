@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.errors import InputError, WeightsError
-from latentface.images import sha256
-from latentface.prior.formats import ALIGNMENTS, read_prior
+from latentface.prior.formats import ALIGNMENTS, identity, read_prior
 from latentface.prior.statistics import latent_statistics
 from latentface.prior.stylegan2 import Discriminator, Generator
 
@@ -24,7 +23,8 @@ class Prior:
     Attributes:
         resolution: side R of its pictures; z_dim, w_dim; num_ws: style rows L.
         alignment: "ffhq" or "celeba", how its faces stand in the picture; licence: what the weights may be used for.
-        sha256, path: of the file, if there is one; name: for messages and results; card: everything the file says about itself.
+        sha256: of the file without its card's figures (`formats.identity`), path: of the file, if there is one.
+        name: for messages and results; card: everything the file says about itself.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Prior:
             statistics,
             card,
             name=name or Path(path).stem,
-            sha256=sha256(Path(path).read_bytes()),
+            sha256=identity(path),
             path=Path(path),
         )
 

@@ -1,13 +1,20 @@
-"""Names of priors -> files: the embedded one, the user's own, and those that can be fetched."""
+"""Names of priors -> files: the embedded one, the user's own, and those that were published once.
+
+`published.json` keeps the card and the figures of every prior that was ever in the package: a prior that is replaced
+loses its file, and its figures stay in the table of `latentface models list`.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentface.errors import UnknownNameError, WeightsError
+from latentface.errors import InputError, UnknownNameError, WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +45,7 @@ def find_prior(source: str | Path | None = None) -> tuple[str, Path]:
     """Return a prior's name and path: of the embedded one, of a published name, or of the user's file.
 
     Raises:
-        UnknownNameError: neither a published name nor a file.
+        UnknownNameError: neither a published name nor a file. InputError: a prior that is no longer in the package.
         WeightsError: the embedded file is missing.
     """
     text = DEFAULT if source is None else str(source)
@@ -54,6 +61,11 @@ def find_prior(source: str | Path | None = None) -> tuple[str, Path]:
         return path.stem, path
     if path.suffix or "/" in text:
         raise WeightsError(f"{text}: there is no such file")
+    if text in published_cards():
+        raise InputError(
+            f"the prior {text} is no longer in the package, only its figures are (latentface models list); "
+            f"use {DEFAULT}, or name a file of it with -p"
+        )
     raise UnknownNameError("prior", text, PRIORS)
 
 
@@ -70,16 +82,42 @@ def load_prior(source: str | Path | None = None, device: str | torch.device = "c
     return prior if str(device) == "cpu" else prior.to(device)
 
 
-def describe_prior(source: str | Path | None = None) -> dict[str, Any]:
-    """Return a prior's card, with its name, path and size, without loading its tensors. Raises as `load_prior`."""
-    from latentface.images import sha256
-    from latentface.prior.formats import read_card
+@lru_cache(maxsize=1)
+def published_cards() -> Mapping[str, dict[str, Any]]:
+    """Return name -> card with figures, sha256 and size of the file, of each prior that is or was in the package."""
+    held = resources.files("latentface.prior") / "published.json"
+    cards: dict[str, dict[str, Any]] = json.loads(held.read_text(encoding="utf-8"))
+    return cards
 
+
+def describe_prior(source: str | Path | None = None) -> dict[str, Any]:
+    """Return a prior's card, with its name, path and size, without loading its tensors.
+
+    `sha256` is the one that results name (`formats.identity`), `file_sha256` the file's own. Figures are those in the
+    card, else those that are kept of a published prior with that sha256. A prior that is no longer in the package is
+    described by what is kept of it; its `path` is None.
+
+    Raises:
+        UnknownNameError: no such name. WeightsError: no such file, or one that cannot be used.
+    """
+    from latentface.images import sha256
+    from latentface.prior.formats import FIGURES, identity, read_card
+
+    if str(source) in published_cards() and str(source) not in PRIORS and not Path(str(source)).is_file():
+        return {"name": str(source), "path": None, **published_cards()[str(source)]}
     name, path = find_prior(source)
-    return {
+    card = {
         "name": name,
         "path": str(path),
         "bytes": path.stat().st_size,
-        "sha256": sha256(path.read_bytes()),
+        "sha256": identity(path),
+        "file_sha256": sha256(path.read_bytes()),
         **read_card(path),
     }
+    kept = next((c for c in published_cards().values() if c.get("sha256") == card["sha256"]), {})
+    return card if FIGURES in card or FIGURES not in kept else {**card, FIGURES: kept[FIGURES]}
+
+
+def describe_all() -> list[dict[str, Any]]:
+    """Return `describe_prior` of the priors in the package and, after them, of those that are no longer in it."""
+    return [describe_prior(name) for name in (*PRIORS, *(n for n in published_cards() if n not in PRIORS))]

@@ -21,7 +21,7 @@ from latentface.degradation import KERNELS, Degradation, Downscale, project, res
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore.registry import find_method
 from latentface.explore.result import Exploration, OnStep, psnr_each
-from latentface.explore.warmstart import STARTS, WarmStart
+from latentface.explore.warmstart import CHOICES, choose_start
 from latentface.images import check_batch, read_picture, rgb_array, write_picture
 from latentface.prior.prior import Prior
 from latentface.prior.registry import load_prior
@@ -45,7 +45,7 @@ class UpscaleSettings:
         method, preset: see `latentface methods`; steps: instead of the preset's.
         seed: of the random start; sample k uses seed + k. samples: how many faces.
         start: "random", the method's own; "bank", near the most similar of the prior's faces; "encoder", near the answer
-            of the prior's encoder. The last two need about a quarter of the steps.
+            of the prior's encoder; "auto", the encoder's for RLSE where the prior has one, else random.
         stop: a face whose loss fell by less than this share in 10 steps makes place for the next; None: all go to the end.
         answer: "one" face, or the projected "mean" of the samples, which is smoother and nearer to the truth in PSNR.
         projection: end in a face that shrinks exactly to the input.
@@ -58,7 +58,7 @@ class UpscaleSettings:
     steps: int | None = None
     seed: int = 0
     samples: int = 1
-    start: str = "random"
+    start: str = "auto"
     stop: float | None = None
     answer: str = "one"
     projection: bool = True
@@ -68,8 +68,8 @@ class UpscaleSettings:
     def __post_init__(self) -> None:
         if self.kernel not in KERNELS:
             raise UnknownNameError("kernel", self.kernel, KERNELS)
-        if self.start not in STARTS:
-            raise UnknownNameError("start", self.start, STARTS)
+        if self.start not in CHOICES:
+            raise UnknownNameError("start", self.start, CHOICES)
         if self.answer not in ANSWERS:
             raise UnknownNameError("answer", self.answer, ANSWERS)
         if self.factor is not None and not 1 <= self.factor <= 1024:
@@ -91,9 +91,9 @@ class UpscaleSettings:
             if not hasattr(settings, "steps"):
                 raise InputError(f"the method {self.method} has no steps to set")
             settings = replace(settings, steps=self.steps)
-        if self.start != "random" and not method.starts:
+        if self.start not in ("auto", "random") and not method.starts:
             raise InputError(f"the method {self.method} has no start to choose; leave start at random")
-        if self.samples > 1 and self.start == "random" and not method.seeded:
+        if self.samples > 1 and self.start in ("auto", "random") and not method.seeded:
             other = ", or start at the encoder or the bank" if method.starts else ""
             raise InputError(
                 f"the method {self.method} gives one answer whatever the seed: leave samples and their mean out{other}"
@@ -219,7 +219,7 @@ class Upscaler:
         self.prior, self.settings, self.batch, self.say = prior, settings or UpscaleSettings(), batch, say
         self.method = find_method(self.settings.method)
         self.method_settings = self.settings.method_settings()
-        self.start = WarmStart(prior, self.settings.start)
+        self.start = choose_start(prior, self.settings.start, self.settings.method, self.say)
         self._degradations: dict[tuple[int, int], Downscale] = {}
 
     def plan(self, height: int, width: int) -> tuple[int, int]:
@@ -254,6 +254,7 @@ class Upscaler:
             "prior_sha256": self.prior.sha256,
             "prior_licence": self.prior.licence,
             "seed": self.settings.seed,
+            "start": self.start.kind,
             **({"encoder_sha256": self.start.sha256} if self.start.sha256 else {}),
             "low_size": [low, low],
             "high_size": [high, high],

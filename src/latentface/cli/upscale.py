@@ -31,7 +31,7 @@ def upscale(
     steps: int | None = None,
     seed: int = 0,
     samples: int | None = None,
-    start: Literal["random", "bank", "encoder"] = "random",
+    start: Literal["auto", "random", "bank", "encoder"] = "auto",
     stop: float | None = None,
     answer: Literal["one", "mean"] = "one",
     no_projection: Annotated[bool, Flag] = False,
@@ -77,8 +77,9 @@ def upscale(
     samples
         Write so many faces, NAME-1.png ..., and NAME-spread.png: what is known and what is invented.
     start
-        "bank" starts near the most similar of the prior's own faces (collected once, in seconds), "encoder" near the answer
-        of the prior's encoder; --steps 25 is then enough.
+        "encoder" starts near the answer of the prior's encoder, "bank" near the most similar of the prior's own faces
+        (collected once, in seconds), "random" at random, as the poster has it; "auto": for RLSE the encoder, where the
+        prior has one, else random.
     stop
         A face whose loss fell by less than this share in 10 steps, such as 0.02, makes place for the next.
     answer

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from latentface.prior.prior import Prior
 
-DEFAULT = "celeba64"
+DEFAULT = "celeba128"
 NOTICE_OF_USE = "the embedded weights are for research and non-commercial use only (trained on CelebA)"
 
 
@@ -38,7 +38,7 @@ class Published:
         return Path(str(resources.files("latentface.prior") / "bundled" / self.file))
 
 
-PRIORS: dict[str, Published] = {p.name: p for p in (Published(DEFAULT, "celeba64.safetensors"),)}
+PRIORS: dict[str, Published] = {p.name: p for p in (Published(DEFAULT, "celeba128.safetensors"),)}
 
 
 def find_prior(source: str | Path | None = None) -> tuple[str, Path]:

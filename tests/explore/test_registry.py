@@ -48,7 +48,7 @@ def test_changes_and_wrong_names():
 
 
 def test_a_weights_file_is_a_method(tmp_path):
-    bundled = Path(latentface.__file__).parent / "supervised" / "bundled" / "esrgan-64-8x.safetensors"
+    bundled = Path(latentface.__file__).parent / "supervised" / "bundled" / "esrgan-128-8x.safetensors"
     method = find_method(str(bundled))
     assert (method.name, method.settings().weights) == ("esrgan", str(bundled))
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")

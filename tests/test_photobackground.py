@@ -108,7 +108,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     shape = RrdbShape(blocks=1, features=8, growth=4, tail=(8,))
     own = tmp_path / "own.safetensors"
     write_baseline(own, "esrgan", shape, RrdbNet(shape).state_dict(), {"resolution": 64, "stage": "gan"})
-    with pytest.raises(InputError, match="trained on aligned faces of 128 px"):
+    with pytest.raises(InputError, match="trained on aligned faces of 64 px"):
         Background.read(own)
     with pytest.raises(WeightsError, match="no such file"):
         Background.read(tmp_path / "no.pth")

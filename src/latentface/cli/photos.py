@@ -127,7 +127,7 @@ class PhotoRun:
             self.a_face = seconds_a_face(self.run.upscaler, photograph=True)
         seconds = self.a_face * faces * self.run.upscaler.settings.samples
         self.run.talk.say(
-            f"{faces} face{'s' if faces != 1 else ''} to upscale in {photographs} photograph{'s' if photographs != 1 else ''}: at most about {duration(seconds)}"
+            f"{faces} face{'s' if faces != 1 else ''} to upscale in {photographs} photograph{'s' if photographs != 1 else ''}: about {duration(seconds)}"
         )
 
     def _write(

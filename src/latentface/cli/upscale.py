@@ -215,26 +215,19 @@ class Run:
     worst: float = float("inf")
     photos: PhotoRun | None = None
     count: int = 0
-    a_face: float = 0.0  # seconds, of an aligned one with all its samples
-    told_aligned: bool = False
+    told_time: bool = False
 
     def start(self, count: int) -> None:
-        """Say what will be done, where, with what, and how long it will take."""
+        """Say what will be done, where and with what."""
         from latentface.prior.registry import NOTICE_OF_USE, PRIORS
 
         up = self.upscaler
         if up.prior.name in PRIORS:
             self.talk.say(NOTICE_OF_USE)
-        self.count, self.a_face = count, seconds_a_face(up) * up.settings.samples
-        self.told_aligned = self.photos is None
-        told = (
-            f"about {precise_duration(self.a_face)} a face"
-            if self.photos
-            else f"at most about {duration(self.a_face * count)}"
-        )
+        self.count = count
         self.talk.say(
             f"{count} picture{'s' if count != 1 else ''}, method {up.settings.method}, prior {up.prior.name} ({up.prior.resolution} px), "
-            f"on {up.prior.device}; results in {self.output}; {told}"
+            f"on {up.prior.device}; results in {self.output}"
         )
         if self.photos is not None:
             self.photos.start()
@@ -281,17 +274,27 @@ class Run:
             except (PictureError, InputError, OutputError) as error:
                 self.fail(item.entry.label, str(error))
                 bar.advance(bar.task_ids[0])
-        aligned = sum(map(len, groups.values()))
-        if aligned and not self.told_aligned:  # the first pictures tell what the others will be like
-            self.told_aligned = True
-            seconds = self.a_face * self.count * aligned / len(items)
-            self.talk.say(f"aligned faces: at most about {duration(seconds)}")
+        self._tell_time(sum(map(len, groups.values())) / len(items))
         samples = self.upscaler.settings.samples
         for members in groups.values():
             chunk = max(1, self.upscaler.at_once(len(members) * samples) // samples)
             for start in range(0, len(members), chunk):
                 part = members[start : start + chunk]
                 self._batch(part, torch.stack([low for _, low, _ in part]), bar)
+
+    def _tell_time(self, share: float) -> None:
+        """Say how long it will take when the first window holds work: what is done or broken costs no trial.
+
+        The first pictures tell what the others will be like: `share` of them are aligned faces to upscale.
+        """
+        if not share or self.told_time or self.talk.quiet:
+            return
+        self.told_time = True
+        a_face = seconds_a_face(self.upscaler) * self.upscaler.settings.samples
+        faces = round(self.count * share)
+        self.talk.say(
+            f"aligned faces: about {precise_duration(a_face)} each, about {duration(a_face * faces)} for {faces}"
+        )
 
     def _batch(self, part: list[tuple[Input, Any, dict[str, Any]]], low: Any, bar: Any) -> None:
         from latentface.images import check_folder
@@ -339,7 +342,7 @@ class Run:
         """Say what was done and return the exit code."""
         parts = [f"{self.done} done in {duration(time.monotonic() - self.began)}"] if self.done else []
         if self.skipped:
-            parts.append(f"{self.skipped} were there already")
+            parts.append(f"{self.skipped} already there")
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
         if self.photos is not None:

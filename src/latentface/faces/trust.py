@@ -5,7 +5,7 @@ search put an edge beside the photograph's own, the correction moves the coarse 
 half standing: ringing, at hair, necks and backgrounds above all. So the face goes over into the smoothly enlarged
 photograph before it is projected, the more, the worse it agreed.
 
-Measured on 20 of CelebA's validation faces, squares of 22, 34 and 48 px with the embedded prior of 64 px: PSNR 23.5, 27.5,
+Measured on 20 of CelebA's validation faces, squares of 22, 34 and 48 px with celeba64, an earlier prior of 64 px: PSNR 23.5, 27.5,
 32.3 dB becomes 25.1, 29.2, 33.6 dB, and the distance of SqueezeNet's features 0.129, 0.077, 0.029 becomes 0.119, 0.053,
 0.014.
 """

@@ -22,6 +22,7 @@ from latentface.errors import InputError, UnknownNameError
 from latentface.explore.registry import find_method
 from latentface.explore.result import Exploration, OnStep, psnr_each
 from latentface.explore.warmstart import CHOICES, choose_start
+from latentface.faces.trust import trusted
 from latentface.images import check_batch, read_picture, rgb_array, write_picture
 from latentface.prior.prior import Prior
 from latentface.prior.registry import load_prior
@@ -48,7 +49,7 @@ class UpscaleSettings:
             of the prior's encoder; "auto", the encoder's for RLSE where the prior has one, else random.
         stop: a face whose loss fell by less than this share in 10 steps makes place for the next; None: all go to the end.
         answer: "one" face, or the projected "mean" of the samples, which is smoother and nearer to the truth in PSNR.
-        projection: end in a face that shrinks exactly to the input.
+        projection: end in a face that shrinks exactly to the input; its detail fades where it disagreed (`faces.trust`).
         kernel: how the input was shrunk; sigma: standard deviation of its noise, in units of the full grey range.
     """
 
@@ -347,7 +348,8 @@ class Upscaler:
         if target != most:
             high = resize(high, target).clamp(0, 1)
         if self.settings.projection:
-            high = project(self._degradation(side, target), high, low)
+            degradation = self._degradation(side, target)
+            high = project(degradation, trusted(degradation, high, low), low)
         return high, found.best_step.cpu(), time.perf_counter() - began
 
     def _result(self, low: Tensor, samples: Tensor, best_step: int, seconds: float, side: int, target: int) -> Upscaled:

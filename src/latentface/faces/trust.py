@@ -7,7 +7,7 @@ photograph before it is projected, the more, the worse it agreed.
 
 Measured on 20 of CelebA's validation faces, squares of 22, 34 and 48 px with celeba64, an earlier prior of 64 px: PSNR 23.5, 27.5,
 32.3 dB becomes 25.1, 29.2, 33.6 dB, and the distance of SqueezeNet's features 0.129, 0.077, 0.029 becomes 0.119, 0.053,
-0.014.
+0.014. Aligned faces, 24 of them, 16 to 128 px with celeba128: PSNR 22.51 becomes 23.50 dB, identity .235 becomes .264.
 """
 
 # B faces, (h, w) low pixels, R high side

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from latentface.prior.architecture import Architecture
 from latentface.prior.stylegan2 import Discriminator, Generator
 from latentface.train.augment import augment, next_probability
 from latentface.train.pictures import Shuffled
+from latentface.train.vision import Vision, deceive_loss, judge_loss, make_vision
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -44,6 +46,9 @@ class GanSettings:
         False  # inject noise maps, as published; without them every detail comes from the latent (docs/training.md)
     )
     augment_target: float = 0.6  # r_t that the adaptive augmentation holds; 0 switches it off
+    vision: float = (
+        0.0  # weight in G's loss of the discriminators on a classifier's features (train/vision.py); 0: none
+    )
     precision: str = "fp32"
     compile: bool = False
     seed: int = 0
@@ -53,8 +58,10 @@ class GanSettings:
             raise InputError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
         if self.batch < 2 or self.r1_every < 1:
             raise InputError(f"batch is {self.batch} and r1_every {self.r1_every}; they must be at least 2 and 1")
-        if not (self.g_rate > 0 and self.d_rate > 0 and self.gamma >= 0 and self.average_pictures > 0):
-            raise InputError("rates and average_pictures must be positive, gamma not negative")
+        if not (self.g_rate > 0 and self.d_rate > 0 and self.average_pictures > 0):
+            raise InputError("rates and average_pictures must be positive")
+        if not (self.gamma >= 0 and self.vision >= 0):
+            raise InputError("gamma and vision must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ class GanState:
     g_optimiser: torch.optim.Adam
     d_optimiser: torch.optim.Adam
     settings: GanSettings
+    vision: Vision | None = None
     step: int = 0
     pictures: int = 0
     inherited_pictures: int = 0  # shown to the file that --init named
@@ -98,6 +106,8 @@ class GanState:
             name: getattr(self, name).state_dict()
             for name in ("generator", "discriminator", "average", "g_optimiser", "d_optimiser")
         }
+        if self.vision is not None:
+            modules["vision"] = self.vision.state_dict()
         described = {"settings": asdict(self.settings), "architecture": self.generator.arch.to_json()}
         return {**plain, **modules, **described, "origin": self.origin}
 
@@ -114,6 +124,8 @@ class GanState:
             optimiser.param_groups[0].update(rates)  # the settings in force, which need not be the checkpoint's
         for name in ("step", "pictures", "inherited_pictures", "seconds", "augment_p", "history"):
             setattr(self, name, saved[name])
+        if self.vision is not None and "vision" in saved:
+            self.vision.load_state_dict(saved["vision"])
         self.origin = saved.get("origin", {})  # older checkpoints have none
 
     def apply_settings(self) -> None:
@@ -137,9 +149,18 @@ def settings_from(saved: Mapping[str, Any]) -> GanSettings:
 
 
 def new_state(
-    arch: Architecture, settings: GanSettings, device: torch.device, init: tuple[Generator, Discriminator] | None = None
+    arch: Architecture,
+    settings: GanSettings,
+    device: torch.device,
+    init: tuple[Generator, Discriminator] | None = None,
+    vision_weights: str | Path | None = None,
 ) -> GanState:
-    """Make networks and optimisers; `init` gives a published prior's networks a fresh start."""
+    """Make networks and optimisers; `init` gives a published prior's networks a fresh start.
+
+    Raises:
+        MissingDataError, WeightsError: `settings.vision` wants a classifier whose weights (`vision_weights`, by default
+            the installed package's) are not at hand, or are none.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         generator, discriminator = init if init is not None else (Generator(arch), Discriminator(arch))
@@ -154,7 +175,12 @@ def new_state(
     d_optimiser = torch.optim.Adam(
         discriminator.parameters(), lr=settings.d_rate * ratio, betas=(0.0, 0.99**ratio), fused=True
     )
-    return GanState(generator, discriminator, average, g_optimiser, d_optimiser, settings)
+    vision = (
+        make_vision(arch.resolution, settings.d_rate, settings.seed, vision_weights, device)
+        if settings.vision > 0
+        else None
+    )
+    return GanState(generator, discriminator, average, g_optimiser, d_optimiser, settings, vision)
 
 
 def silence(generator: Generator) -> None:
@@ -272,17 +298,21 @@ class GanTrainer:
 
         r1_value: Tensor | None = None
         if state.step % settings.r1_every == 0 and settings.gamma > 0:
-            seen = real_seen.detach().requires_grad_(True)
-            logits = d(seen)  # never compiled nor in half precision: second order
-            (slope,) = torch.autograd.grad(logits.sum(), seen, create_graph=True)
+            at = real_seen.detach().requires_grad_(True)
+            logits = d(at)  # never compiled nor in half precision: second order
+            (slope,) = torch.autograd.grad(logits.sum(), at, create_graph=True)
             r1_value = slope.square().sum((1, 2, 3)).mean()
             (r1_value * (settings.gamma / 2 * settings.r1_every)).backward()
             self._update(d, state.d_optimiser)
 
         d.requires_grad_(False)
         with self._autocast():
-            g_loss = F.softplus(-self._judge(augment(fakes, p, random)).float()).mean()
-        g_loss.backward()
+            seen = augment(fakes, p, random)
+            g_loss = F.softplus(-self._judge(seen).float()).mean()
+            total = g_loss
+            if state.vision is not None:
+                total = g_loss + settings.vision * self._through_vision(state.vision, real_seen, seen)
+        total.backward()
         d.requires_grad_(True)
         self._update(g, state.g_optimiser)
 
@@ -308,6 +338,18 @@ class GanTrainer:
         return TrainingStep(
             state.step, state.pictures, g_value, d_value, sign, r1 if r1_value is not None else None, state.augment_p
         )
+
+    def _through_vision(self, vision: Vision, real: Tensor, fakes: Tensor) -> Tensor:
+        """Update the heads on both kinds of faces, and return G's loss through the updated ones."""
+        with torch.no_grad():
+            real_features = vision.projection(real)
+        features = vision.projection(fakes)
+        vision.heads.requires_grad_(True)
+        loss = judge_loss(vision.heads(real_features), vision.heads([x.detach() for x in features]))
+        loss.backward()
+        self._update(vision.heads, vision.optimiser)
+        vision.heads.requires_grad_(False)
+        return deceive_loss(vision.heads(features))
 
     @torch.no_grad()
     def _average(self) -> None:

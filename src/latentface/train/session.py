@@ -55,6 +55,7 @@ def train_prior(
     device: str | torch.device = "cpu",
     save_seconds: float = 300.0,
     card: Mapping[str, Any] | None = None,
+    vision_weights: str | Path | None = None,
     on_tick: Callable[[Tick], None] = lambda tick: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Path:
@@ -69,6 +70,7 @@ def train_prior(
         init: a published prior: its G and D with fresh optimisers, grown first where `arch` is larger (`train.grow`).
         resume: go on from the checkpoint exactly where it stopped.
         pictures: stop after so many in all; minutes: stop after so long a time. One of them is needed.
+        vision_weights: the classifier's file where `settings.vision` is not 0; by default the installed package's.
 
     SIGINT and SIGTERM end the run after the current step, with everything saved.
 
@@ -88,7 +90,7 @@ def train_prior(
         raise TrainingError(f"{target}: a training run is already there; go on with --resume or choose another -o")
     device, leader = _join(torch.device(device))
     saved = _read_checkpoint(checkpoint) if resume else None
-    state = _make_state(arch, settings, init, saved, device)
+    state = _make_state(arch, settings, init, saved, device, vision_weights)
     resolution = state.generator.arch.resolution
     sources = open_sources(data)
     say(f"reading {len(sources)} pictures at {resolution} px")
@@ -177,26 +179,27 @@ def _make_state(
     init: str | Path | None,
     saved: dict[str, Any] | None,
     device: torch.device,
+    vision_weights: str | Path | None,
 ) -> GanState:
     if saved is not None:
         its = Architecture(**saved["architecture"])
         if arch is not None and arch != its:
             raise InputError("the checkpoint is of another architecture; leave the architecture's options out")
-        state = new_state(its, settings or settings_from(saved["settings"]), device)
+        state = new_state(its, settings or settings_from(saved["settings"]), device, vision_weights=vision_weights)
         state.load_state_dict(saved)
         if settings is not None:
             state.apply_settings()
         return state
     settings = settings or GanSettings()
     if init is None:
-        return new_state(arch or Architecture(resolution=128), settings, device)
+        return new_state(arch or Architecture(resolution=128), settings, device, vision_weights=vision_weights)
     generator, discriminator, _, card = read_prior(init)
     small = generator.arch
     if arch is not None and arch != small:
         if arch.resolution <= small.resolution or arch != grown_architecture(small, arch.resolution, arch.channels):
             raise InputError(f"{init}: its architecture is not the one asked for; leave the architecture's options out")
         generator, discriminator = grow(generator, discriminator, arch, seed=settings.seed)
-    state = new_state(generator.arch, settings, device, (generator, discriminator))
+    state = new_state(generator.arch, settings, device, (generator, discriminator), vision_weights)
     state.origin = {k: v for k, v in card.items() if k in ("pictures", "hours", "origin")}
     state.origin["resolution"] = small.resolution
     state.inherited_pictures = int(card.get("pictures", 0))

@@ -118,7 +118,7 @@ METHODS: dict[str, Method] = {
             settings_class="MganpriorSettings",
             presets={
                 "paper": {},
-                "equal": {"codes": 5, "steps": 36, "optimiser": "adam", "rate": 0.2, "feature_weight": 0.8},
+                "equal": {"codes": 5, "steps": 42, "optimiser": "adam", "rate": 0.2, "feature_weight": 0.8},
             },
         ),
         Method(

@@ -13,6 +13,7 @@ from latentface.errors import InputError, MissingDataError, WeightsError
 from latentface.prior.architecture import Architecture
 from latentface.train.efficientnet import STAGES, EfficientNetLite0, _Same, load_efficientnet
 from latentface.train.gan import GanTrainer, new_state
+from latentface.train.vision import draw_shift, shift
 
 ARCH = Architecture(
     resolution=32,
@@ -146,6 +147,18 @@ def test_small_faces_and_missing_weights_are_told_before_training(weights, monke
         new_state(ARCH, settings(vision=1.0), CPU)
 
 
+def test_a_shift_repeats_the_border():
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    assert torch.equal(shift(x, 0, 0), x)
+    assert shift(x, 1, 0)[0, 0, 0].tolist() == [0, 0, 1, 2]
+    assert shift(x, -2, 0)[0, 0, 0].tolist() == [2, 3, 3, 3]
+    assert shift(x, 0, -1)[0, 0, :, 0].tolist() == [4, 8, 12, 12]
+    assert shift(x, 0, 3)[0, 0, :, 0].tolist() == [0, 0, 0, 0]
+    drawn = {draw_shift(torch.Generator().manual_seed(i)) for i in range(400)}
+    assert len(drawn) > 150
+    assert {v for pair in drawn for v in pair} == set(range(-8, 9))
+
+
 # -- a step ------------------------------------------------------------------------------------------------------------
 
 
@@ -157,12 +170,13 @@ def test_a_step_descends_both_kinds_of_losses(weights, monkeypatch):
     random = training._random()
     real = training._real(random)
     fakes = training._fakes(len(real), random)  # of the training's own G
+    moved = draw_shift(training._random(1))
     training.step()
     _, of_heads, of_g = taken
 
     vision = state.vision
-    projected = [x.detach() for x in vision.projection(fakes)]
-    real_maps, fake_maps = vision.heads(vision.projection(real)), vision.heads(projected)
+    projected = [x.detach() for x in vision.projection(shift(fakes, *moved))]
+    real_maps, fake_maps = vision.heads(vision.projection(shift(real, *moved))), vision.heads(projected)
     loss = sum(
         (1 - r).clamp_min(0).mean() + (1 + f).clamp_min(0).mean() for r, f in zip(real_maps, fake_maps, strict=True)
     )
@@ -176,7 +190,7 @@ def test_a_step_descends_both_kinds_of_losses(weights, monkeypatch):
     plain = torch.autograd.grad(
         F.softplus(-state.discriminator(fakes)).mean(), parameters, allow_unused=True, retain_graph=True
     )
-    through = -sum(x.mean() for x in vision.heads(vision.projection(fakes)))
+    through = -sum(x.mean() for x in vision.heads(vision.projection(shift(fakes, *moved))))
     second = torch.autograd.grad(through, parameters, allow_unused=True)
     got = list(of_g.values())
     want = [a + 0.5 * b for a, b in zip(plain, second, strict=True) if a is not None]

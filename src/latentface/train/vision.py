@@ -25,6 +25,7 @@ from latentface.train.efficientnet import EfficientNetLite0, load_efficientnet
 
 WIDTH = 64  # channels of the mixed features and of the heads
 SMALLEST_FACE = 32  # the classifier halves five times
+SHIFT = 8  # px
 SMALLEST = 4  # heads halve their maps down to this size
 
 
@@ -122,6 +123,24 @@ def make_vision(resolution: int, rate: float, seed: int, weights: str | Path | N
     for module in (projection, heads):
         module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Vision(projection, heads, torch.optim.Adam(heads.parameters(), lr=rate, betas=(0.0, 0.99)))
+
+
+def draw_shift(random: torch.Generator) -> tuple[int, int]:
+    """Return how far a step's pictures are shifted for the classifier, right and down, in px."""
+    right, down = torch.randint(-SHIFT, SHIFT + 1, (2,), device=random.device, generator=random).tolist()
+    return right, down
+
+
+def shift(pictures: Tensor, right: int, down: int) -> Tensor:
+    """Move pictures (B, 3, R, R); what comes in repeats the border.
+
+    The classifier halves its maps five times. Without this its gradient always falls on the same pixels of each block,
+    and the generator learns to answer with a fine grid.
+    """
+    size = pictures.shape[-1]
+    sides = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
+    padded = F.pad(pictures, sides, mode="replicate")
+    return padded[..., sides[3] : sides[3] + size, sides[1] : sides[1] + size]
 
 
 def judge_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:

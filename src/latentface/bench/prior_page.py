@@ -112,7 +112,7 @@ def _notes(study: Study, runner: Runner, protocol: Protocol, missing: dict[str, 
         rates = ", ".join(f"{rate:g} in {space}" for space, rate in RATES.items())
         out.append(
             f"Inversions: {len(runner.tasks[0].entries)} held-out faces at {p.resolution} px, {steps} steps of Adam on the mean square (rate {rates}, half a cosine) "
-            "from the mean w (z: from the best of 32 draws), unconstrained; PSNR over RGB, SSIM on Y; intervals: 95 %, bootstrap over faces."
+            "from the mean w (z: from the best of 32 draws), unconstrained, w_plus as one w for the first tenth; PSNR over RGB, SSIM on Y; intervals: 95 %, bootstrap over faces."
         )
     for task in runner.tasks[1:]:
         out.append(

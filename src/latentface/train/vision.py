@@ -134,8 +134,7 @@ def draw_shift(random: torch.Generator) -> tuple[int, int]:
 def shift(pictures: Tensor, right: int, down: int) -> Tensor:
     """Move pictures (B, 3, R, R); what comes in repeats the border.
 
-    The classifier halves its maps five times. Without this its gradient always falls on the same pixels of each block,
-    and the generator learns to answer with a fine grid.
+    The classifier halves its maps five times. Without this its gradient always falls on the same pixels of each block.
     """
     size = pictures.shape[-1]
     sides = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))

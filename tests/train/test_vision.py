@@ -13,7 +13,7 @@ from latentface.errors import InputError, MissingDataError, WeightsError
 from latentface.prior.architecture import Architecture
 from latentface.train.efficientnet import STAGES, EfficientNetLite0, _Same, load_efficientnet
 from latentface.train.gan import GanTrainer, new_state
-from latentface.train.vision import draw_shift, shift
+from latentface.train.vision import View, deceive_loss, draw_view, look, make_vision
 
 ARCH = Architecture(
     resolution=32,
@@ -149,14 +149,31 @@ def test_small_faces_and_missing_weights_are_told_before_training(weights, monke
 
 def test_a_shift_repeats_the_border():
     x = torch.arange(16.0).view(1, 1, 4, 4)
-    assert torch.equal(shift(x, 0, 0), x)
-    assert shift(x, 1, 0)[0, 0, 0].tolist() == [0, 0, 1, 2]
-    assert shift(x, -2, 0)[0, 0, 0].tolist() == [2, 3, 3, 3]
-    assert shift(x, 0, -1)[0, 0, :, 0].tolist() == [4, 8, 12, 12]
-    assert shift(x, 0, 3)[0, 0, :, 0].tolist() == [0, 0, 0, 0]
-    drawn = {draw_shift(torch.Generator().manual_seed(i)) for i in range(400)}
-    assert len(drawn) > 150
-    assert {v for pair in drawn for v in pair} == set(range(-8, 9))
+    assert torch.equal(look(x, View(0, 0, 4)), x)
+    assert look(x, View(1, 0, 4))[0, 0, 0].tolist() == [0, 0, 1, 2]
+    assert look(x, View(-2, 0, 4))[0, 0, 0].tolist() == [2, 3, 3, 3]
+    assert look(x, View(0, -1, 4))[0, 0, :, 0].tolist() == [4, 8, 12, 12]
+    assert look(x, View(0, 3, 4))[0, 0, :, 0].tolist() == [0, 0, 0, 0]
+    assert torch.equal(look(x, View(1, 2, 8)), F.interpolate(look(x, View(1, 2, 4)), size=8, mode="bilinear"))
+
+
+@pytest.mark.parametrize(
+    ("resolution", "sizes"), [(32, {32}), (64, {64}), (128, {96, 128, 160}), (256, {192, 224, 256, 288, 320})]
+)
+def test_views_have_sizes_that_the_classifier_halves_evenly(resolution, sizes):
+    drawn = [draw_view(resolution, torch.Generator().manual_seed(i)) for i in range(400)]
+    assert {view.size for view in drawn} == sizes
+    assert len({(view.right, view.down) for view in drawn}) > 150
+    assert {v for view in drawn for v in (view.right, view.down)} == set(range(-8, 9))
+
+
+def test_every_size_of_a_view_passes_the_heads(weights):
+    made = make_vision(128, 0.002, 0, weights, CPU)
+    for size in (96, 128, 160):
+        pictures = look(torch.rand(2, 3, 128, 128) * 2 - 1, View(3, -5, size)).requires_grad_()
+        (gradient,) = torch.autograd.grad(deceive_loss(made.heads(made.projection(pictures))), pictures)
+        assert gradient.isfinite().all()
+        assert gradient.abs().sum() > 0
 
 
 # -- a step ------------------------------------------------------------------------------------------------------------
@@ -170,13 +187,13 @@ def test_a_step_descends_both_kinds_of_losses(weights, monkeypatch):
     random = training._random()
     real = training._real(random)
     fakes = training._fakes(len(real), random)  # of the training's own G
-    moved = draw_shift(training._random(1))
+    view = draw_view(32, training._random(1))
     training.step()
     _, of_heads, of_g = taken
 
     vision = state.vision
-    projected = [x.detach() for x in vision.projection(shift(fakes, *moved))]
-    real_maps, fake_maps = vision.heads(vision.projection(shift(real, *moved))), vision.heads(projected)
+    projected = [x.detach() for x in vision.projection(look(fakes, view))]
+    real_maps, fake_maps = vision.heads(vision.projection(look(real, view))), vision.heads(projected)
     loss = sum(
         (1 - r).clamp_min(0).mean() + (1 + f).clamp_min(0).mean() for r, f in zip(real_maps, fake_maps, strict=True)
     )
@@ -190,7 +207,7 @@ def test_a_step_descends_both_kinds_of_losses(weights, monkeypatch):
     plain = torch.autograd.grad(
         F.softplus(-state.discriminator(fakes)).mean(), parameters, allow_unused=True, retain_graph=True
     )
-    through = -sum(x.mean() for x in vision.heads(vision.projection(shift(fakes, *moved))))
+    through = -sum(x.mean() for x in vision.heads(vision.projection(look(fakes, view))))
     second = torch.autograd.grad(through, parameters, allow_unused=True)
     got = list(of_g.values())
     want = [a + 0.5 * b for a, b in zip(plain, second, strict=True) if a is not None]

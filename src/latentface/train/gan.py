@@ -24,7 +24,7 @@ from latentface.prior.architecture import Architecture
 from latentface.prior.stylegan2 import Discriminator, Generator
 from latentface.train.augment import augment, next_probability
 from latentface.train.pictures import Shuffled
-from latentface.train.vision import Vision, deceive_loss, draw_shift, judge_loss, make_vision, shift
+from latentface.train.vision import Vision, deceive_loss, draw_view, judge_loss, look, make_vision
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -223,8 +223,9 @@ class GanTrainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.settings.precision == "bf16")
 
-    def _random(self, stream: int = 0) -> torch.Generator:
-        seed = ((self.state.settings.seed + stream * 0x5EED) * 1_000_003 + self.state.step) * 4099 + self.rank
+    def _random(self, stream: int = 0, rank: int | None = None) -> torch.Generator:
+        rank = self.rank if rank is None else rank
+        seed = ((self.state.settings.seed + stream * 0x5EED) * 1_000_003 + self.state.step) * 4099 + rank
         return torch.Generator(self.device).manual_seed(seed % 2**63)
 
     def _real(self, random: torch.Generator) -> Tensor:
@@ -341,10 +342,10 @@ class GanTrainer:
 
     def _through_vision(self, vision: Vision, real: Tensor, fakes: Tensor) -> Tensor:
         """Update the heads on both kinds of faces, and return G's loss through the updated ones."""
-        moved = draw_shift(self._random(1))
+        view = draw_view(real.shape[-1], self._random(1, rank=0))  # of one size for all, so that none waits for others
         with torch.no_grad():
-            real_features = vision.projection(shift(real, *moved))
-        features = vision.projection(shift(fakes, *moved))
+            real_features = vision.projection(look(real, view))
+        features = vision.projection(look(fakes, view))
         vision.heads.requires_grad_(True)
         loss = judge_loss(vision.heads(real_features), vision.heads([x.detach() for x in features]))
         loss.backward()

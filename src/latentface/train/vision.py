@@ -24,7 +24,7 @@ from latentface.errors import InputError
 from latentface.train.efficientnet import EfficientNetLite0, load_efficientnet
 
 WIDTH = 64  # channels of the mixed features and of the heads
-SMALLEST_FACE = 32  # the classifier halves five times
+STRIDE = 32  # the classifier halves five times: the smallest face, and what sizes are multiples of
 SHIFT = 8  # px
 SMALLEST = 4  # heads halve their maps down to this size
 
@@ -114,8 +114,8 @@ def make_vision(resolution: int, rate: float, seed: int, weights: str | Path | N
         InputError: faces of fewer than 32 px, which the classifier shrinks to nothing.
         MissingDataError, WeightsError: as `load_efficientnet`.
     """
-    if resolution < SMALLEST_FACE:
-        raise InputError(f"vision needs faces of {SMALLEST_FACE} px and more; these have {resolution}")
+    if resolution < STRIDE:
+        raise InputError(f"vision needs faces of {STRIDE} px and more; these have {resolution}")
     projection = FeatureProjection(load_efficientnet(weights), seed)
     with torch.no_grad():
         sizes = [x.shape[-1] for x in projection(torch.zeros(1, 3, resolution, resolution))]
@@ -125,21 +125,35 @@ def make_vision(resolution: int, rate: float, seed: int, weights: str | Path | N
     return Vision(projection, heads, torch.optim.Adam(heads.parameters(), lr=rate, betas=(0.0, 0.99)))
 
 
-def draw_shift(random: torch.Generator) -> tuple[int, int]:
-    """Return how far a step's pictures are shifted for the classifier, right and down, in px."""
+@dataclass(frozen=True, slots=True)
+class View:
+    """How the classifier sees a step's pictures: shifted right and down, then resized to `size`, all in px."""
+
+    right: int
+    down: int
+    size: int
+
+
+def draw_view(resolution: int, random: torch.Generator) -> View:
+    """Draw the view of a step for pictures of `resolution` px."""
+    near = range(-(-resolution * 3 // 4 // STRIDE) * STRIDE, resolution * 5 // 4 + 1, STRIDE)
+    sizes = [*near] or [resolution]
     right, down = torch.randint(-SHIFT, SHIFT + 1, (2,), device=random.device, generator=random).tolist()
-    return right, down
+    chosen = torch.randint(len(sizes), (), device=random.device, generator=random).item()
+    return View(right, down, sizes[int(chosen)])
 
 
-def shift(pictures: Tensor, right: int, down: int) -> Tensor:
-    """Move pictures (B, 3, R, R); what comes in repeats the border.
+def look(pictures: Tensor, view: View) -> Tensor:
+    """Return pictures (B, 3, R, R) as (B, 3, size, size); what a shift brings in repeats the border.
 
-    The classifier halves its maps five times. Without this its gradient always falls on the same pixels of each block.
+    The classifier halves its maps five times. At one place and size alone it is blind to the same patterns of a few
+    pixels in every step, and the generator draws them as faint grids.
     """
     size = pictures.shape[-1]
-    sides = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
+    sides = (max(view.right, 0), max(-view.right, 0), max(view.down, 0), max(-view.down, 0))
     padded = F.pad(pictures, sides, mode="replicate")
-    return padded[..., sides[3] : sides[3] + size, sides[1] : sides[1] + size]
+    shifted = padded[..., sides[3] : sides[3] + size, sides[1] : sides[1] + size]
+    return shifted if view.size == size else F.interpolate(shifted, size=view.size, mode="bilinear")
 
 
 def judge_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:

@@ -128,3 +128,24 @@ def test_tinyfaces_official_folder(tmp_path: Path) -> None:
     assert dict(open_faces(f"tinyface:{root}#train").person) == {"5_1": "5"}
     with pytest.raises(MissingDataError, match=r"Gallery_Distractor.*qmul-tinyface"):
         open_faces(f"tinyface:{root}#distractor")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archives_that_may_unpack_without_bound_are_not_read(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("a.png", bytes(1000))
+    with pytest.raises(PictureError, match="stored and deflated"):
+        read_entry(open_source(tmp_path / "a.zip").entries[0])
+
+
+def test_an_index_that_lies_about_a_size_is_not_believed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(5000))
+    entry = open_source(tmp_path / "a.zip").entries[0]
+    assert len(read_entry(entry, 5000)) == 5000
+    with pytest.raises(PictureError, match="unpacks to more"):
+        read_entry(entry, 4999)
+    lying = (tmp_path / "a.zip").read_bytes().replace((5000).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    (tmp_path / "b.zip").write_bytes(lying)
+    with pytest.raises(PictureError):
+        read_entry(open_source(tmp_path / "b.zip").entries[0], 4999)

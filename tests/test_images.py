@@ -106,6 +106,20 @@ def test_floating_tiffs_with_nan_stay_finite():
     torch.testing.assert_close(got[0, 1:], torch.from_numpy(values[1:]))
 
 
+def test_an_infinite_pixel_is_as_bright_as_the_brightest():
+    values = np.linspace(0, 4, 24, dtype=np.float32).reshape(6, 4)
+    values[0, :2] = np.inf, -np.inf
+    got = read_picture(encoded(Image.fromarray(values), "TIFF"))
+    torch.testing.assert_close(got[0, 1:], torch.from_numpy(values[1:] / 4))
+    assert got[0, 0, :2].tolist() == [1, 0]
+
+
+def test_only_pictures_formats_are_opened():
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    with pytest.raises(PictureError, match="not a picture that can be read"):
+        read_picture(script)
+
+
 def test_cmyk_is_converted():
     flat = Image.new("RGB", (8, 8), (200, 60, 30)).convert("CMYK")
     got = read_picture(encoded(flat, "JPEG", quality=98))

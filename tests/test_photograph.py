@@ -17,9 +17,10 @@ from torch import Tensor
 
 from latentface import photofile
 from latentface.errors import InputError, PictureError
-from latentface.faces import Similarity, Warp, paste_faces
+from latentface.faces import Patch, Similarity, Warp, paste_faces
 from latentface.photofile import Photo
 from latentface.photograph import PhotoSettings, PhotoUpscaler, prior_wanted, upscale_photo
+from latentface.photoresult import _under_alpha
 from latentface.prior.prior import Prior
 from latentface.restore import UpscaleSettings
 
@@ -191,6 +192,17 @@ def test_exif_profile_and_alpha_survive(prior: Prior, photo: Photo, tmp_path: Pa
         assert out.mode == "RGBA"
         assert out.getpixel((5, 5))[3] == 0
         assert out.getpixel((200, 5))[3] == 200
+
+
+def test_faces_under_an_alpha_have_no_white_fringe() -> None:
+    colours = torch.full((3, 40, 40), 0.1)
+    cover = torch.full((1, 40, 40), 0.5)
+    cover[:, :, :20] = 0.0  # nobody sees what lies here
+    face = torch.full((3, 32, 32), 0.6)  # as the search sees it, on white: 0.5 * 0.2 + 0.5
+    pasted = _under_alpha(colours, cover, [Patch(face, Similarity.square((20.0, 20.0), 20.0, 0.0))])
+    assert torch.equal(pasted[:, :, :20], colours[:, :, :20])
+    torch.testing.assert_close(pasted[:, 18:22, 20:24], torch.full((3, 4, 4), 0.2), atol=1e-5, rtol=0)
+    assert torch.equal(pasted[:, :8], colours[:, :8])  # outside the square
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "I;16", "CMYK"])

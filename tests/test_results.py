@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from latentface import results
 from latentface.errors import OutputError
 from latentface.restore import Upscaled
 from latentface.results import is_done, read_record, save_result
@@ -91,3 +92,31 @@ def test_a_strangers_picture_is_never_overwritten(tmp_path):
 def test_a_name_that_is_no_unicode(tmp_path):
     save_result(tmp_path / "a.png", result(), {**RECORD, "input": "caf\udce9.png"})
     assert json.loads(Image.open(tmp_path / "a.png").text["latentface"])["input"] == "caf\udce9.png"
+
+
+def test_a_new_picture_never_stands_beside_an_old_record(saved, monkeypatch):
+    def stopped(path, picture, chunks):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "write_picture", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        save_result(saved, result(), RECORD)
+    assert not saved.with_suffix(".json").exists()
+
+
+def test_a_strangers_json_is_never_overwritten(tmp_path):
+    (tmp_path / "a.json").write_text("[1, 2]")
+    with pytest.raises(OutputError, match=r"a\.json"):
+        is_done(tmp_path / "a.png", REQUEST)
+
+
+def test_a_record_with_letters_of_all_kinds(tmp_path):
+    path = tmp_path / "a.png"
+    save_result(path, result(), {**RECORD, "prior": "\u00c1 \u4e00"})
+    assert is_done(path, {**REQUEST, "prior": "\u00c1 \u4e00"})
+
+
+def test_a_cut_off_picture_of_any_size_is_known(saved, monkeypatch):
+    saved.with_suffix(".json").unlink()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)  # 64 pixels: as a photograph of 200 megapixels by default
+    assert not is_done(saved, REQUEST)

@@ -19,7 +19,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
@@ -51,6 +51,16 @@ PICTURE_SUFFIXES = frozenset(
 MAX_PIXELS = 150_000_000  # 150 megapixels: 1.8 GB as float32 RGB, more than any camera's file, less than a bomb
 
 
+# What is opened at all: Pillow knows more, and starts Ghostscript for some of it.
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "HEIF")
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Return a picture file's bytes as a Pillow image that is not decoded yet. Raises as `PIL.Image.open`."""
+    Image.init()
+    return Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
+
+
 def open_picture(data: bytes, name: str = "the picture") -> Image.Image:
     """Decode a picture file's bytes into a turned, loaded Pillow image (any mode), first frame.
 
@@ -62,14 +72,15 @@ def open_picture(data: bytes, name: str = "the picture") -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of sizes and odd metadata; sizes are checked just below
-            picture = Image.open(io.BytesIO(data))
+            picture = open_image(data)
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise PictureError(
                     f"{name}: {width} x {height} pixels are more than the limit of {MAX_PIXELS // 1_000_000} megapixels; shrink or cut it first"
                 )
             picture.load()
-            return ImageOps.exif_transpose(picture)
+            ImageOps.exif_transpose(picture, in_place=True)  # a copy would lose a TIFF's tags
+            return picture
     except PictureError:
         raise
     except UnidentifiedImageError:
@@ -86,12 +97,18 @@ def open_picture(data: bytes, name: str = "the picture") -> Image.Image:
         raise PictureError(f"{name}: the file is broken or cut off ({error})") from None
 
 
+def finite_grey(picture: Image.Image, dtype: type[np.floating[Any]]) -> np.ndarray:
+    """Return a picture of one deep channel as (H, W) in [0, 1]: 16 bits by 65535, floats by their maximum if above 1."""
+    grey = np.asarray(picture, dtype=dtype)
+    grey = np.nan_to_num(grey, posinf=float(np.max(grey[np.isfinite(grey)], initial=1.0)), neginf=0.0)
+    top = 65535.0 if picture.mode != "F" else max(1.0, float(grey.max(initial=0.0)))
+    return (grey / top).clip(0.0, 1.0)
+
+
 def rgb_array(picture: Image.Image) -> np.ndarray:
     """Return any Pillow image as a float32 array (H, W, 3) in [0, 1]; transparency is laid on white."""
     if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        grey = np.asarray(picture, dtype=np.float32)
-        top = 65535.0 if picture.mode != "F" else max(1.0, float(np.nanmax(grey, initial=0.0)))
-        grey = np.nan_to_num(grey / top).clip(0.0, 1.0)
+        grey = finite_grey(picture, np.float32)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         layer = picture.convert("RGBA")

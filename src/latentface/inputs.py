@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from latentface.datasets import Entry, is_picture_name
 
+_BESIDE = re.compile(r"(.+)-(?:\d+|spread|compare|steps)", re.DOTALL)  # what a result may have beside it
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -41,7 +43,7 @@ def list_inputs(arguments: Sequence[str], leave_out: Path | None = None) -> List
     found: dict[str, tuple[Entry, Path]] = {}
     failures: list[tuple[str, str]] = []
     for argument in arguments:
-        path = Path(argument).expanduser()
+        path = Path(os.path.expanduser(argument))  # Path.expanduser raises where ~NAME is nobody
         if os.path.lexists(path):
             paths = [path]
         else:
@@ -61,13 +63,18 @@ def list_inputs(arguments: Sequence[str], leave_out: Path | None = None) -> List
 def _entries(path: Path, leave_out: Path | None) -> list[tuple[Entry, Path]] | str:
     if path.is_dir():
         results = leave_out.resolve() if leave_out is not None else None
-        if results == path.resolve():
-            results = None  # one folder for both: its pictures are the inputs
+        both = results == path.resolve()  # one folder for both: its pictures are the inputs, but not its results
+        if both:
+            results = None
         names = sorted(
             p.relative_to(path)
             for p in path.rglob("*")
-            if is_picture_name(p.name) and p.is_file() and not (results and p.resolve().is_relative_to(results))
+            if is_picture_name(p.name) and os.path.isfile(p) and not (results and p.resolve().is_relative_to(results))
         )
+        if both:
+            names = [name for name in names if not _is_result(path / name)]
+        if not names and both:
+            return []
         if not names:
             return "no picture is in this folder"
         return [(Entry(str(name), path, False), name) for name in names]
@@ -76,9 +83,24 @@ def _entries(path: Path, leave_out: Path | None) -> list[tuple[Entry, Path]] | s
             with zipfile.ZipFile(path) as archive:
                 members = sorted(n for n in archive.namelist() if is_picture_name(n))
             return [(Entry(n, path, True), _inside(n)) for n in members] or "no picture is in this zip"
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
         return f"the zip cannot be read ({error})"
     return [(Entry(path.name, path.parent, False), Path(path.name))]
+
+
+def _is_result(path: Path) -> bool:
+    """Say whether a picture is a result of this package, or stands beside one, by the record of NAME.json."""
+    from latentface.results import read_record
+
+    if path.suffix.lower() != ".png":
+        return False
+    owners = [path.name]
+    found = _BESIDE.fullmatch(path.stem)
+    if found:
+        owners.append(f"{found[1]}.png")
+    if path.parent.name.endswith("-faces"):
+        owners.append(f"../{path.parent.name.removesuffix('-faces')}.png")
+    return any("input_sha256" in (read_record(path.parent / owner) or {}) for owner in owners)
 
 
 def _inside(member: str) -> Path:
@@ -89,17 +111,16 @@ def _inside(member: str) -> Path:
 
 def _distinct(found: list[tuple[Entry, Path]]) -> list[Input]:
     counts = Counter(str(target.with_suffix("")).lower() for _, target in found)
-    beside = re.compile(r"(.+)-(?:\d+|spread|compare|steps)")  # what a result may have beside it
     taken: set[str] = set()
     out = []
     for entry, target in found:
         name = target.with_suffix("")
-        derived = beside.fullmatch(str(name).lower())
+        derived = _BESIDE.fullmatch(str(name).lower())
         if target.suffix and (counts[str(name).lower()] > 1 or (derived and counts[derived[1]])):
             name = name.with_name(f"{name.name}-{target.suffix[1:].lower()}")
         base, number = name, 2
         while str(name).lower() in taken:
-            name = base.with_name(f"{base.name}-{number}")
+            name = base.with_name(f"{base.name}-n{number}")  # not -2: a result's second sample has that name
             number += 1
         taken.add(str(name).lower())
         out.append(Input(entry, name))

@@ -8,7 +8,6 @@ resolution go from the photograph into the PNG that is made of it. Pixels are by
 from __future__ import annotations
 
 import importlib
-import io
 import math
 import warnings
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from latentface.errors import InputError, PictureError
-from latentface.images import atomic_path, open_picture
+from latentface.images import atomic_path, finite_grey, open_image, open_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -175,6 +174,15 @@ class Photo:
         array = self.pixels[y : y + h, x : x + w].transpose(2, 0, 1).astype(np.float32) / self.top
         return torch.from_numpy(array).expand(3, -1, -1).clone()
 
+    def cover(self, box: tuple[int, int, int, int]) -> Tensor:
+        """Return the opacity of a box (left, top, width, height), float32 (1, h, w) in [0, 1]."""
+        import torch
+
+        x, y, w, h = box
+        if self.alpha is None:
+            return torch.ones(1, h, w)
+        return torch.from_numpy(self.alpha[None, y : y + h, x : x + w].astype(np.float32) / 255)
+
     def put(self, box: tuple[int, int, int, int], picture: Tensor) -> None:
         """Write RGB (3, h, w) in [0, 1] into a box, in place; of a grey photograph its luma."""
         x, y, w, h = box
@@ -205,9 +213,8 @@ class Photo:
 def _arrays(picture: Image.Image) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
     """Return a picture's pixels (H, W, 1 or 3) and its alpha (H, W), where some of it is transparent."""
     if picture.mode in DEEP_MODES:
-        grey = np.asarray(picture, dtype=np.float64)
-        top = 65535.0 if picture.mode != "F" else max(1.0, float(np.nanmax(grey, initial=0.0)))
-        return (np.nan_to_num(grey / top).clip(0, 1) * 65535).round().astype(np.uint16)[:, :, None], None
+        grey = finite_grey(picture, np.float64)
+        return (grey * 65535).round().astype(np.uint16)[:, :, None], None
     alpha = None
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         layer = picture.convert("LA" if picture.mode in ("L", "LA", "La", "1") else "RGBA")
@@ -258,7 +265,7 @@ def _tables(data: bytes) -> tuple[tuple[int, ...], ...] | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tables = getattr(Image.open(io.BytesIO(data)), "quantization", None)
+        tables = getattr(open_image(data), "quantization", None)
     return tuple(tuple(int(v) for v in tables[k]) for k in sorted(tables)) if tables else None
 
 
@@ -268,7 +275,7 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
         register_heic(data, "")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as picture:
+            with open_image(data) as picture:
                 return picture.size
     except Exception:  # whatever Pillow raises on a broken file: reading it will tell
         return None

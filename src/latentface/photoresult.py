@@ -167,7 +167,10 @@ class PhotoUpscaled:
             region = large.region(box)
             shifted = [replace(homes[i], dx=homes[i].dx - box[0], dy=homes[i].dy - box[1]) for i in members]
             patches = [Patch(faces[i].cpu().float(), home) for i, home in zip(members, shifted, strict=True)]
-            large.put(box, paste_faces(region, patches, in_place=True))
+            if large.alpha is None:
+                large.put(box, paste_faces(region, patches, in_place=True))
+            else:
+                large.put(box, _under_alpha(region, large.cover(box), patches))
         return large
 
     def save(self, path: str | Path) -> Path:
@@ -222,6 +225,17 @@ def _viewed(photo: Photo, size: tuple[int, int], kernel: Image.Resampling) -> Im
     white = Image.new("RGB", size, "white")
     white.paste(picture, mask=Image.fromarray(photo.alpha).resize(size, kernel))
     return white
+
+
+def _under_alpha(region: Tensor, cover: Tensor, patches: Sequence[Patch]) -> Tensor:
+    """Paste faces, which were searched on white, into the colours (3, h, w) that lie under an opacity (1, h, w).
+
+    Where nothing changes, the colours stay as they are, bit for bit.
+    """
+    on_white = region * cover + (1 - cover)
+    pasted = paste_faces(on_white, patches)
+    changed = (pasted != on_white).any(0) & (cover > 0)
+    return torch.where(changed, ((pasted - (1 - cover)) / cover.clamp_min(1 / 255)).clamp(0, 1), region)
 
 
 def _groups(homes: Sequence[Similarity], size: tuple[int, int]) -> Iterator[tuple[Box, list[int]]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from latentface.degradation import KERNELS, Degradation, Downscale, project, resize
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.registry import find_method
+from latentface.explore.registry import find_method, with_steps
 from latentface.explore.result import Exploration, OnStep, psnr_each
 from latentface.explore.warmstart import CHOICES, choose_start
 from latentface.faces.trust import trusted
@@ -43,11 +43,11 @@ class UpscaleSettings:
 
     Attributes:
         factor: enlargement of the side; None: as large as the prior's faces are.
-        method, preset: see `latentface methods`; steps: instead of the preset's.
+        method, preset: see `latentface methods`; steps: instead of the preset's, over all stages where there are several.
         seed: of the random start; sample k uses seed + k. samples: how many faces.
         start: "random", the method's own; "bank", near the most similar of the prior's faces; "encoder", near the answer
             of the prior's encoder; "auto", the encoder's for RLSE where the prior has one, else random.
-        stop: a face whose loss fell by less than this share in 10 steps makes place for the next; None: all go to the end.
+        stop: a face whose loss fell by less than this share in 10 steps makes room for the next; None: all go to the end.
         answer: "one" face, or the projected "mean" of the samples, which is smoother and nearer to the truth in PSNR.
         projection: end in a face that shrinks exactly to the input; its detail fades where it disagreed (`faces.trust`).
         kernel: how the input was shrunk; sigma: standard deviation of its noise, in units of the full grey range.
@@ -91,7 +91,7 @@ class UpscaleSettings:
         if self.steps is not None:
             if not hasattr(settings, "steps"):
                 raise InputError(f"the method {self.method} has no steps to set")
-            settings = replace(settings, steps=self.steps)
+            settings = with_steps(settings, self.steps)
         if self.start not in ("auto", "random") and not method.starts:
             raise InputError(f"the method {self.method} has no start to choose; leave start at random")
         if self.samples > 1 and self.start in ("auto", "random") and not method.seeded:
@@ -268,27 +268,29 @@ class Upscaler:
             self._degradations[low, high] = Downscale(low, high, self.settings.kernel, self.settings.sigma)
         return self._degradations[low, high]
 
-    def upscale(self, low: Tensor, on_step: Callable[[int, Step], bool | None] | None = None) -> list[Upscaled]:
+    def upscale(self, low: Tensor, on_step: Callable[[range, Step], bool | None] | None = None) -> list[Upscaled]:
         """Enlarge faces of one size, (B, 3, h, w) in [0, 1].
 
         Args:
-            on_step: told (rows in work, step) at each step of a search; True stops the search at its best so far.
+            on_step: told (rows in work, step) at each step of a search; True stops the search at its best so far. Sample k
+                of face i is row i * samples + k.
 
         Raises:
             InputError: see `plan`.
         """
         check_batch(low, "low")
+        low = low.detach().float().cpu()  # searches take it to the prior's device; what follows them is done here
         side, target = self.plan(*low.shape[-2:])
         count = self.settings.samples
         seeds = [self.settings.seed + k for _ in range(len(low)) for k in range(count)]
-        rows = low.float().repeat_interleave(count, 0)  # (B N, 3, h, w)
+        rows = low.repeat_interleave(count, 0)  # (B N, 3, h, w)
         parts: list[tuple[Tensor, Tensor, float]] = []
         start = 0
         while start < len(rows):
             size = self.at_once(len(rows) - start)
             together = min(size, self.batch)
             try:
-                parts.append(self._search(rows[start : start + size], seeds[start : start + size], target, on_step))
+                parts.append(self._search(rows, seeds, range(start, start + size), target, on_step))
                 start += size
             except RuntimeError as error:
                 if not out_of_memory(error):
@@ -304,10 +306,10 @@ class Upscaler:
         high = torch.cat([p[0] for p in parts]).view(len(low), count, 3, target, target)
         steps = torch.cat([p[1] for p in parts]).view(len(low), count)
         seconds = sum(p[2] for p in parts) / len(low)
-        return [self._result(low[i].float(), high[i], int(steps[i, 0]), seconds, side, target) for i in range(len(low))]
+        return [self._result(low[i], high[i], int(steps[i, 0]), seconds, side, target) for i in range(len(low))]
 
     def at_once(self, rows: int) -> int:
-        """Return how many of so many rows one search takes: a batch, or all where one that stops makes place for the next."""
+        """Return how many of so many rows one search takes: a batch, or all where one that stops makes room for the next."""
         return rows if self._queues else min(self.batch, rows)
 
     @property
@@ -337,12 +339,14 @@ class Upscaler:
         self,
         low: Tensor,
         seeds: Sequence[int],
+        rows: range,
         target: int,
-        on_step: Callable[[int, Step], bool | None] | None,
+        on_step: Callable[[range, Step], bool | None] | None,
     ) -> tuple[Tensor, Tensor, float]:
         began = time.perf_counter()
+        low, seeds = low[rows.start : rows.stop], seeds[rows.start : rows.stop]
         side, most = low.shape[-1], self.prior.resolution
-        tell: OnStep | None = (lambda step: on_step(len(low), step)) if on_step is not None else None
+        tell: OnStep | None = (lambda step: on_step(rows, step)) if on_step is not None else None
         found = self.explore(low, self._degradation(side, most), seeds, tell)
         high = found.high.float().cpu()
         if target != most:

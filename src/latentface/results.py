@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from PIL import PngImagePlugin
 
 from latentface import __version__
 from latentface.errors import OutputError
@@ -40,7 +40,7 @@ def request_of(record: Mapping[str, Any]) -> dict[str, Any]:
 def read_record(path: Path) -> dict[str, Any] | None:
     """Return the record of a result: from its JSON, or None where there is none or no readable one."""
     try:
-        value = json.loads(path.with_suffix(".json").read_text())
+        value = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
@@ -48,7 +48,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 def _record_in_picture(path: Path) -> dict[str, Any] | None:
     try:
-        with Image.open(path) as picture:
+        with PngImagePlugin.PngImageFile(path) as picture:  # unlike Image.open without a limit: results may be large
             value = json.loads(picture.info.get("latentface", ""))
     except (OSError, ValueError, SyntaxError):
         return None
@@ -67,6 +67,8 @@ def is_done(path: Path, expected: Mapping[str, Any]) -> bool:
     record = read_record(path)
     there = os.path.exists(path)  # unlike Path.exists, silent on a name that is too long: writing it tells why
     if not there and record is None:
+        if os.path.exists(path.with_suffix(".json")):
+            raise OutputError(f"{path.with_suffix('.json')}: another file is there; use --overwrite, or another -o")
         return False
     if record is None:
         record = _record_in_picture(path)
@@ -82,6 +84,20 @@ def _matches(record: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
     return all(record.get(k) == v for k, v in request.items())
 
 
+def begin_result(path: Path) -> None:
+    """Take away the record of an older result at NAME.png, so that it never stands beside a newer picture.
+
+    Raises:
+        OutputError: it cannot be taken away.
+    """
+    try:
+        path.with_suffix(".json").unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path.with_suffix('.json')}: it cannot be replaced ({error.strerror or type(error).__name__})"
+        ) from None
+
+
 def save_result(path: Path, result: Upscaled, record: Mapping[str, Any]) -> list[Path]:
     """Write NAME.png, with several samples NAME-1.png ... and NAME-spread.png, and last NAME.json.
 
@@ -90,6 +106,7 @@ def save_result(path: Path, result: Upscaled, record: Mapping[str, Any]) -> list
     """
     chunks = text_chunks(record)
     written = [path]
+    begin_result(path)
     write_picture(path, result.high, chunks)
     if len(result.all_samples) > 1:
         for k, sample in enumerate(result.all_samples, 1):

@@ -23,6 +23,13 @@ def test_healthy(call):
     assert done.out[-1].endswith("everything works")
 
 
+def test_every_extra_of_the_package_that_is_used_is_told(call, monkeypatch):
+    monkeypatch.setattr("latentface.cli.doctor.find_spec", lambda name: None)
+    done = call("doctor")
+    for extra in ("plot", "demo", "metrics", "heic", "vision"):
+        assert f"extra {extra}: not installed (pip install 'latentface[{extra}]')" in done.out
+
+
 def test_a_missing_prior(call, monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "PRIORS", {"tiny": Published("tiny", str(tmp_path / "no.safetensors"))})
     done = call("doctor")

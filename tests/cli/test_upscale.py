@@ -97,6 +97,29 @@ def test_samples_mean_compare_and_steps(upscale, face, tmp_path):
     assert json.loads((tmp_path / "m" / "a.json").read_text())["settings"]["answer"] == "mean"
 
 
+@pytest.mark.parametrize("method", ["dgp", "ilo"])
+def test_methods_of_several_stages_take_steps_and_tell_their_time(upscale, face, tmp_path, method):
+    low = face(tmp_path / "a.png")
+    done = upscale(low, "-o", tmp_path / "out", "-m", method, "--preset", "equal", steps=10)
+    assert done.code == 0
+    assert "aligned faces: about" in done.err
+    record = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert sum(record["settings"]["method_settings"]["steps"]) == 10
+    few = upscale(low, "-o", tmp_path / "few", "-m", method, steps=1)
+    assert few.code == 2
+    assert "stages" in few.err
+
+
+def test_each_strip_of_steps_is_of_its_own_face_s_first_sample(upscale, face, tmp_path):
+    lows = [face(tmp_path / f"{n}.png", seed=i) for i, n in enumerate("abc")]
+    assert upscale(*lows, "-o", tmp_path / "alone", "--save-steps", steps=20).code == 0
+    many = ("-o", tmp_path / "many", "--save-steps", "--samples", 2, "--batch-size", 4)
+    assert upscale(*lows, *many, steps=20).code == 0
+    strips = [(tmp_path / "alone" / f"{n}-steps.png").read_bytes() for n in "abc"]
+    assert len(set(strips)) == 3
+    assert strips == [(tmp_path / "many" / f"{n}-steps.png").read_bytes() for n in "abc"]
+
+
 def test_json_lines(upscale, face, tmp_path):
     lows = [face(tmp_path / f"{n}.png") for n in "ab"]
     done = upscale(*lows, "-o", tmp_path / "out", "--json")

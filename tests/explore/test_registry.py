@@ -12,7 +12,7 @@ import torch
 
 import latentface
 from latentface.errors import InputError, UnknownNameError, WeightsError
-from latentface.explore.registry import METHODS, find_method
+from latentface.explore.registry import METHODS, find_method, total_steps, with_steps
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -33,6 +33,39 @@ def test_presets_make_settings_that_can_be_recorded(name):
         settings = method.settings(preset)
         assert "project" in {f.name for f in fields(settings)}
         json.dumps(asdict(settings))
+
+
+def test_steps_of_several_stages_keep_their_shares():
+    dgp, ilo = find_method("dgp").settings("paper"), find_method("ilo").settings("paper")
+    assert (total_steps(dgp), total_steps(ilo), total_steps(find_method("pulse").settings("paper"))) == (1000, 150, 100)
+    assert with_steps(dgp, 105).steps == (21,) * 5
+    assert with_steps(ilo, 150).steps == (50, 50, 25, 25)
+    assert with_steps(ilo, 30).steps == (10, 10, 5, 5)
+    for n in (4, 5, 17, 99):
+        made = with_steps(ilo, n).steps
+        assert sum(made) == n
+        assert min(made) >= 1
+    assert with_steps(find_method("rlse").settings("paper"), 7).steps == 7
+    assert total_steps(find_method("bicubic").settings("paper")) is None
+    with pytest.raises(InputError, match="5 stages"):
+        with_steps(dgp, 4)
+
+
+PUBLISHED = {  # what the papers and their code have, in [0, 1] units: docs/methods.md
+    "pulse": {"steps": 100, "rate": 0.4, "tied": False, "noise_maps": 5, "pixel_weight": 100, "geocross": 0.05, "eps": 2e-3, "schedule": "pulse"},
+    "mganprior": {"codes": 20, "compose": 16, "steps": 2000, "rate": 1.0, "optimiser": "descent", "pixel_weight": 4, "feature_weight": 1e-3},
+    "dgp": {"steps": (200,) * 5, "latent_rates": (2e-3, 1e-3, 2e-5, 1e-5, 1e-5), "generator_rates": (5e-5, 5e-5, 2e-5, 1e-5, 1e-5), "candidates": 500, "candidate_blocks": 3, "feature_weight": 1, "pixel_weight": 4, "prior_weight": 0.02, "space": "z"},
+    "ilo": {"steps": (50, 50, 25, 25), "rate": 0.1, "pixel_weight": 4, "geocross": 0.01, "tied": False},
+    "rls": {"steps": 500, "rate": 0.5, "pixel_weight": 20, "density_weight": 0.002, "norm_weight": 0.004, "cross_weight": 0.5},
+    "rlse": {"steps": 100},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_preset_paper_is_what_was_published(name):
+    assert {k: v for k, v in asdict(find_method(name).settings("paper")).items() if k in PUBLISHED[name]} == PUBLISHED[
+        name
+    ]
 
 
 def test_changes_and_wrong_names():

@@ -126,6 +126,30 @@ def test_starting_from_a_published_prior(data, output, tmp_path):
     assert set(steps) == {1.0}  # fresh optimisers
 
 
+def test_what_the_card_says_of_alignment_and_licence_is_handed_on(data, output, tmp_path):
+    train(data, output, card={"alignment": "celeba", "licence": "mine"})
+    train(data, output, arch=None, resume=True, pictures=16)
+    second, third = tmp_path / "second.safetensors", tmp_path / "third.safetensors"
+    train_prior([data], second, init=output, settings=settings(), pictures=4)
+    for path in (output, second):
+        assert (read_card(path)["alignment"], read_card(path)["licence"]) == ("celeba", "mine")
+    train_prior([data], third, init=output, settings=settings(), pictures=4, card={"licence": "yours"})
+    assert (read_card(third)["alignment"], read_card(third)["licence"]) == ("celeba", "yours")
+
+
+def test_augmentation_can_be_switched_off_on_the_way(data, output):
+    train(
+        data,
+        output,
+    )
+    saved = checkpoint(output)
+    path = output.with_name(output.name + ".train") / "checkpoint.pt"
+    torch.save({**saved, "augment_p": 0.4}, path)
+    train(data, output, arch=None, resume=True, settings=settings(augment_target=0.0), pictures=16)
+    assert checkpoint(output)["augment_p"] == 0
+    assert read_card(output)["augment_p"] == 0
+
+
 def test_an_existing_run_is_never_overwritten(data, output):
     train(data, output)
     before = output.read_bytes()

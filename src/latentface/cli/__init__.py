@@ -47,13 +47,19 @@ def run(arguments: Sequence[str]) -> int:
         print(f"latentface: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("latentface: stopped; what is written is whole, and the same command goes on from there", file=sys.stderr)
+        again = "the same command with --resume" if arguments[:1] == ["train"] else "the same command"
+        print(f"latentface: stopped; what is written is whole, and {again} goes on from there", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of stdout has gone (`| head`): nothing to say, and no second error when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError):
+            from latentface.restore import out_of_memory  # PyTorch is loaded where such an error comes from
+
+            if not out_of_memory(error):
+                raise
         print("latentface: there is not enough memory; use smaller pictures or a smaller --batch-size", file=sys.stderr)
         return 1
     return code if isinstance(code, int) else 0

@@ -66,7 +66,7 @@ def table1(
     methods
         Names separated by commas; by default every method that is registered.
     preset
-        "equal" (as many generator passes as RLSE's 100 steps) or "paper" (published settings).
+        "equal" (as many generator passes as RLSE's 100 steps and 16 draws) or "paper" (published settings).
     projection
         Whether methods end in faces that shrink exactly to the input.
     metrics

@@ -140,8 +140,8 @@ def ablation(
     factors
         Separated by commas.
     rows
-        Groups or rows separated by semicolons or commas: space, geocross, layers, norm, reach, weight, ratio, when,
-        starts, steps, rate, schedule, noise, projection, controls. By default all; "none" for the default alone.
+        Groups or rows separated by semicolons or commas: space, mean, geocross, layers, norm, reach, weight, ratio, when,
+        starts, steps, rate, schedule, noise, projection, controls, warm. By default all; "none" for the default alone.
     damages
         Inputs of the second table, separated by commas: noise0.05, noise0.05told, jpeg30, a kernel; "none" for no second table.
     preset

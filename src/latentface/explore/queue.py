@@ -104,7 +104,7 @@ def search_queue(
             leaving = state.advance(working, stopping) | stopped
             for v in now.values():
                 v.requires_grad_(False)
-            factor = torch.tensor([schedule(x) for x in t.tolist()], dtype=torch.float64).to(sums)
+            factor = torch.tensor([schedule(x) for x in t.tolist()], dtype=torch.float64).to(sums.dtype).to(sums.device)
             state.move(working, now, gradients, {k: rates[k] * factor for k in now})
             if task.constrain is not None:
                 task.constrain(now)
@@ -131,7 +131,7 @@ class _State:
         self.high = blank.detach().clone()
         self.best_step = torch.zeros(n, dtype=torch.long, device=low.device)
         self.made = torch.zeros(n, dtype=torch.long, device=low.device)  # steps
-        self.progress = torch.zeros(n, dtype=torch.float64, device=low.device)
+        self.progress = torch.zeros(n, dtype=_precise(low.device), device=low.device)
         self.landing = torch.zeros(n, dtype=torch.bool, device=low.device)
         self.lowest = low.new_full((steps, n), math.inf)  # the smallest sum of losses up to each step
         self.history: dict[str, Tensor] = {}
@@ -166,7 +166,7 @@ class _State:
     def move(self, rows: Tensor, now: Variables, gradients: Mapping[str, Tensor], rates: Mapping[str, Tensor]) -> None:
         """Move the variables in place by Adam (Kingma and Ba 2015), each face with its own count and rate."""
         b1, b2 = self.betas
-        count = self.made[rows].double()
+        count = self.made[rows].to(_precise(rows.device))
         for name, variable in now.items():
             g = torch.nan_to_num(gradients[name], 0.0, 0.0, 0.0)
             m = self.first[name][rows].mul_(b1).add_(g, alpha=1 - b1)
@@ -175,6 +175,10 @@ class _State:
             shape = (-1, *([1] * (variable.ndim - 1)))
             denominator = (v / (1 - b2**count).to(v).view(shape)).sqrt_().add_(1e-8)
             variable.sub_(m / denominator * (rates[name] / (1 - b1**count).to(rates[name])).view(shape))
+
+
+def _precise(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
 def _step(number: int, total: int, rows: Tensor, faces: int, told: Mapping[str, Tensor], high: Tensor) -> Step:

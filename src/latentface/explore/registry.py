@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -24,7 +25,7 @@ class Method:
     Attributes:
         name, summary, source: what people read; module, function, settings_class: where the code is.
         presets: "paper" (published settings) and "equal" (as many generator passes as RLSE's 100 steps and 16 draws,
-            which is 105); ESRGAN has "l1", its first stage, too.
+            which is 105); PULSE has "eps", its own stopping rule, and ESRGAN "l1", its first stage, too.
         searches: whether it needs a prior and seeds; seeded: whether another seed gives another face (from a random start).
         starts: whether it takes `start`, a w or w_plus to begin at; queues: whether it takes `places`, with a setting `stop`.
     """
@@ -108,7 +109,11 @@ METHODS: dict[str, Method] = {
             module="latentface.explore.pulse",
             settings_class="PulseSettings",
             starts=True,
-            presets={"paper": {}, "equal": {"steps": 105, "tied": True, "geocross": 0.002, "eps": 0.0}},
+            presets={
+                "paper": {},
+                "eps": {"stop_at_eps": True},
+                "equal": {"steps": 105, "tied": True, "geocross": 0.002, "eps": 0.0},
+            },
         ),
         Method(
             name="mganprior",
@@ -166,6 +171,30 @@ METHODS: dict[str, Method] = {
         _supervised("fsrnet", "FSRNet (5 landmarks)", "Chen, Tai, Liu, Shen, Yang; CVPR 2018"),
     )
 }
+
+
+def total_steps(settings: Any) -> int | None:
+    """Return a search's iterations, over all stages where it has several; None where there is no search."""
+    steps = getattr(settings, "steps", None)
+    return sum(steps) if isinstance(steps, tuple) else steps
+
+
+def with_steps(settings: Any, steps: int) -> Any:
+    """Return settings with so many iterations; each of several stages keeps its share, and one at least.
+
+    Raises:
+        InputError: fewer iterations than stages.
+    """
+    stages = settings.steps
+    if not isinstance(stages, tuple):
+        return replace(settings, steps=steps)
+    if steps < len(stages):
+        raise InputError(f"steps is {steps}; this method has {len(stages)} stages, each of which needs one at least")
+    ends = [0]
+    for k in range(1, len(stages) + 1):
+        end = round(steps * sum(stages[:k]) / sum(stages))
+        ends.append(max(ends[-1] + 1, min(end, steps - (len(stages) - k))))
+    return replace(settings, steps=tuple(b - a for a, b in itertools.pairwise(ends)))
 
 
 def find_method(name: str) -> Method:

@@ -27,7 +27,7 @@ SEMANTIC_TIMES = ("always", "early", "late")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RlseSettings(MethodSettings):
-    """Settings of RLSE; docs/method.md explains each default by a row of the ablation.
+    """Settings of RLSE; docs/method.md says where each default comes from.
 
     Attributes:
         steps: iterations (the poster's 100); rate: Adam's, times the schedule.
@@ -131,7 +131,7 @@ def rlse(
         noise=settings.noise,
     )
     variables = space.draw(seeds)
-    draws = settings.candidates if start is None else 1
+    draws = settings.candidates if start is None and settings.candidates > 1 else 0
     if start is not None:
         variables["latent"] = space.latent_of(style_rows(prior, start, len(low)))
     elif settings.candidates > 1:
@@ -175,7 +175,7 @@ def rlse(
             schedule=schedule,
             on_step=on_step,
         )
-    made = float(found.history["consistency_db"].isfinite().sum(0).double().mean())
+    made = float(found.history["consistency_db"].isfinite().sum(0).float().mean())
     return finish(
         found.high,
         low,
@@ -187,7 +187,7 @@ def rlse(
         latent={**found.variables, **fixed, "w_plus": space.w_plus(found.variables["latent"])},
         history=found.history,
         best_step=found.best_step,
-        passes=made + (draws - 1) / 3,
+        passes=made + draws / 3,
     )
 
 

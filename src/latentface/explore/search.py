@@ -119,10 +119,10 @@ def search(
         rates: one a variable, or a function that gives them for a step's number; schedule: the factor on them at progress t.
         constrain: puts the variables back where they may be, in place, after each move.
         on_step: is told each step, and stops the search by returning True.
-        done: which faces (B,) may stop: they keep what they have, and the search ends when all of them may.
+        done: which faces (B,) may stop at this iterate: they keep it, and the search ends when all of them may.
 
     Returns:
-        For each face the iterate with the smallest sum of losses.
+        For each face the iterate with the smallest sum of losses, or the one at which it was `done`.
     """
     if steps < 1:
         raise InputError(f"steps is {steps}; a search needs at least 1")
@@ -144,6 +144,9 @@ def search(
         with torch.no_grad():
             high, total = iterate.high.detach(), total.detach()
             better = (total < best_total) & ~resting  # False for NaN: a face that diverges keeps its best iterate
+            if done is not None:
+                arrived = done(iterate) & ~resting
+                better, resting = better | arrived, resting | arrived
             best_total = torch.where(better, total, best_total)
             best_step = torch.where(better, number, best_step)
             best_high = high if best_high is None else torch.where(_rows(better, high), high, best_high)
@@ -158,10 +161,8 @@ def search(
                 if on_step(Step(number, steps, told, consistency, preview)):
                     stopped = True
                     break
-            if done is not None:
-                resting |= done(iterate)
-                if bool(resting.all()):
-                    break
+            if bool(resting.all()):
+                break
             if number < steps:
                 factor = schedule(t)
                 clean = {k: torch.nan_to_num(g, 0.0, 0.0, 0.0) for k, g in gradients.items()}

@@ -192,7 +192,7 @@ class Prior:
 
     def _factor(self, name: str) -> Tensor:
         if name not in self._factors:
-            cov = self.statistics["gauss_cov"].double().cpu()
+            cov = self.statistics["gauss_cov"].cpu().double()
             values, vectors = torch.linalg.eigh((cov + cov.t()) / 2)
             values = values.clamp_min(values.max() * 1e-6)  # float16 on disk leaves tiny negative ones
             for key, power in (("root", 0.5), ("inverse", -0.5)):

@@ -287,7 +287,7 @@ class GanTrainer:
         g, d = state.generator, state.discriminator
         random = self._random()
         real = self._real(random)
-        share, p = len(real), state.augment_p
+        share, p = len(real), state.augment_p if settings.augment_target > 0 else 0.0
         with self._autocast():
             fakes = self._fakes(share, random)
             real_seen = augment(real, p, random)
@@ -334,8 +334,8 @@ class GanTrainer:
             raise TrainingError(
                 f"the training diverged at picture {state.pictures} (G loss {g_value}, D loss {d_value}, R1 {r1}); go on from the last checkpoint with a larger gamma or smaller rates"
             )
-        if settings.augment_target > 0:
-            state.augment_p = next_probability(p, sign, settings.batch, settings.augment_target)
+        on = settings.augment_target > 0
+        state.augment_p = next_probability(p, sign, settings.batch, settings.augment_target) if on else 0.0
         return TrainingStep(
             state.step, state.pictures, g_value, d_value, sign, r1 if r1_value is not None else None, state.augment_p
         )

@@ -24,7 +24,7 @@ from latentface.datasets import open_sources
 from latentface.errors import InputError, TrainingError
 from latentface.images import atomic_path, grid, write_picture, write_text
 from latentface.prior.architecture import Architecture
-from latentface.prior.formats import read_prior, write_prior
+from latentface.prior.formats import read_card, read_prior, write_prior
 from latentface.prior.statistics import latent_statistics
 from latentface.train.gan import GanSettings, GanState, GanTrainer, TrainingStep, new_state, settings_from
 from latentface.train.grow import grow, grown_architecture
@@ -96,7 +96,9 @@ def train_prior(
     say(f"reading {len(sources)} pictures at {resolution} px")
     loaded = load_pictures(sources, resolution, scratch=folder / "pictures.npy", warn=say)
     trainer = GanTrainer(state, loaded, device)
-    description = _description(state, sources.name, len(loaded), device, card or {})
+    before = target if resume else init
+    inherited = read_card(before) if before is not None and Path(before).exists() else {}
+    description = _description(state, sources.name, len(loaded), device, {**_kept(inherited), **(card or {})})
 
     def save() -> None:
         if leader:
@@ -228,6 +230,11 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     return saved
 
 
+def _kept(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a prior that goes on from another keeps of its card: how faces stand, and what the weights may be used for."""
+    return {k: card[k] for k in ("alignment", "licence") if k in card}
+
+
 def _description(
     state: GanState, data: str, count: int, device: torch.device, card: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -238,7 +245,9 @@ def _description(
     )
     return {
         "alignment": "ffhq",
-        "data": f"{count} pictures of {', '.join(Path(d).name for d in data.split(', '))}",
+        "data": f"{count} pictures of {', '.join(Path(d).name for d in data.split(', '))}".encode(
+            errors="replace"
+        ).decode(),
         "licence": "unknown; the owner of the pictures decides",
         "hardware": hardware,
         "training": asdict(state.settings),

@@ -47,10 +47,11 @@ def composed(faces: Tensor, places: tuple[Similarity, ...], size: tuple[int, int
     return compose(background, [Patch(f, p) for f, p in zip(faces, places, strict=True)], feather)
 
 
-def own_place(face: Tensor) -> np.ndarray:
-    """Where a face stands in its own square, in shares of the side: a prior's faces are not all in the middle."""
+def own_place(face: Tensor) -> tuple[np.ndarray, float]:
+    """Where a face stands in its own square, in shares of the side, and its turn: a prior's faces are not all upright."""
     large = torch.nn.functional.interpolate(face[None], scale_factor=2, mode="bicubic")[0].clamp(0, 1)
-    return np.array(ffhq_fit(detect(large)[0].landmarks).centre) / large.shape[-1]
+    fit = ffhq_fit(detect(large)[0].landmarks)
+    return np.array(fit.centre) / large.shape[-1], fit.degrees
 
 
 def test_each_face_is_found_within_half_a_pixel(faces: Tensor) -> None:
@@ -58,9 +59,10 @@ def test_each_face_is_found_within_half_a_pixel(faces: Tensor) -> None:
     assert len(found) == len(PLACES)
     for face, place in zip(faces, PLACES, strict=True):
         seen = min(found, key=lambda t: np.hypot(*np.subtract(t.centre, place.centre)))
-        assert np.hypot(*np.subtract(seen.centre, place.apply(own_place(face)))) < 0.5
+        centre, turn = own_place(face)
+        assert np.hypot(*np.subtract(seen.centre, place.apply(centre))) < 0.5
         assert seen.scale == pytest.approx(place.scale, rel=0.06)
-        assert seen.degrees == pytest.approx(place.degrees, abs=6)
+        assert seen.degrees == pytest.approx(place.degrees + turn, abs=9)  # a pixel between the smallest one's eyes
 
 
 def test_it_comes_back_and_shrinks_to_the_photograph(prior: Prior, faces: Tensor) -> None:

@@ -143,7 +143,7 @@ def test_the_augmentation_adapts():
 
     assert after(100.0) == pytest.approx(4 / 500_000)
     assert after(-100.0) == pytest.approx(-4 / 500_000)
-    assert after(100.0, augment_target=0.0) == 0
+    assert after(100.0, augment_target=0.0) == -0.5  # off: nothing is augmented any more
 
 
 def test_bfloat16_steps_run_and_are_near():

@@ -15,10 +15,11 @@ from tiny_prior import tiny_faces
 
 import latentface
 from latentface.degradation import Downscale
+from latentface.devices import pick_device
 from latentface.errors import InputError, PictureError, UnknownNameError, WeightsError
 from latentface.explore.result import psnr_each
 from latentface.images import read_picture
-from latentface.restore import Upscaler, UpscaleSettings, pick_device, to_tensor, upscale
+from latentface.restore import Upscaler, UpscaleSettings, to_tensor, upscale
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 BYTES = np.random.default_rng(0).integers(40, 216, (4, 4, 3), dtype=np.uint8)

@@ -49,8 +49,7 @@ PICTURE_SUFFIXES = frozenset(
     }
 )
 MAX_PIXELS = 150_000_000  # 150 megapixels: 1.8 GB as float32 RGB, more than any camera's file, less than a bomb
-
-
+DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})  # Pillow's, one channel of more than 8 bits
 # What is opened at all: Pillow knows more, and starts Ghostscript for some of it.
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "HEIF")
 
@@ -107,7 +106,7 @@ def finite_grey(picture: Image.Image, dtype: type[np.floating[Any]]) -> np.ndarr
 
 def rgb_array(picture: Image.Image) -> np.ndarray:
     """Return any Pillow image as a float32 array (H, W, 3) in [0, 1]; transparency is laid on white."""
-    if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+    if picture.mode in DEEP_MODES:
         grey = finite_grey(picture, np.float32)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:

@@ -38,7 +38,7 @@ def list_inputs(arguments: Sequence[str], leave_out: Path | None = None) -> List
     Folders keep their subfolders, zips theirs. Pictures whose results would have the same name get the ending into
     the name (`a.jpg`, `a.png` -> `a-jpg`, `a-png`), and a number where that is not enough; so does `a-1.png` beside
     `a.png`, whose first sample has that name. What lies in `leave_out`, the results' folder, inside a named folder is
-    no input.
+    no input; where it is the named folder itself, its results are none.
     """
     found: dict[str, tuple[Entry, Path]] = {}
     failures: list[tuple[str, str]] = []
@@ -63,19 +63,17 @@ def list_inputs(arguments: Sequence[str], leave_out: Path | None = None) -> List
 def _entries(path: Path, leave_out: Path | None) -> list[tuple[Entry, Path]] | str:
     if path.is_dir():
         results = leave_out.resolve() if leave_out is not None else None
-        both = results == path.resolve()  # one folder for both: its pictures are the inputs, but not its results
-        if both:
-            results = None
+        same = results == path.resolve()  # one folder for both: only their records tell results from inputs
+
+        def made_here(p: Path) -> bool:
+            return _is_result(p) if same else results is not None and p.resolve().is_relative_to(results)
+
         names = sorted(
             p.relative_to(path)
             for p in path.rglob("*")
-            if is_picture_name(p.name) and os.path.isfile(p) and not (results and p.resolve().is_relative_to(results))
+            if is_picture_name(p.name) and os.path.isfile(p) and not made_here(p)
         )
-        if both:
-            names = [name for name in names if not _is_result(path / name)]
-        if not names and both:
-            return []
-        if not names:
+        if not names and not same:
             return "no picture is in this folder"
         return [(Entry(str(name), path, False), name) for name in names]
     try:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from latentface.errors import InputError, PictureError
-from latentface.images import atomic_path, finite_grey, open_image, open_picture
+from latentface.images import DEEP_MODES, atomic_path, finite_grey, open_image, open_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,6 @@ STRIP_PIXELS = (
 )
 REACH = 3  # rows of the photograph beyond a strip's own that bicubic interpolation looks at, and one to spare
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
-DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 LUMA = (0.299, 0.587, 0.114)
 # EXIF tags that an enlarged, turned picture makes untrue: orientation, sizes, and the strips of TIFF.
 UNTRUE = (0x0100, 0x0101, 0x0102, 0x0103, 0x0106, 0x0111, 0x0112, 0x0115, 0x0116, 0x0117, 0x011C, 0x0152, 0x0153)
@@ -174,13 +173,13 @@ class Photo:
         array = self.pixels[y : y + h, x : x + w].transpose(2, 0, 1).astype(np.float32) / self.top
         return torch.from_numpy(array).expand(3, -1, -1).clone()
 
-    def cover(self, box: tuple[int, int, int, int]) -> Tensor:
-        """Return the opacity of a box (left, top, width, height), float32 (1, h, w) in [0, 1]."""
+    def cover(self, box: tuple[int, int, int, int]) -> Tensor | None:
+        """Return the opacity of a box (left, top, width, height), float32 (1, h, w) in [0, 1]; None without alpha."""
         import torch
 
         x, y, w, h = box
         if self.alpha is None:
-            return torch.ones(1, h, w)
+            return None
         return torch.from_numpy(self.alpha[None, y : y + h, x : x + w].astype(np.float32) / 255)
 
     def put(self, box: tuple[int, int, int, int], picture: Tensor) -> None:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import counted_share, project
+from latentface.devices import out_of_memory
 from latentface.errors import InputError
 from latentface.explore.result import psnr_each
 from latentface.faces import Face, Similarity, Warp, align, crop, detect
@@ -31,7 +32,7 @@ from latentface.images import read_bytes
 from latentface.photofile import LUMA, Photo
 from latentface.photoresult import LeftFace, PhotoFace, PhotoUpscaled
 from latentface.prior.prior import Prior
-from latentface.restore import Upscaler, UpscaleSettings, out_of_memory
+from latentface.restore import Upscaler, UpscaleSettings
 
 if TYPE_CHECKING:
     from latentface.explore.result import Step

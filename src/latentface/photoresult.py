@@ -167,10 +167,11 @@ class PhotoUpscaled:
             region = large.region(box)
             shifted = [replace(homes[i], dx=homes[i].dx - box[0], dy=homes[i].dy - box[1]) for i in members]
             patches = [Patch(faces[i].cpu().float(), home) for i, home in zip(members, shifted, strict=True)]
-            if large.alpha is None:
-                large.put(box, paste_faces(region, patches, in_place=True))
-            else:
-                large.put(box, _under_alpha(region, large.cover(box), patches))
+            cover = large.cover(box)
+            pasted = (
+                paste_faces(region, patches, in_place=True) if cover is None else _under_alpha(region, cover, patches)
+            )
+            large.put(box, pasted)
         return large
 
     def save(self, path: str | Path) -> Path:

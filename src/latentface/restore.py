@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentface.degradation import KERNELS, Degradation, Downscale, project, resize
+from latentface.devices import out_of_memory, pick_device
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore.registry import find_method, with_steps
 from latentface.explore.result import Exploration, OnStep, psnr_each
@@ -143,31 +144,6 @@ class Upscaled:
         from latentface.images import to_pillow
 
         return to_pillow(self.high)
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; "auto" is CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()  # "meta" has no values
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(
-            f"the device {name!r} cannot be used here ({str(error).splitlines()[0]}); try auto or cpu"
-        ) from None
-    return device
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Say whether a device's, or the CPU's, memory was not enough; the CPU's allocator has no error of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def to_tensor(picture: str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:

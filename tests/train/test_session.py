@@ -138,10 +138,7 @@ def test_what_the_card_says_of_alignment_and_licence_is_handed_on(data, output, 
 
 
 def test_augmentation_can_be_switched_off_on_the_way(data, output):
-    train(
-        data,
-        output,
-    )
+    train(data, output)
     saved = checkpoint(output)
     path = output.with_name(output.name + ".train") / "checkpoint.pt"
     torch.save({**saved, "augment_p": 0.4}, path)

@@ -21,6 +21,7 @@ from latentface.bench.progress import OnProgress, Progress, duration, quiet
 from latentface.bench.records import Key, Records, factor_text
 from latentface.bench.tasks import Task, load_batch, to_8_bit
 from latentface.bench.variants import TRUTH, Variant
+from latentface.devices import out_of_memory
 from latentface.errors import InputError, LatentfaceError, UnknownNameError
 from latentface.explore.result import Exploration, Step
 from latentface.images import read_picture, write_picture
@@ -312,14 +313,6 @@ class Runner:
         }
         known = {k: {m: v for m, v in row.items() if m != "seconds" or "seconds" in scores} for k, row in rows.items()}
         self.records.add(known)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out, on a device or on the host."""
-    text = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text or "allocate memory" in text
-    )
 
 
 def check_metrics(names: Sequence[str] | None, default: Sequence[str]) -> list[str]:

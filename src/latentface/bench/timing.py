@@ -16,7 +16,6 @@ from torch import Tensor
 from latentface.bench.progress import OnProgress, Progress, duration, quiet
 from latentface.bench.protocol import Protocol, provenance, resume
 from latentface.bench.records import Records, factor_text
-from latentface.bench.runner import out_of_memory
 from latentface.bench.setup import open_prior
 from latentface.bench.statistics import Estimate, estimate
 from latentface.bench.stopwatch import network_time
@@ -24,6 +23,7 @@ from latentface.bench.tables import Row, write_rows
 from latentface.bench.tasks import Task, load_batch, low_side, task_with_truth
 from latentface.bench.variants import Variant, make_variants
 from latentface.datasets import open_faces
+from latentface.devices import out_of_memory
 from latentface.errors import InputError, LatentfaceError
 from latentface.images import write_text
 

@@ -55,11 +55,10 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError):
-            from latentface.restore import out_of_memory  # PyTorch is loaded where such an error comes from
+        from latentface.devices import out_of_memory  # loads PyTorch, as whatever raised this has
 
-            if not out_of_memory(error):
-                raise
+        if not out_of_memory(error):
+            raise
         print("latentface: there is not enough memory; use smaller pictures or a smaller --batch-size", file=sys.stderr)
         return 1
     return code if isinstance(code, int) else 0

@@ -238,13 +238,13 @@ def shown_step(step: Any) -> bool:
 
 def _reason(error: Exception) -> str:
     """Return what to tell of a failure; raise again what is a fault of the program."""
-    from latentface.restore import out_of_memory
+    from latentface.devices import out_of_memory
 
-    if isinstance(error, RuntimeError) and not isinstance(error, LatentfaceError):
-        if not out_of_memory(error):
-            raise error
-        return NO_MEMORY
-    return str(error) or NO_MEMORY
+    if isinstance(error, LatentfaceError):
+        return str(error)
+    if not out_of_memory(error):
+        raise error
+    return NO_MEMORY
 
 
 def _beside(path: Path, what: str) -> Path:

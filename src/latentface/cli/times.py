@@ -26,7 +26,7 @@ def seconds_a_face(upscaler: Upscaler, *, photograph: bool = False) -> float:
     steps = total_steps(settings)
     if steps is None or not upscaler.method.searches:
         return 0.01
-    draws = 0 if upscaler.start.kind != "random" else getattr(settings, "candidates", 1)
+    draws = getattr(settings, "candidates", 1) if upscaler.start.kind == "random" else 0
     if hasattr(settings, "candidates"):
         settings = replace(settings, candidates=1)
     stages = len(settings.steps) if isinstance(settings.steps, tuple) else 1

@@ -109,9 +109,9 @@ def prior(
     quiet
         Say nothing but errors.
     """
+    from latentface.devices import pick_device
     from latentface.prior.architecture import Architecture
     from latentface.prior.formats import ALIGNMENTS
-    from latentface.restore import pick_device
     from latentface.train.gan import GanSettings
     from latentface.train.session import Tick, train_prior
 
@@ -258,9 +258,9 @@ def encoder(
     quiet
         Say nothing but errors.
     """
+    from latentface.devices import pick_device
     from latentface.explore.encoder import encoder_path
     from latentface.prior.registry import load_prior
-    from latentface.restore import pick_device
     from latentface.train.encoder import EncoderSettings, EncoderTick, train_encoder
 
     talk = Talk(quiet)

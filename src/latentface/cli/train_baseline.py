@@ -46,7 +46,7 @@ def vdsr(
     factor
         Enlargement of the side, a power of two.
     resolution
-        Of the large faces: the embedded prior's, with which `upscale` compares them.
+        Of the large faces; by default the embedded prior's.
     size
         "small", for minutes on a CPU, or "published".
     steps
@@ -116,7 +116,7 @@ def fsrnet(
     factor
         Enlargement of the side, a power of two.
     resolution
-        Of the large faces: the embedded prior's, with which `upscale` compares them.
+        Of the large faces; by default the embedded prior's.
     size
         "small", for minutes on a CPU, or "published".
     steps
@@ -176,7 +176,7 @@ def esrgan(
     factor
         Enlargement of the side, a power of two.
     resolution
-        Of the large faces: the embedded prior's, with which `upscale` compares them.
+        Of the large faces; by default the embedded prior's.
     size
         "small", for minutes on a CPU, or "published".
     stage
@@ -232,8 +232,8 @@ def _train(
     landmarks: Path | None = None,
     prior: str | None = None,
 ) -> int:
+    from latentface.devices import pick_device
     from latentface.prior.registry import load_prior
-    from latentface.restore import pick_device
     from latentface.train.supervised import SupervisedSettings, SupervisedTick, train_supervised
 
     talk = Talk(quiet)

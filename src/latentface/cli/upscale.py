@@ -122,10 +122,11 @@ def upscale(
         raise InputError("name at least one picture, folder or zip")
     if aligned and background is not None:
         raise InputError("--background is for what surrounds the faces of photographs; with --aligned there is nothing")
+    from latentface.devices import pick_device
     from latentface.photobackground import Background
     from latentface.photograph import PhotoSettings, PhotoUpscaler
     from latentface.prior.registry import load_prior
-    from latentface.restore import Upscaler, UpscaleSettings, pick_device
+    from latentface.restore import Upscaler, UpscaleSettings
 
     talk = Talk(quiet)
     listing = list_inputs(inputs, leave_out=output)

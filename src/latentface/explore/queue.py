@@ -104,7 +104,7 @@ def search_queue(
             leaving = state.advance(working, stopping) | stopped
             for v in now.values():
                 v.requires_grad_(False)
-            factor = torch.tensor([schedule(x) for x in t.tolist()], dtype=torch.float64).to(sums.dtype).to(sums.device)
+            factor = torch.tensor([schedule(x) for x in t.tolist()], dtype=sums.dtype, device=sums.device)
             state.move(working, now, gradients, {k: rates[k] * factor for k in now})
             if task.constrain is not None:
                 task.constrain(now)

@@ -146,8 +146,8 @@ def draw_view(resolution: int, random: torch.Generator) -> View:
 def look(pictures: Tensor, view: View) -> Tensor:
     """Return pictures (B, 3, R, R) as (B, 3, size, size); what a shift brings in repeats the border.
 
-    The classifier halves its maps five times. At one place and size alone it is blind to the same patterns of a few
-    pixels in every step, and the generator draws them as faint grids.
+    The classifier halves its maps five times: at one place and size alone, what it does not see would be the same patterns
+    of a few pixels in every step.
     """
     size = pictures.shape[-1]
     sides = (max(view.right, 0), max(-view.right, 0), max(view.down, 0), max(-view.down, 0))

@@ -20,6 +20,7 @@ from latentface.bench.tables import read_rows
 from latentface.cli import run as latentface
 from latentface.degradation import Downscale
 from latentface.errors import InputError
+from latentface.explore.result import Exploration, Step
 from latentface.images import write_picture
 from latentface.prior.formats import read_card, write_prior
 from latentface.prior.prior import Prior
@@ -209,6 +210,47 @@ def test_inverting_a_sample_finds_it(tiny_prior: Prior) -> None:
     )
     assert (many.consistency_db > few.consistency_db + 1).all()
     assert many.method == "invert"
+
+
+def test_inverting_in_two_stages_beats_adam_and_keeps_faces_apart(tiny_prior: Prior) -> None:
+    prior = tiny_prior.to(torch.float64)  # so that rounding, which a search magnifies, stays below what is asked
+    truth = torch.rand(3, 3, tiny_prior.resolution, tiny_prior.resolution, generator=torch.Generator().manual_seed(1))
+    degradation = Downscale(tiny_prior.resolution, tiny_prior.resolution)
+
+    def found(faces: torch.Tensor, **settings: Any) -> Exploration:
+        seeds = [4] * len(faces)
+        return invert(
+            prior, faces, degradation=degradation, settings=InversionSettings(steps=60, **settings), seeds=seeds
+        )
+
+    both, adam = found(truth), found(truth, first=1.0)
+    assert both.consistency_db.mean() > adam.consistency_db.mean()
+    assert both.passes == adam.passes == 60
+    again = prior.synthesis(both.latent["w_plus"]).clamp(0, 1)
+    assert (again - both.high).abs().max() < 1e-4  # the latent is that of the picture
+    alone = found(truth[1:2])
+    assert (alone.high - both.high[1:2]).abs().max() < 1e-3
+
+
+def test_an_inversion_stops_when_told(tiny_prior: Prior) -> None:
+    truth = next(sample(tiny_prior, 1, seed=5)).clamp(0, 1)
+    degradation = Downscale(tiny_prior.resolution, tiny_prior.resolution)
+    seen: list[tuple[int, int]] = []
+
+    def stop(step: Step) -> bool:
+        seen.append((step.number, step.total))
+        return step.number == 2
+
+    settings = InversionSettings(steps=40, first=0.5)
+    found = invert(tiny_prior, truth, degradation=degradation, settings=settings, seeds=[0], on_step=stop)
+    assert seen == [(1, 40), (2, 40)]
+    assert found.passes == 2
+
+
+@pytest.mark.parametrize("wrong", [{"first": 0.0}, {"first": 1.5}, {"memory": 0}, {"steps": 0}])
+def test_odd_settings_of_an_inversion_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        InversionSettings(**wrong)
 
 
 def test_samples_do_not_depend_on_the_batch(tiny_prior: Prior) -> None:

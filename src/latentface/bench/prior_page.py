@@ -12,7 +12,7 @@ from torch import Tensor
 from latentface.bench.draws import Places, latents, paint, read_places, sample
 from latentface.bench.features import SQUEEZE_SIDE, gather
 from latentface.bench.group_table import GroupTable
-from latentface.bench.inversion import RATES
+from latentface.bench.inversion import RATES, InversionSettings
 from latentface.bench.notes import NOTICE
 from latentface.bench.prior_sheet import Section, in_rows
 from latentface.bench.progress import Progress
@@ -109,10 +109,11 @@ def _notes(study: Study, runner: Runner, protocol: Protocol, missing: dict[str, 
         *(f"{name} is not available: {reason}." for (_, _, name), reason in runner.unavailable.items()),
     ]
     if runner.tasks:
+        fixed = InversionSettings()
         rates = ", ".join(f"{rate:g} in {space}" for space, rate in RATES.items())
         out.append(
-            f"Inversions: {len(runner.tasks[0].entries)} held-out faces at {p.resolution} px, {steps} steps of Adam on the mean square (rate {rates}, half a cosine) "
-            "from the mean w (z: from the best of 32 draws), unconstrained, w_plus as one w for the first tenth; PSNR over RGB, SSIM on Y; intervals: 95 %, bootstrap over faces."
+            f"Inversions: {len(runner.tasks[0].entries)} held-out faces at {p.resolution} px, {steps} evaluations of the mean square, {100 * fixed.first:g} % by Adam (rate {rates}, half a cosine) "
+            f"and the rest by L-BFGS ({fixed.memory} pairs), from the mean w (z: from the best of {fixed.candidates} draws), unconstrained, w_plus as one w for the first {100 * fixed.together:g} % of Adam's; PSNR over RGB, SSIM on Y; intervals: 95 %, bootstrap over faces."
         )
     for task in runner.tasks[1:]:
         out.append(

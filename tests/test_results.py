@@ -11,7 +11,7 @@ from PIL import Image
 from latentface import results
 from latentface.errors import OutputError
 from latentface.restore import Upscaled
-from latentface.results import is_done, read_record, save_result
+from latentface.results import check_beside, is_done, read_record, save_result
 
 REQUEST = {"input": "a.png", "input_sha256": "12", "method": "rlse", "settings": {"steps": 2, "layers": (1, 2)}}
 RECORD = {**REQUEST, "seconds": 1.5, "notice": "invented", "generated": True}
@@ -46,6 +46,38 @@ def test_samples_have_their_own_files(tmp_path):
     written = save_result(tmp_path / "a.png", result(3), RECORD)
     assert [p.name for p in written] == ["a.png", "a-1.png", "a-2.png", "a-3.png", "a-spread.png"]
     assert all(p.exists() for p in written)
+
+
+def test_fewer_samples_leave_none_of_the_older_ones(tmp_path):
+    path, mine = tmp_path / "a.png", tmp_path / "a-5.png"
+    Image.new("RGB", (4, 4)).save(mine)
+    save_result(tmp_path / "a-6.png", result(), RECORD)  # a result of its own
+    save_result(path, result(4), RECORD, {"compare": Image.new("RGB", (9, 9))})
+    save_result(path, result(2), RECORD)
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == ["a-1.png", "a-2.png", "a-5.png", "a-6.json", "a-6.png", "a-spread.png", "a.json", "a.png"]
+    save_result(path, result(), RECORD)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-5.png", "a-6.json", "a-6.png", "a.json", "a.png"]
+
+
+@pytest.mark.parametrize("name", ["a-2.png", "a-spread.png", "a-steps.png"])
+def test_a_picture_of_ones_own_beside_a_result_is_not_replaced(tmp_path, name):
+    path = tmp_path / "a.png"
+    save_result(path, result(2), RECORD, {"steps": Image.new("RGB", (9, 9))})
+    check_beside(path, 2, ["steps"])
+    Image.new("RGB", (4, 4)).save(tmp_path / name)
+    with pytest.raises(OutputError, match=f"{name}: another picture is there; use --overwrite"):
+        check_beside(path, 2, ["steps"])
+    check_beside(path)
+
+
+def test_faces_of_ones_own_are_not_replaced(tmp_path):
+    folder = tmp_path / "a-faces"
+    folder.mkdir()
+    check_beside(tmp_path / "a.png", faces=True)
+    Image.new("RGB", (4, 4)).save(folder / "01.png")
+    with pytest.raises(OutputError, match="another picture is there"):
+        check_beside(tmp_path / "a.png", faces=True)
 
 
 def test_done_means_the_same_request(saved):

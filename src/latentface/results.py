@@ -1,10 +1,16 @@
-"""Results on disk: `NAME.png`, then `NAME.json`, whose presence says that the result is complete."""
+"""Results on disk: `NAME.png`, what belongs beside it, then `NAME.json`, whose presence says that the result is complete.
+
+Beside a result may stand its samples NAME-1.png ..., NAME-spread.png, NAME-compare.png, NAME-steps.png and, of a
+photograph, NAME-faces/01.png .... Each says in its text chunks that this package wrote it, so that a picture of the
+user's that happens to have such a name is neither replaced nor removed.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +21,8 @@ from latentface.errors import OutputError
 from latentface.images import write_json, write_picture
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from latentface.restore import Upscaled
 
 # Facts about one run, which two runs of the same request may differ in.
@@ -46,11 +54,19 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _record_in_picture(path: Path) -> dict[str, Any] | None:
+def _chunks(path: Path) -> dict[str, str]:
+    """Return a PNG's text chunks; none of what is no readable PNG."""
     try:
         with PngImagePlugin.PngImageFile(path) as picture:  # unlike Image.open without a limit: results may be large
-            value = json.loads(picture.info.get("latentface", ""))
+            return {str(k): v for k, v in picture.info.items() if isinstance(v, str)}
     except (OSError, ValueError, SyntaxError):
+        return {}
+
+
+def _record_in_picture(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(_chunks(path).get("latentface", ""))
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 
@@ -84,35 +100,85 @@ def _matches(record: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
     return all(record.get(k) == v for k, v in request.items())
 
 
-def begin_result(path: Path) -> None:
-    """Take away the record of an older result at NAME.png, so that it never stands beside a newer picture.
+def beside(path: Path, what: str) -> Path:
+    """Return the path of NAME-WHAT.png beside NAME.png."""
+    return path.with_name(f"{path.stem}-{what}.png")
+
+
+def faces_folder(path: Path) -> Path:
+    """Return the folder of a photograph's faces, NAME-faces beside NAME.png."""
+    return path.with_name(f"{path.stem}-faces")
+
+
+def check_beside(path: Path, samples: int = 1, names: Iterable[str] = (), *, faces: bool = False) -> None:
+    """Check that what will be written beside a result at NAME.png replaces nothing but older results.
+
+    Args:
+        samples: how many faces; from 2 on, each is written, and their spread.
+        names: what else is: "compare", "steps"; faces: whether a folder of faces is.
 
     Raises:
-        OutputError: it cannot be taken away.
+        OutputError: another picture stands there, and must not be overwritten in silence.
     """
-    try:
-        path.with_suffix(".json").unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{path.with_suffix('.json')}: it cannot be replaced ({error.strerror or type(error).__name__})"
-        ) from None
+    several = [*map(str, range(1, samples + 1)), "spread"] if samples > 1 else []
+    places = [beside(path, name) for name in (*several, *names)]
+    for place in (*places, *(_numbered_faces(path) if faces else ())):
+        if os.path.lexists(place) and not _is_beside(place):
+            raise OutputError(f"{place}: another picture is there; use --overwrite, or another -o")
 
 
-def save_result(path: Path, result: Upscaled, record: Mapping[str, Any]) -> list[Path]:
+def begin_result(path: Path) -> None:
+    """Take away what an older result left at NAME.png and beside it, so that nothing of it stands with a newer picture.
+
+    Raises:
+        OutputError: something of it cannot be taken away.
+    """
+    record = path.with_suffix(".json")
+    for old in (record, *_older(path)):
+        try:
+            old.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"{old}: it cannot be replaced ({error.strerror or type(error).__name__})") from None
+
+
+def _older(path: Path) -> Iterator[Path]:
+    """Yield the pictures beside a result that this package wrote there. Names are asked for: a folder may hold millions."""
+    yield from (p for what in ("spread", "compare", "steps") if _is_beside(p := beside(path, what)))
+    samples = itertools.takewhile(os.path.lexists, (beside(path, str(k)) for k in itertools.count(1)))
+    yield from filter(_is_beside, itertools.chain(samples, _numbered_faces(path)))
+
+
+def _numbered_faces(path: Path) -> Iterator[Path]:
+    """Yield a photograph's faces as they lie in their folder, 01.png and so on."""
+    return itertools.takewhile(os.path.lexists, (faces_folder(path) / f"{k:02d}.png" for k in itertools.count(1)))
+
+
+def _is_beside(path: Path) -> bool:
+    """Say whether this package wrote the picture and it is no result of its own, which has a record."""
+    return not os.path.lexists(path.with_suffix(".json")) and _chunks(path).get("Software", "").startswith(
+        "latentface "
+    )
+
+
+def save_result(
+    path: Path, result: Upscaled, record: Mapping[str, Any], more: Mapping[str, Image.Image] | None = None
+) -> list[Path]:
     """Write NAME.png, with several samples NAME-1.png ... and NAME-spread.png, and last NAME.json.
+
+    Args:
+        more: further pictures beside it, such as "compare" for NAME-compare.png.
 
     Raises:
         OutputError: one of them cannot be written.
     """
     chunks = text_chunks(record)
-    written = [path]
     begin_result(path)
-    write_picture(path, result.high, chunks)
+    pictures: dict[Path, Any] = {path: result.high}
     if len(result.all_samples) > 1:
-        for k, sample in enumerate(result.all_samples, 1):
-            written.append(path.with_name(f"{path.stem}-{k}.png"))
-            write_picture(written[-1], sample, chunks)
-        written.append(path.with_name(f"{path.stem}-spread.png"))
-        write_picture(written[-1], result.spread, chunks)
+        pictures |= {beside(path, str(k)): sample for k, sample in enumerate(result.all_samples, 1)}
+        pictures[beside(path, "spread")] = result.spread
+    pictures |= {beside(path, what): picture for what, picture in (more or {}).items()}
+    for place, picture in pictures.items():
+        write_picture(place, picture, chunks)
     write_json(path.with_suffix(".json"), {"version": __version__, **record})
-    return written
+    return list(pictures)

@@ -113,11 +113,13 @@ def test_methods_of_several_stages_take_steps_and_tell_their_time(upscale, face,
 def test_each_strip_of_steps_is_of_its_own_face_s_first_sample(upscale, face, tmp_path):
     lows = [face(tmp_path / f"{n}.png", seed=i) for i, n in enumerate("abc")]
     assert upscale(*lows, "-o", tmp_path / "alone", "--save-steps", steps=20).code == 0
-    many = ("-o", tmp_path / "many", "--save-steps", "--samples", 2, "--batch-size", 4)
-    assert upscale(*lows, *many, steps=20).code == 0
-    strips = [(tmp_path / "alone" / f"{n}-steps.png").read_bytes() for n in "abc"]
-    assert len(set(strips)) == 3
-    assert strips == [(tmp_path / "many" / f"{n}-steps.png").read_bytes() for n in "abc"]
+    asked = ("-o", tmp_path / "many", "--save-steps", "--samples", 2, "--batch-size", 4)
+    assert upscale(*lows, *asked, steps=20).code == 0
+    alone, many = (
+        [Image.open(tmp_path / folder / f"{n}-steps.png").tobytes() for n in "abc"] for folder in ("alone", "many")
+    )
+    assert len(set(alone)) == 3
+    assert alone == many
 
 
 def test_json_lines(upscale, face, tmp_path):
@@ -164,6 +166,18 @@ def test_what_is_asked_beside_a_result_is_made_up_for(upscale, face, tmp_path):
     upscale(low, "-o", out)
     assert upscale(low, "-o", out, "--compare").code == 0
     assert (out / "a-compare.png").exists()
+
+
+def test_a_picture_of_ones_own_named_like_a_sample_stays(upscale, face, tmp_path):
+    low, out = face(tmp_path / "a.png"), tmp_path / "out"
+    mine = face(out / "a-1.png", seed=3).read_bytes()
+    told = upscale(low, "-o", out, "--samples", 2)
+    assert told.code == 1
+    assert "a-1.png: another picture is there; use --overwrite" in told.err
+    assert (out / "a-1.png").read_bytes() == mine
+    assert names(out) == ["a-1.png"]
+    assert upscale(low, "-o", out, "--samples", 2, "--overwrite").code == 0
+    assert (out / "a-1.png").read_bytes() != mine
 
 
 def test_results_inside_the_input_folder_are_no_inputs(upscale, face, tmp_path):

@@ -61,7 +61,7 @@ class PhotoRun:
         """Find a photograph's faces, and finish the window when it is full. Failures are told."""
         from latentface.images import check_folder, sha256
         from latentface.photofile import Photo
-        from latentface.results import is_done
+        from latentface.results import check_beside, is_done
 
         try:
             photo = Photo.read(data, item.entry.label)
@@ -71,10 +71,13 @@ class PhotoRun:
                 **self.upscaler.request(photo),
             }
             path = self.run.path(item)
-            if not self.run.overwrite and is_done(path, request) and self._has_all(path):
-                self.run.skipped += 1
-                bar.advance(bar.task_ids[0])
-                return
+            if not self.run.overwrite:
+                if is_done(path, request) and self._has_all(path):
+                    self.run.skipped += 1
+                    bar.advance(bar.task_ids[0])
+                    return
+                samples = self.run.upscaler.settings.samples
+                check_beside(path, samples, self.run.asked_beside, faces=self.save_faces)
             check_folder(path.parent)
             self.waiting.append((item, request, self.upscaler.find(photo)))
         except (LatentfaceError, MemoryError, RuntimeError) as error:
@@ -136,7 +139,7 @@ class PhotoRun:
         """Write NAME.png and what was asked for beside it, and last NAME.json. Raises OutputError."""
         from latentface import __version__
         from latentface.images import write_json, write_picture
-        from latentface.results import begin_result, text_chunks
+        from latentface.results import begin_result, beside, faces_folder, text_chunks
 
         path = self.run.path(item)
         record = {"input": request["input"], "input_sha256": request["input_sha256"], **result.record}
@@ -147,16 +150,16 @@ class PhotoRun:
         begin_result(path)
         after.save(path, chunks)
         if self.run.compare:
-            write_picture(_beside(path, "compare"), result.comparison(after))
+            write_picture(beside(path, "compare"), result.comparison(after), chunks)
         del after
         if several:
             for k in range(result.samples):
-                result.render(k, plain).save(_beside(path, str(k + 1)), chunks)
-            result.render_spread().save(_beside(path, "spread"), chunks)
+                result.render(k, plain).save(beside(path, str(k + 1)), chunks)
+            result.render_spread().save(beside(path, "spread"), chunks)
         if steps is not None:
-            write_picture(_beside(path, "steps"), steps)
+            write_picture(beside(path, "steps"), steps, chunks)
         if self.save_faces:
-            result.save_faces(_faces_folder(path))
+            result.save_faces(faces_folder(path))
         write_json(path.with_suffix(".json"), {"version": __version__, **record})
         self.run.done += 1
         self.upscaled += len(result.faces)
@@ -170,13 +173,13 @@ class PhotoRun:
 
     def _has_all(self, path: Path) -> bool:
         """Say whether what was asked for beside a finished result is there."""
-        from latentface.results import read_record
+        from latentface.results import beside, faces_folder, read_record
 
-        wanted: list[Path] = [_beside(path, "compare")] if self.run.compare else []
+        wanted: list[Path] = [beside(path, "compare")] if self.run.compare else []
         record = read_record(path) or {}
         if record.get("faces_upscaled"):
-            wanted += [_faces_folder(path) / "01.png"] if self.save_faces else []
-            wanted += [_beside(path, "steps")] if self.run.save_steps else []
+            wanted += [faces_folder(path) / "01.png"] if self.save_faces else []
+            wanted += [beside(path, "steps")] if self.run.save_steps else []
         return all(p.exists() for p in wanted)
 
     def words(self) -> Sequence[str]:
@@ -245,11 +248,3 @@ def _reason(error: Exception) -> str:
     if not out_of_memory(error):
         raise error
     return NO_MEMORY
-
-
-def _beside(path: Path, what: str) -> Path:
-    return path.with_name(f"{path.stem}-{what}.png")
-
-
-def _faces_folder(path: Path) -> Path:
-    return path.with_name(f"{path.stem}-faces")

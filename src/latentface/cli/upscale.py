@@ -237,10 +237,10 @@ class Run:
         """Where an input's result goes."""
         return self.output if self.single else self.output / item.target.with_name(item.target.name + ".png")
 
-    def asked_beside(self, path: Path) -> list[Path]:
+    @property
+    def asked_beside(self) -> list[str]:
         """What is written beside a result because it was asked for; the record does not know of it."""
-        names = [name for name, asked in (("compare", self.compare), ("steps", self.save_steps)) if asked]
-        return [path.with_name(f"{path.stem}-{name}.png") for name in names]
+        return [name for name, asked in (("compare", self.compare), ("steps", self.save_steps)) if asked]
 
     def window(self, items: list[Input], bar: Any) -> None:
         """Decode some inputs, leave out what is done, and enlarge the rest in batches of one size."""
@@ -249,7 +249,7 @@ class Run:
         from latentface.datasets import read_entry
         from latentface.images import read_picture, sha256
         from latentface.photofile import register_heic
-        from latentface.results import is_done
+        from latentface.results import beside, check_beside, is_done
 
         groups: dict[int, list[tuple[Input, Any, dict[str, Any]]]] = {}
         for item in items:
@@ -267,10 +267,12 @@ class Run:
                     **self.upscaler.request(side, target),
                 }
                 path = self.path(item)
-                if not self.overwrite and is_done(path, request) and all(p.exists() for p in self.asked_beside(path)):
-                    self.skipped += 1
-                    bar.advance(bar.task_ids[0])
-                    continue
+                if not self.overwrite:
+                    if is_done(path, request) and all(beside(path, name).exists() for name in self.asked_beside):
+                        self.skipped += 1
+                        bar.advance(bar.task_ids[0])
+                        continue
+                    check_beside(path, self.upscaler.settings.samples, self.asked_beside)
                 groups.setdefault(side, []).append((item, low, request))
             except (PictureError, InputError, OutputError) as error:
                 self.fail(item.entry.label, str(error))
@@ -321,11 +323,10 @@ class Run:
             path = self.path(item)
             record = {"input": request["input"], "input_sha256": request["input_sha256"], **result.record}
             try:
-                if self.compare:
-                    _write_compare(path, result)
+                more = {"compare": _comparison(result)} if self.compare else {}
                 if steps is not None:
-                    steps.write(path, i)
-                save_result(path, result, record)
+                    more["steps"] = steps.strip(i)
+                save_result(path, result, record, more)
             except OutputError as error:
                 self.fail(item.entry.label, str(error))
                 continue
@@ -355,7 +356,7 @@ class Run:
 
 
 class StepSheets:
-    """Keeps previews of each face's first sample at chosen steps, and writes a strip of them for each face."""
+    """Keeps previews of each face's first sample at chosen steps, and draws a strip of them for each face."""
 
     def __init__(self, samples: int) -> None:
         self.samples = samples
@@ -369,20 +370,21 @@ class StepSheets:
             if row % self.samples == 0:
                 self.strips.setdefault(row // self.samples, {})[step.number] = face
 
-    def write(self, path: Path, index: int) -> None:
-        """Write NAME-steps.png for one face. Raises OutputError."""
-        from latentface.images import comparison_sheet, write_picture
+    def strip(self, index: int) -> Any:
+        """Return one face's strip, a Pillow image."""
+        from latentface.images import comparison_sheet
 
-        columns = {f"step {number}": [face] for number, face in self.strips.get(index, {}).items()}
-        write_picture(path.with_name(f"{path.stem}-steps.png"), comparison_sheet(columns))
+        return comparison_sheet({f"step {number}": [face] for number, face in self.strips.get(index, {}).items()})
 
 
-def _write_compare(path: Path, result: Any) -> None:
+def _comparison(result: Any) -> Any:
+    """Return input, bilinear and result side by side, a Pillow image."""
     import torch.nn.functional as F
 
-    from latentface.images import comparison_sheet, write_picture
+    from latentface.images import comparison_sheet
 
     size = result.high.shape[1:]
     bilinear = F.interpolate(result.low[None], size=size, mode="bilinear", align_corners=False)[0]
-    columns = {"input": [result.low], "bilinear": [bilinear], str(result.record["method"]): [result.high]}
-    write_picture(path.with_name(f"{path.stem}-compare.png"), comparison_sheet(columns))
+    return comparison_sheet(
+        {"input": [result.low], "bilinear": [bilinear], str(result.record["method"]): [result.high]}
+    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentface.cli.sheets import PhotoSteps
 from latentface.errors import LatentfaceError
 from latentface.inputs import Input
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 
 NO_MEMORY = "there is not enough memory; shrink or cut it first, or use a smaller factor (-f)"
-STEP_SIDE = 192  # px of a preview that is kept
 
 
 def is_photograph(data: bytes, most: int) -> bool:
@@ -195,48 +195,6 @@ class PhotoRun:
         if self.plain:
             parts.append(f"{self.plain} photograph{'s' if self.plain != 1 else ''} without a face enlarged plainly")
         return parts
-
-
-class PhotoSteps:
-    """Keeps small previews of a window's faces at chosen steps, and draws a row of them for each face."""
-
-    def __init__(self) -> None:
-        self.seen: dict[int, dict[Job, Image.Image]] = {}  # by step, of the first sample
-
-    def tell(self, jobs: Sequence[Job], step: Any) -> None:
-        """Keep previews at steps 1, 2, 5, 10, 20, 50, ... and the last."""
-        from latentface.images import to_pillow
-
-        if not shown_step(step):
-            return
-        kept = self.seen.setdefault(step.number, {})
-        first = {job: row for row, job in reversed(list(enumerate(jobs)))}
-        for job, face in zip(first, step.preview()[list(first.values())], strict=True):
-            if job not in kept:  # a batch may begin with a job's later samples
-                kept[job] = to_pillow(face)
-                kept[job].thumbnail((STEP_SIDE, STEP_SIDE))
-
-    def sheet(self, jobs: Sequence[Job]) -> Image.Image | None:
-        """Return the faces of a photograph, a row each, the largest first; None without faces or steps."""
-        from PIL import Image
-
-        from latentface.images import comparison_sheet
-        from latentface.photoresult import SHEET_FACES
-
-        if not jobs or not self.seen:
-            return None
-        nothing = Image.new("RGB", (1, 1), "white")  # a search in batches of other lengths has other steps
-        return comparison_sheet(
-            {
-                f"step {n}": [kept.get(job, nothing) for job in jobs[:SHEET_FACES]]
-                for n, kept in sorted(self.seen.items())
-            }
-        )
-
-
-def shown_step(step: Any) -> bool:
-    """Say whether a strip of steps shows this one."""
-    return step.number == step.total or str(step.number).rstrip("0") in ("1", "2", "5")
 
 
 def _reason(error: Exception) -> str:

@@ -12,7 +12,8 @@ from cyclopts import Parameter
 
 from latentface.bench.progress import duration
 from latentface.cli.console import Talk
-from latentface.cli.photos import PhotoRun, is_photograph, shown_step
+from latentface.cli.photos import PhotoRun, is_photograph
+from latentface.cli.sheets import StepSheets, comparison
 from latentface.cli.times import precise_duration, seconds_a_face
 from latentface.errors import InputError, LatentfaceError, OutputError, PictureError
 from latentface.inputs import Input, list_inputs
@@ -323,7 +324,7 @@ class Run:
             path = self.path(item)
             record = {"input": request["input"], "input_sha256": request["input_sha256"], **result.record}
             try:
-                more = {"compare": _comparison(result)} if self.compare else {}
+                more = {"compare": comparison(result)} if self.compare else {}
                 if steps is not None:
                     more["steps"] = steps.strip(i)
                 save_result(path, result, record, more)
@@ -353,38 +354,3 @@ class Run:
             parts.append(f"each shrinks back to its input to within {self.worst:.1f} dB or better")
         self.talk.say("; ".join(parts) or "nothing to do")
         return 1 if self.failed else 0
-
-
-class StepSheets:
-    """Keeps previews of each face's first sample at chosen steps, and draws a strip of them for each face."""
-
-    def __init__(self, samples: int) -> None:
-        self.samples = samples
-        self.strips: dict[int, dict[int, Any]] = {}  # by face and step
-
-    def tell(self, rows: range, step: Any) -> None:
-        """Keep previews at steps 1, 2, 5, 10, 20, 50, ... and the last; `rows`: as `Upscaler.upscale` tells them."""
-        if not shown_step(step):
-            return
-        for row, face in zip(rows, step.preview().cpu(), strict=True):
-            if row % self.samples == 0:
-                self.strips.setdefault(row // self.samples, {})[step.number] = face
-
-    def strip(self, index: int) -> Any:
-        """Return one face's strip, a Pillow image."""
-        from latentface.images import comparison_sheet
-
-        return comparison_sheet({f"step {number}": [face] for number, face in self.strips.get(index, {}).items()})
-
-
-def _comparison(result: Any) -> Any:
-    """Return input, bilinear and result side by side, a Pillow image."""
-    import torch.nn.functional as F
-
-    from latentface.images import comparison_sheet
-
-    size = result.high.shape[1:]
-    bilinear = F.interpolate(result.low[None], size=size, mode="bilinear", align_corners=False)[0]
-    return comparison_sheet(
-        {"input": [result.low], "bilinear": [bilinear], str(result.record["method"]): [result.high]}
-    )

@@ -2,13 +2,11 @@
 
 A search of the package's own engine with a degradation that changes nothing, Downscale(R, R), for the mean square and
 without any constraint: Adam from the mean w (or, in z, from the best of several draws) finds the face's neighbourhood,
-L-BFGS with a line search (Liu and Nocedal 1989; PyTorch's) the nearest face in it. L-BFGS chooses its steps by the whole
-of what it minimises, so that each face has its own, alone.
+L-BFGS the nearest face in it.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +15,9 @@ import torch
 from torch import Tensor
 
 from latentface.bench.variants import Variant
-from latentface.degradation import Degradation, faces_of
+from latentface.degradation import Degradation
 from latentface.errors import InputError
+from latentface.explore.lbfgs import descend
 from latentface.explore.registry import Method
 from latentface.explore.result import Exploration, MethodSettings, OnStep, Step, finish
 from latentface.explore.rlse import RlseSettings, objective, rlse
@@ -136,11 +135,14 @@ def invert(
         return replace(found, method=METHOD.name, settings=settings)
     low = low.to(prior.device, prior.dtype)
     space = Space(prior, settings.space, constraint="none")
-    nearest = [
-        _descend(space, *faces_of(low, degradation, [i]), searching, found.latent["latent"][i : i + 1], settings)
-        for i in range(len(low))
-    ]
-    latent, high = (torch.cat(parts) for parts in zip(*nearest, strict=True))
+    evaluate = objective(space, low, degradation, replace(searching, together=0.0), {})
+
+    def losses(latent: Tensor) -> tuple[Tensor, Tensor]:
+        iterate = evaluate({"latent": latent}, 1.0)
+        return torch.stack(list(iterate.losses.values())).sum(0), iterate.high
+
+    left = settings.steps - by_adam
+    latent, high, step = descend(found.latent["latent"], losses, steps=left, memory=settings.memory)
     return finish(
         high,
         low,
@@ -151,46 +153,6 @@ def invert(
         seconds=time.perf_counter() - began,
         latent={"latent": latent, "w_plus": space.w_plus(latent)},
         history=found.history,
-        best_step=torch.full_like(found.best_step, settings.steps),
-        passes=found.passes + settings.steps - by_adam,
+        best_step=by_adam + step,
+        passes=found.passes + left,
     )
-
-
-def _descend(
-    space: Space,
-    low: Tensor,
-    degradation: Degradation,
-    searching: RlseSettings,
-    start: Tensor,
-    settings: InversionSettings,
-) -> tuple[Tensor, Tensor]:
-    """Return the best latent (1, rows, width) and picture (1, 3, R, R) that L-BFGS meets in the steps that are left."""
-    left = settings.steps - searching.steps
-    evaluate = objective(space, low, degradation, replace(searching, together=0.0), {})
-    at = start.detach().clone().requires_grad_(True)
-    descent = torch.optim.LBFGS(
-        [at],
-        max_iter=left,
-        max_eval=left,
-        history_size=settings.memory,
-        tolerance_grad=0.0,
-        tolerance_change=0.0,
-        line_search_fn="strong_wolfe",
-    )
-    best = (math.inf, at.detach().clone(), at.new_empty(0))
-    calls = 0
-
-    def closure() -> Tensor:
-        nonlocal best, calls
-        with torch.enable_grad():
-            iterate = evaluate({"latent": at}, 1.0)
-            total = torch.stack(list(iterate.losses.values())).sum()
-            (at.grad,) = torch.autograd.grad(total, [at])
-        calls += 1
-        value = float(total.detach())
-        if value < best[0] and calls <= left:  # the last line search may look further than it was asked to
-            best = (value, at.detach().clone(), iterate.high.detach())
-        return total.detach()
-
-    descent.step(closure)
-    return best[1], best[2]

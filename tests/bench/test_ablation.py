@@ -72,6 +72,9 @@ def test_differences_are_paired(tiny_prior: Prior, faces: Path, tmp_path: Path) 
     assert "| ratio | ratio 1 |" in page
     assert "not told of" in page
     assert run_ablation(**options).read_text() == page
+    few = run_ablation(**options | {"damage_rows": ["weight 0"]}).read_text().partition("not what is assumed")[2]
+    assert "| weight | weight 0 |" in few
+    assert "random D" not in few
 
 
 def test_damage_is_repeatable_and_of_its_size(faces: Path) -> None:

@@ -54,6 +54,7 @@ def run_ablation(
     factors: Sequence[float] = (8, 16),
     rows: Sequence[str] | None = None,
     damages: Sequence[str] | None = None,
+    damage_rows: Sequence[str] | None = None,
     preset: str = "equal",
     metrics: Sequence[str] | None = None,
     limit: int | None = 64,
@@ -71,7 +72,7 @@ def run_ablation(
     Args:
         high: validation faces; rows: names of groups or rows (see `ablation_rows`), None for all.
         damages: what is done to the inputs of the second table, such as noise0.05, noise0.05told, jpeg30, box; None: the
-            usual ones with the rows that `UNEXPECTED` names; empty: no second table.
+            usual ones; empty: no second table. damage_rows: its rows, None for those that `UNEXPECTED` names.
 
     Raises:
         InputError: test faces, or as `run_table1`.
@@ -80,7 +81,7 @@ def run_ablation(
     faces = open_faces(high)
     refuse_test(faces, high)
     variants = make_rows(rows, preset)
-    others = make_rows(UNEXPECTED, preset)
+    others = make_rows(UNEXPECTED if damage_rows is None else damage_rows, preset)
     kinds = [Damage.named(name) for name in (KINDS if damages is None else damages)]
     loaded = open_prior(prior, device)
     tasks = [

@@ -118,6 +118,7 @@ def ablation(
     factors: Factors = "8,16",
     rows: str | None = None,
     damages: str | None = None,
+    damage_rows: str | None = None,
     preset: Preset = "equal",
     metrics: str | None = None,
     limit: int | None = 64,
@@ -144,6 +145,8 @@ def ablation(
         starts, steps, rate, schedule, noise, projection, controls, warm. By default all; "none" for the default alone.
     damages
         Inputs of the second table, separated by commas: noise0.05, noise0.05told, jpeg30, a kernel; "none" for no second table.
+    damage_rows
+        Rows of the second table; by default no semantic loss, three other weights of it, and two controls.
     preset
         "equal" or "paper".
     metrics
@@ -171,6 +174,7 @@ def ablation(
             factors=numbers("--factors", factors),
             rows=listed(rows),
             damages=listed(damages),
+            damage_rows=listed(damage_rows),
             preset=preset,
             metrics=names(metrics),
             limit=limit,

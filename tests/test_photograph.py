@@ -109,6 +109,36 @@ def test_a_prior_takes_the_faces_that_it_makes_larger(
     assert prior_wanted(62.8) == 128
 
 
+def test_soft_faces_are_redrawn_from_the_detail_that_they_have(
+    prior: Prior, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that is larger than the prior's faces, and none of which a part lies outside the photograph."""
+    outside = Similarity.square((115.0, 72.0), 14.0)
+    photo_scene.know(monkeypatch, [*photo_scene.PLACES, photo_scene.TOO_LARGE, outside])
+    monkeypatch.setattr("latentface.restore.detail_side", lambda face, sigma: min(face.shape[-1], 10))
+    found = PhotoUpscaler(prior, QUICK, replace(CLEAN, noise=0.1)).find(photo)
+    by_side = {round(job.transform.scale, 1): job.warp for job in found.jobs}
+    assert {side: warp.low_size for side, warp in by_side.items() if side >= 12 and side != 14} == {
+        40.0: (10, 10),
+        16.0: (10, 10),
+        12.4: (10, 10),
+    }
+    assert by_side[14.0].transforms[0].scale == pytest.approx(14)
+    assert by_side[40.0].sigma == pytest.approx(0.1 * 10 / 40, abs=0.002)
+    assert by_side[14.0].sigma == pytest.approx(0.1, abs=0.002)
+    result = next(PhotoUpscaler(prior, QUICK, CLEAN).upscale([photo]))
+    large = max(result.faces, key=lambda face: face.transform.scale)
+    assert large.soft
+    assert large.record["detail"] == 10
+    assert large.record["square"]["side"] == 40
+    assert large.consistency_db > 40
+    assert not next(face for face in result.faces if face.transform.scale < 10).soft
+    assert result.render().size == (160, 240)
+    full = PhotoUpscaler(prior, replace(QUICK, detail="full"), CLEAN).find(photo)
+    assert len(full.jobs) == 4
+    assert all(job.warp.transforms[0] == job.transform for job in full.jobs)
+
+
 @pytest.mark.skipif(not SOLVAY.exists(), reason="needs the group photograph of 29 people")
 def test_a_group_photograph_is_taken_whole_by_a_prior_of_128_px() -> None:
     made = tiny_prior(128)

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_prior import tiny_faces
+from tiny_prior import tiny_faces, tiny_prior
 
 import latentface
-from latentface.degradation import Downscale
+from latentface.degradation import Downscale, resize
 from latentface.devices import pick_device
 from latentface.errors import InputError, PictureError, UnknownNameError, WeightsError
 from latentface.explore.result import psnr_each
-from latentface.images import read_picture
-from latentface.restore import Upscaler, UpscaleSettings, to_tensor, upscale
+from latentface.images import read_picture, to_tensor
+from latentface.restore import Upscaler, UpscaleSettings, upscale
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 BYTES = np.random.default_rng(0).integers(40, 216, (4, 4, 3), dtype=np.uint8)
@@ -223,3 +223,47 @@ def test_real_faces_shrink_back_to_their_inputs(tmp_path):
         face.save(tmp_path / f"{i}.png")
         shrunk = Image.open(tmp_path / f"{i}.png").resize((side // 8, side // 8), Image.Resampling.BICUBIC)
         assert -10 * np.log10(np.mean((np.asarray(shrunk) / 255 - low[i].permute(1, 2, 0).numpy()) ** 2)) >= 45
+
+
+def soft_faces() -> torch.Tensor:
+    """Two faces of 12 px (3, 12, 12): one enlarged from 8 px, and one that is sharp."""
+    generator = torch.Generator().manual_seed(3)
+    sharp = torch.rand(1, 3, 12, 12, generator=generator)
+    return torch.cat([resize(torch.rand(1, 3, 8, 8, generator=generator), 12).clamp(0, 1), sharp])
+
+
+def test_a_soft_face_is_enlarged_from_the_detail_that_it_has(monkeypatch) -> None:
+    prior = tiny_prior(32)
+    low = soft_faces()
+    monkeypatch.setattr("latentface.restore.detail_side", lambda face, sigma: 8 if torch.equal(face, low[0]) else 12)
+    told = []
+    upscaler = Upscaler(prior, UpscaleSettings(steps=3, samples=2, start="random"), batch=4)
+    soft, sharp = upscaler.upscale(low, lambda rows, step: told.append(rows))
+    assert soft.record["low_size"] == [12, 12]
+    assert soft.record["detail_size"] == [8, 8]
+    assert sharp.record["detail_size"] == [12, 12]
+    assert soft.high.shape == sharp.high.shape == (3, 32, 32)
+    assert set(told) == {(0, 1), (2, 3)}  # each in its own search, by the place that it has among all
+    seen = resize(low[:1], 8).clamp(0, 1)
+    assert torch.equal(soft.seen, seen[0])
+    assert torch.equal(sharp.seen, low[1])
+    assert consistency(soft.high, seen[0]) > 60
+    alone = upscale(seen[0], prior=prior, steps=3, samples=2, start="random", detail="full")
+    assert float((alone.high - soft.high).abs().max()) < 1e-4  # as if it had been given so
+    whole = Upscaler(prior, UpscaleSettings(steps=3, start="random", detail="full")).upscale(low[:1])[0]
+    assert consistency(whole.high, low[0]) > 60
+    given = Upscaler(prior, UpscaleSettings(steps=3, start="random", detail=6)).upscale(low[:1])[0]
+    assert given.record["detail_size"] == [6, 6]
+
+
+def test_less_is_left_of_noise_where_pixels_are_averaged() -> None:
+    prior = tiny_prior(32)
+    made = Upscaler(prior, UpscaleSettings(steps=2, start="random", detail=6, sigma=0.1))
+    made.upscale(soft_faces()[1:])
+    assert [key[2] for key in made._degradations] == pytest.approx([0.05] * len(made._degradations))
+
+
+@pytest.mark.parametrize("detail", ["half", 1, 0, -3, 2.5, "16"])
+def test_a_detail_that_is_none_is_refused(detail) -> None:
+    with pytest.raises(InputError, match="expected auto, full, or a side"):
+        UpscaleSettings(detail=detail)

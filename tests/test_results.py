@@ -10,7 +10,7 @@ from PIL import Image
 
 from latentface import results
 from latentface.errors import OutputError
-from latentface.restore import Upscaled
+from latentface.faceresult import Upscaled
 from latentface.results import check_beside, is_done, read_record, save_result
 
 REQUEST = {"input": "a.png", "input_sha256": "12", "method": "rlse", "settings": {"steps": 2, "layers": (1, 2)}}
@@ -19,7 +19,7 @@ RECORD = {**REQUEST, "seconds": 1.5, "notice": "invented", "generated": True}
 
 def result(samples: int = 1) -> Upscaled:
     high = torch.rand(samples, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    return Upscaled(high[0], high[0, :, :4, :4], high, 50.0, 1, RECORD)
+    return Upscaled(high[0], high[0, :, :4, :4], high[0, :, :4, :4], high, 50.0, 1, RECORD)
 
 
 @pytest.fixture

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from latentface.explore.result import Exploration, Step
+    from latentface.faceresult import Upscaled
     from latentface.prior.prior import Prior
     from latentface.prior.registry import load_prior
-    from latentface.restore import Upscaled, UpscaleSettings, upscale
+    from latentface.restore import UpscaleSettings, upscale
 
 __version__ = "0.1.0"
 
@@ -48,9 +49,10 @@ _HOMES = {
         "WeightsError",
     ),
     "explore.result": ("Exploration", "Step"),
+    "faceresult": ("Upscaled",),
     "prior.prior": ("Prior",),
     "prior.registry": ("load_prior",),
-    "restore": ("UpscaleSettings", "Upscaled", "upscale"),
+    "restore": ("UpscaleSettings", "upscale"),
 }
 
 __all__ = [

@@ -174,6 +174,36 @@ def check_batch(pictures: Tensor, name: str = "pictures") -> Tensor:
     return pictures
 
 
+def to_tensor(picture: str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
+    """Return any picture as float32 RGB (3, H, W) in [0, 1].
+
+    Accepts a path, a file's bytes, a Pillow image, an array (H, W, 3) of bytes or of floats in [0, 1], or a tensor
+    (3, H, W) or (1, 3, H, W).
+
+    Raises:
+        PictureError: a file that cannot be read. InputError: another shape or type, NaN.
+    """
+    import torch
+
+    if isinstance(picture, (str, Path, bytes)):
+        return read_picture(picture)
+    if isinstance(picture, Image.Image):
+        return torch.from_numpy(rgb_array(picture).transpose(2, 0, 1).copy())
+    if isinstance(picture, np.ndarray):
+        if picture.ndim != 3 or picture.shape[2] != 3:
+            raise InputError(f"the array is {picture.shape}, expected (H, W, 3)")
+        values = picture.astype(np.float32) / (255.0 if picture.dtype == np.uint8 else 1.0)
+        picture = torch.from_numpy(values.transpose(2, 0, 1).copy())
+    if not isinstance(picture, torch.Tensor):
+        raise InputError(f"got {type(picture).__name__}, expected a path, bytes, a Pillow image, an array or a tensor")
+    if picture.dtype == torch.uint8:
+        picture = picture.float() / 255
+    batch = picture if picture.ndim == 4 else picture[None]
+    if len(batch) != 1:
+        raise InputError(f"the tensor is {tuple(picture.shape)}, expected one picture (3, H, W)")
+    return check_batch(batch, "picture")[0].float()
+
+
 def to_uint8(picture: Tensor) -> np.ndarray:
     """Round a tensor picture (3, H, W) in [0, 1] to a uint8 array (H, W, 3)."""
     array = picture.detach().cpu().float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()

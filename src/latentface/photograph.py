@@ -47,6 +47,10 @@ WINDOW_BATCHES = 4  # batches' worth of faces, after which nothing more is waite
 # clipped blacks would go on for long: 8 rounds give them 63 to 77 dB.
 ROUNDS, TOLERANCE = 8, 0.5 / 255
 LEAST_SIDE = 8  # px: of a photograph in which faces are looked for
+LARGEST = 2  # times the prior's faces: no larger view of a face is looked at for its detail
+WORTHWHILE = (
+    2  # a face larger than the prior's is redrawn only where it is so soft that its detail becomes so many times finer
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,9 +84,13 @@ class PhotoSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """A face to be enlarged: its operator (of one face), its pixels (1, 3, h, w), and its upright view (3, s, s)."""
+    """A face to be enlarged: its square, its operator (of one face), its pixels (1, 3, h, w), and its upright view (3, s, s).
+
+    A soft face's pixels are the upright view's, shrunk to the side that holds its detail, and its operator is of those.
+    """
 
     found: Face
+    transform: Similarity
     warp: Warp
     low: Tensor
     upright: Tensor
@@ -216,17 +224,26 @@ class PhotoUpscaler:
         most = self.prior.resolution
         try:
             transform = square_of(face, self.prior.alignment)
-            if transform.scale * LEAST_FACTOR > most:
-                reason = f"already as large as the {most} px of the prior's faces, or larger"
-                return LeftFace(face, reason, prior_wanted(transform.scale))
             sigma = self.photo_settings.noise
             if sigma is None:  # in whole grey levels, so that faces of several photographs can share a batch
                 sigma = round(255 * estimate_sigma(picture, face.box, photo.tables)) / 255
-            warp = Warp([transform], most, photo.size, kernel=self.settings.kernel, sigma=sigma)
-            upright, _ = crop(picture, transform, max(2, round(transform.scale)))
+            side = max(2, min(round(transform.scale), LARGEST * most))
+            upright, there = crop(picture, transform, side)
+            # Beyond the photograph's border nothing is known, and its even filling would pass for softness.
+            detail = self.faces.held(upright, sigma) if bool(there.all()) else side
+            too_large = transform.scale * LEAST_FACTOR > most
+            if too_large and (detail == side or WORTHWHILE * detail > most):
+                reason = f"already as large as the {most} px of the prior's faces, or larger"
+                return LeftFace(face, reason, prior_wanted(transform.scale))
+            if detail == side:
+                warp = Warp([transform], most, photo.size, kernel=self.settings.kernel, sigma=sigma)
+                return Job(face, transform, warp, warp.cut(picture), upright)
+            sigma = round(255 * sigma * detail / transform.scale) / 255  # a mean of several pixels has less noise
+            whole = Similarity.square((detail / 2, detail / 2), detail)
+            warp = Warp([whole], most, (detail, detail), kernel=self.settings.kernel, sigma=sigma)
+            return Job(face, transform, warp, crop(picture, transform, detail)[0][None], upright)
         except InputError:
             return LeftFace(face, "too small, or too little of it in the photograph")
-        return Job(face, warp, warp.cut(picture), upright)
 
     # -- exploring ----------------------------------------------------------------------------------------------------
 
@@ -300,12 +317,13 @@ class PhotoUpscaler:
             high, samples = _luma(high), _luma(samples)
         return PhotoFace(
             found=job.found,
-            transform=job.warp.transforms[0],
+            transform=job.transform,
             high=high,
             samples=samples,
             low=job.upright,
             bilinear=job.warp.fit(job.low)[0].clamp(0, 1),
-            factor=job.warp.factors[0],
+            factor=self.prior.resolution / job.transform.scale,
+            detail=job.warp.transforms[0].scale,
             sigma=job.warp.sigma,
             consistency_db=consistency,
             best_step=made[0][1],

@@ -34,7 +34,8 @@ class PhotoFace:
         high: (3, R, R) in [0, 1], upright; samples: (N, 3, R, R).
         low: (3, s, s), about as many pixels as the photograph has there, upright; bilinear: (3, R, R), enlarged from them.
         factor: R over the side of its square in the photograph; sigma: the noise that was reckoned with.
-        consistency_db: PSNR of `high`, seen in the photograph's own pixels, against them; best_step: of the first sample.
+        detail: px of its square that were searched with: the square's side, or fewer for a soft face.
+        consistency_db: PSNR of `high`, seen in those pixels, against them; best_step: of the first sample.
     """
 
     found: Face
@@ -44,9 +45,15 @@ class PhotoFace:
     low: Tensor
     bilinear: Tensor
     factor: float
+    detail: float
     sigma: float
     consistency_db: float
     best_step: int
+
+    @property
+    def soft(self) -> bool:
+        """Whether it has more pixels than detail."""
+        return self.detail < self.transform.scale - 1
 
     @property
     def spread(self) -> Tensor:
@@ -68,6 +75,7 @@ class PhotoFace:
                 "degrees": round(self.transform.degrees, 2),
             },
             "factor": round(self.factor, 3),
+            "detail": round(self.detail, 2),
             "sigma": round(self.sigma, 5),
             "consistency_db": round(self.consistency_db, 2),
             "best_step": self.best_step,

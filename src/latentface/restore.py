@@ -7,7 +7,7 @@ aligning and pasting (`latentface.faces`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,10 @@ from latentface.errors import InputError, UnknownNameError
 from latentface.explore.registry import find_method, with_steps
 from latentface.explore.result import Exploration, OnStep, psnr_each
 from latentface.explore.warmstart import CHOICES, choose_start
+from latentface.faceresult import Upscaled
+from latentface.faces.detail import detail_side
 from latentface.faces.trust import trusted
-from latentface.images import check_batch, read_picture, rgb_array, write_picture
+from latentface.images import check_batch, to_tensor
 from latentface.prior.prior import Prior
 from latentface.prior.registry import load_prior
 
@@ -36,6 +38,7 @@ NOTICE = (
     "It is not evidence of who a person is and must not be used to identify anyone."
 )
 ANSWERS = ("one", "mean")
+DETAILS = ("auto", "full")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +55,8 @@ class UpscaleSettings:
         answer: "one" face, or the projected "mean" of the samples, which is smoother and nearer to the truth in PSNR.
         projection: end in a face that shrinks exactly to the input; its detail fades where it disagreed (`faces.trust`).
         kernel: how the input was shrunk; sigma: standard deviation of its noise, in units of the full grey range.
+        detail: "auto" shrinks a soft face to the side that holds its detail before the search (`faces.detail`), "full" takes
+            every face at its word, and a number is that side in pixels.
     """
 
     factor: float | None = None
@@ -66,6 +71,7 @@ class UpscaleSettings:
     projection: bool = True
     kernel: str = "bicubic"
     sigma: float = 0.0
+    detail: str | int = "auto"
 
     def __post_init__(self) -> None:
         if self.kernel not in KERNELS:
@@ -84,6 +90,8 @@ class UpscaleSettings:
             raise InputError(f"seed is {self.seed}; expected a whole number of at most 62 bits")
         if not 0 <= self.sigma <= 1:
             raise InputError(f"sigma is {self.sigma:g}; expected a standard deviation from 0 to 1")
+        if self.detail not in DETAILS and not (isinstance(self.detail, int) and self.detail >= 2):
+            raise InputError(f"detail is {self.detail!r}; expected auto, full, or a side in pixels from 2 up")
 
     def method_settings(self) -> Any:
         """Return the settings of the method that they name. Raises InputError."""
@@ -105,73 +113,6 @@ class UpscaleSettings:
                 raise InputError(f"the method {self.method} takes all faces to the end; leave stop out")
             settings = replace(settings, stop=self.stop)
         return settings
-
-
-@dataclass(frozen=True, slots=True)
-class Upscaled:
-    """An enlarged face.
-
-    Attributes:
-        high: (3, H, W) in [0, 1]; low: (3, h, w), the input; all_samples: (N, 3, H, W).
-        consistency_db: PSNR of `high`, shrunk again, against `low`; best_step: of the first sample.
-        record: everything about how it was made, as plain JSON types.
-    """
-
-    high: Tensor
-    low: Tensor
-    all_samples: Tensor
-    consistency_db: float
-    best_step: int
-    record: Mapping[str, Any]
-
-    @property
-    def spread(self) -> Tensor:
-        """Per-pixel standard deviation of the samples over colours, (3, H, W), scaled so that 0.25 is white."""
-        if len(self.all_samples) < 2:
-            return torch.zeros_like(self.high)
-        deviation = self.all_samples.var(0).mean(0).sqrt()
-        return (deviation * 4).clamp(0, 1).expand(3, -1, -1)
-
-    def save(self, path: str | Path) -> Path:
-        """Write `high` as PNG, with the record in its text chunks. Raises OutputError."""
-        from latentface.results import text_chunks
-
-        write_picture(path, self.high, text_chunks(self.record))
-        return Path(path)
-
-    def show(self) -> Image.Image:
-        """Return `high` as a Pillow image, which notebooks display."""
-        from latentface.images import to_pillow
-
-        return to_pillow(self.high)
-
-
-def to_tensor(picture: str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
-    """Return any picture as float32 RGB (3, H, W) in [0, 1].
-
-    Accepts a path, a file's bytes, a Pillow image, an array (H, W, 3) of bytes or of floats in [0, 1], or a tensor
-    (3, H, W) or (1, 3, H, W).
-
-    Raises:
-        PictureError: a file that cannot be read. InputError: another shape or type, NaN.
-    """
-    if isinstance(picture, (str, Path, bytes)):
-        return read_picture(picture)
-    if isinstance(picture, Image.Image):
-        return torch.from_numpy(rgb_array(picture).transpose(2, 0, 1).copy())
-    if isinstance(picture, np.ndarray):
-        if picture.ndim != 3 or picture.shape[2] != 3:
-            raise InputError(f"the array is {picture.shape}, expected (H, W, 3)")
-        values = picture.astype(np.float32) / (255.0 if picture.dtype == np.uint8 else 1.0)
-        picture = torch.from_numpy(values.transpose(2, 0, 1).copy())
-    if not isinstance(picture, Tensor):
-        raise InputError(f"got {type(picture).__name__}, expected a path, bytes, a Pillow image, an array or a tensor")
-    if picture.dtype == torch.uint8:
-        picture = picture.float() / 255
-    batch = picture if picture.ndim == 4 else picture[None]
-    if len(batch) != 1:
-        raise InputError(f"the tensor is {tuple(picture.shape)}, expected one picture (3, H, W)")
-    return check_batch(batch, "picture")[0].float()
 
 
 class Upscaler:
@@ -197,7 +138,7 @@ class Upscaler:
         self.method = find_method(self.settings.method)
         self.method_settings = self.settings.method_settings()
         self.start = choose_start(prior, self.settings.start, self.settings.method, self.say)
-        self._degradations: dict[tuple[int, int], Downscale] = {}
+        self._degradations: dict[tuple[int, int, float], Downscale] = {}
 
     def plan(self, height: int, width: int) -> tuple[int, int]:
         """Return the sides (low, high) for an aligned face of that size.
@@ -239,12 +180,22 @@ class Upscaler:
             "notice": NOTICE,
         }
 
-    def _degradation(self, low: int, high: int) -> Downscale:
-        if (low, high) not in self._degradations:
-            self._degradations[low, high] = Downscale(low, high, self.settings.kernel, self.settings.sigma)
-        return self._degradations[low, high]
+    def _degradation(self, low: int, high: int, sigma: float) -> Downscale:
+        key = low, high, sigma
+        if key not in self._degradations:
+            self._degradations[key] = Downscale(low, high, self.settings.kernel, sigma)
+        return self._degradations[key]
 
-    def upscale(self, low: Tensor, on_step: Callable[[range, Step], bool | None] | None = None) -> list[Upscaled]:
+    def held(self, face: Tensor, sigma: float) -> int:
+        """Return the side in pixels with which a face (3, s, s) is searched: its own, or where it is soft a smaller one."""
+        detail = self.settings.detail
+        if detail == "auto":
+            return detail_side(face, sigma)
+        return face.shape[-1] if isinstance(detail, str) else min(detail, face.shape[-1])
+
+    def upscale(
+        self, low: Tensor, on_step: Callable[[Sequence[int], Step], bool | None] | None = None
+    ) -> list[Upscaled]:
         """Enlarge faces of one size, (B, 3, h, w) in [0, 1].
 
         Args:
@@ -256,17 +207,46 @@ class Upscaler:
         """
         check_batch(low, "low")
         low = low.detach().float().cpu()  # searches take it to the prior's device; what follows them is done here
-        side, target = self.plan(*low.shape[-2:])
+        _, target = self.plan(*low.shape[-2:])
+        sides = [self.held(face, self.settings.sigma) for face in low]
+        results: dict[int, Upscaled] = {}
+        for side in sorted(set(sides)):
+            members = [i for i, own in enumerate(sides) if own == side]
+            seen = own = low[members]
+            if side != low.shape[-1]:
+                seen = resize(own, side).clamp(0, 1)
+            made = self._upscale(seen, own, target, self._told(members, on_step))
+            results.update(zip(members, made, strict=True))
+        return [results[i] for i in range(len(low))]
+
+    def _told(
+        self, members: Sequence[int], on_step: Callable[[Sequence[int], Step], bool | None] | None
+    ) -> Callable[[range, Step], bool | None]:
+        """Return the callback for some of the faces: their rows go by the places that they have among all."""
         count = self.settings.samples
-        seeds = [self.settings.seed + k for _ in range(len(low)) for k in range(count)]
-        rows = low.repeat_interleave(count, 0)  # (B N, 3, h, w)
+
+        def tell(rows: range, step: Step) -> bool | None:
+            return (
+                on_step(tuple(members[row // count] * count + row % count for row in rows), step) if on_step else None
+            )
+
+        return tell
+
+    def _upscale(
+        self, seen: Tensor, low: Tensor, target: int, on_step: Callable[[range, Step], bool | None]
+    ) -> list[Upscaled]:
+        """Enlarge faces (B, 3, s, s) of the detail that they have, each of which stands for an input `low` (B, 3, h, w)."""
+        count = self.settings.samples
+        sigma = self.settings.sigma * seen.shape[-1] / low.shape[-1]  # a mean of several pixels has less noise
+        seeds = [self.settings.seed + k for _ in range(len(seen)) for k in range(count)]
+        rows = seen.repeat_interleave(count, 0)  # (B N, 3, s, s)
         parts: list[tuple[Tensor, Tensor, float]] = []
         start = 0
         while start < len(rows):
             size = self.at_once(len(rows) - start)
             together = min(size, self.batch)
             try:
-                parts.append(self._search(rows, seeds, range(start, start + size), target, on_step))
+                parts.append(self._search(rows, seeds, range(start, start + size), target, sigma, on_step))
                 start += size
             except RuntimeError as error:
                 if not out_of_memory(error):
@@ -279,10 +259,14 @@ class Upscaler:
                 if self.prior.device.type == "cuda":
                     torch.cuda.empty_cache()
                 self.say(f"a batch of {together} does not fit the device's memory; going on with {self.batch}")
-        high = torch.cat([p[0] for p in parts]).view(len(low), count, 3, target, target)
-        steps = torch.cat([p[1] for p in parts]).view(len(low), count)
-        seconds = sum(p[2] for p in parts) / len(low)
-        return [self._result(low[i], high[i], int(steps[i, 0]), seconds, side, target) for i in range(len(low))]
+        high = torch.cat([p[0] for p in parts]).view(len(seen), count, 3, target, target)
+        steps = torch.cat([p[1] for p in parts]).view(len(seen), count)
+        seconds = sum(p[2] for p in parts) / len(seen)
+        pairs = [(face, face) for face in low] if seen is low else list(zip(low, seen, strict=True))
+        return [
+            self._result(*pair, samples, sigma, int(step[0]), seconds)
+            for pair, samples, step in zip(pairs, high, steps, strict=True)
+        ]
 
     def at_once(self, rows: int) -> int:
         """Return how many of so many rows one search takes: a batch, or all where one that stops makes room for the next."""
@@ -317,37 +301,41 @@ class Upscaler:
         seeds: Sequence[int],
         rows: range,
         target: int,
-        on_step: Callable[[range, Step], bool | None] | None,
+        sigma: float,
+        on_step: Callable[[range, Step], bool | None],
     ) -> tuple[Tensor, Tensor, float]:
         began = time.perf_counter()
         low, seeds = low[rows.start : rows.stop], seeds[rows.start : rows.stop]
         side, most = low.shape[-1], self.prior.resolution
-        tell: OnStep | None = (lambda step: on_step(rows, step)) if on_step is not None else None
-        found = self.explore(low, self._degradation(side, most), seeds, tell)
+        found = self.explore(low, self._degradation(side, most, sigma), seeds, lambda step: on_step(rows, step))
         high = found.high.float().cpu()
         if target != most:
             high = resize(high, target).clamp(0, 1)
         if self.settings.projection:
-            degradation = self._degradation(side, target)
+            degradation = self._degradation(side, target, sigma)
             high = project(degradation, trusted(degradation, high, low), low)
         return high, found.best_step.cpu(), time.perf_counter() - began
 
-    def _result(self, low: Tensor, samples: Tensor, best_step: int, seconds: float, side: int, target: int) -> Upscaled:
-        degradation = self._degradation(side, target)
+    def _result(
+        self, low: Tensor, seen: Tensor, samples: Tensor, sigma: float, best_step: int, seconds: float
+    ) -> Upscaled:
+        side, target = seen.shape[-1], samples.shape[-1]
+        degradation = self._degradation(side, target, sigma)
         high = samples[0]
         if self.settings.answer == "mean":
             high = samples.mean(0)
             if self.settings.projection:
-                high = project(degradation, high[None], low[None])[0]
-        consistency = float(psnr_each(degradation.forward(high[None]), low[None])[0])
+                high = project(degradation, high[None], seen[None])[0]
+        consistency = float(psnr_each(degradation.forward(high[None]), seen[None])[0])
         record = {
-            **self.request(side, target),
+            **self.request(low.shape[-1], target),
+            "detail_size": [side, side],
             "consistency_db": round(consistency, 2),
             "best_step": best_step,
             "seconds": round(seconds, 3),
             "device": str(self.prior.device),
         }
-        return Upscaled(high, low, samples, consistency, best_step, record)
+        return Upscaled(high, low, seen, samples, consistency, best_step, record)
 
 
 def upscale(

@@ -23,7 +23,7 @@ from latentface.images import write_json, write_picture
 if TYPE_CHECKING:
     from PIL import Image
 
-    from latentface.restore import Upscaled
+    from latentface.faceresult import Upscaled
 
 # Facts about one run, which two runs of the same request may differ in.
 _INCIDENTAL = frozenset({"seconds", "device", "version", "consistency_db", "best_step", "input"})

@@ -37,13 +37,15 @@ def test_noise_jpeg_size_and_kernel_change_the_picture(call, face, tmp_path):
         "seed": ["--noise", 0.1, "--seed", 1],
         "jpeg": ["--jpeg", 20],
         "box": ["--kernel", "box"],
+        "blur": ["--blur", 1],
         "size": ["--size", 16],
     }.items():
         assert call("degrade", high, "-o", tmp_path / name, "-f", 4, *options).code == 0
         results[name] = pixels(tmp_path / name / "a.png")
     assert np.array_equal(results["noise"], results["again"])
     assert results["size"].shape == (4, 4, 3)
-    for name in ("noise", "jpeg", "box"):
+    assert results["blur"].std() < results["plain"].std()
+    for name in ("noise", "jpeg", "box", "blur"):
         assert not np.array_equal(results[name], results["plain"])
     assert not np.array_equal(results["seed"], results["noise"])
     assert (results["noise"] - results["plain"]).std() == pytest.approx(25.5, rel=0.25)
@@ -80,6 +82,7 @@ def test_bad_files_are_named_and_the_others_done(call, face, tmp_path):
         ["-f", "nan"],
         ["-f", 2, "--jpeg", 0],
         ["-f", 2, "--noise", -1],
+        ["-f", 2, "--blur", -1],
         ["-f", 2, "--kernel", "cubic"],
         ["-f", 2, "--size", 0],
         [],

@@ -19,6 +19,7 @@ def degrade(
     factor: Annotated[float, Parameter(name=["--factor", "-f"])],
     size: int | None = None,
     kernel: str = "bicubic",
+    blur: float = 0.0,
     noise: float = 0.0,
     jpeg: int | None = None,
     seed: int = 0,
@@ -39,6 +40,8 @@ def degrade(
         Resize the picture to this side first: the prior's, for a truth of the result's size.
     kernel
         bicubic, bilinear, box or lanczos.
+    blur
+        Standard deviation of a Gaussian blur after the shrinking, in pixels of the small picture: soft faces.
     noise
         Standard deviation of Gaussian noise, from 0 to 1.
     jpeg
@@ -58,10 +61,13 @@ def degrade(
         raise InputError(f"--size is {size}; expected a side from 2 to 8192 px")
     if jpeg is not None and not 1 <= jpeg <= 95:
         raise InputError(f"--jpeg is {jpeg}; expected a quality from 1 to 95")
+    if not 0 <= blur <= 100:
+        raise InputError(f"--blur is {blur:g}; expected a standard deviation from 0 to 100 px")
     if not 0 <= noise <= 1:
         raise InputError(f"--noise is {noise:g}; expected a standard deviation from 0 to 1")
     import torch
     from PIL import Image
+    from scipy.ndimage import gaussian_filter
 
     from latentface.datasets import read_entry
     from latentface.degradation import KERNELS, Downscale, resize
@@ -90,6 +96,8 @@ def degrade(
                     high = resize(high, size).clamp(0, 1)
                 side = high.shape[2]
                 low = Downscale(max(2, round(side / factor)), side, kernel).forward(high)
+                if blur:
+                    low = torch.from_numpy(gaussian_filter(low.numpy(), (0, 0, blur, blur), mode="nearest"))
                 if noise:
                     generator = torch.Generator().manual_seed(seed)
                     low = low + noise * torch.randn(low.shape, generator=generator)

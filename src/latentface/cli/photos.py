@@ -163,6 +163,7 @@ class PhotoRun:
         write_json(path.with_suffix(".json"), {"version": __version__, **record})
         self.run.done += 1
         self.upscaled += len(result.faces)
+        self.run.soft += [round(face.detail) for face in result.faces if face.soft]
         self.left.update(face.reason for face in result.left)
         self.wants = max(self.wants, *(face.wants or 0 for face in result.left), 0)
         self.plain += not result.faces and not result.left

@@ -33,7 +33,7 @@ class StepSheets:
         self.samples = samples
         self.strips: dict[int, dict[int, Any]] = {}  # by face and step
 
-    def tell(self, rows: range, step: Any) -> None:
+    def tell(self, rows: Sequence[int], step: Any) -> None:
         """Keep previews at steps 1, 2, 5, 10, 20, 50, ... and the last; `rows`: as `Upscaler.upscale` tells them."""
         if not shown_step(step):
             return

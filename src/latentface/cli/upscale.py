@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,6 +39,7 @@ def upscale(
     no_projection: Annotated[bool, Flag] = False,
     kernel: str = "bicubic",
     noise: str | None = None,
+    detail: str = "auto",
     aligned: Annotated[bool, Flag] = False,
     only_center_face: Annotated[bool, Flag] = False,
     min_face: float = 12.0,
@@ -92,6 +94,9 @@ def upscale(
     noise
         Standard deviation of the input's noise, from 0 to 1, or "auto", which estimates it for each face of a
         photograph; by default auto for photographs and 0 for aligned faces.
+    detail
+        "auto" shrinks a soft face to the side that holds its detail before it is enlarged, "full" takes every face at its
+        word, and a number is that side in pixels.
     aligned
         Take every picture for an aligned face.
     only_center_face
@@ -147,6 +152,7 @@ def upscale(
         projection=not no_projection,
         kernel=kernel,
         sigma=_noise(noise) or 0.0,
+        detail=int(detail) if detail.isdecimal() else detail,
     )
     photo_settings = PhotoSettings(
         factor=2.0 if factor is None else factor,
@@ -215,6 +221,7 @@ class Run:
     failed: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     worst: float = float("inf")
+    soft: list[int] = field(default_factory=list)  # px of detail of the aligned faces that were soft
     photos: PhotoRun | None = None
     count: int = 0
     told_time: bool = False
@@ -307,7 +314,7 @@ class Run:
         check_folder(self.path(part[0][0]).parent)
         steps = StepSheets(self.upscaler.settings.samples) if self.save_steps else None
 
-        def on_step(rows: range, step: Any) -> None:
+        def on_step(rows: Sequence[int], step: Any) -> None:
             total = step.total * self.upscaler.settings.samples
             bar.advance(bar.task_ids[0], len(rows) / total)
             if steps is not None:
@@ -333,6 +340,8 @@ class Run:
                 continue
             self.done += 1
             self.worst = min(self.worst, result.consistency_db)
+            if result.seen.shape != result.low.shape:
+                self.soft.append(result.seen.shape[-1])
             print(json.dumps({"output": str(path), **record}) if self.as_json else path, flush=True)
         bar.update(bar.task_ids[0], completed=before + len(part))
 
@@ -352,5 +361,14 @@ class Run:
             parts += self.photos.words()
         if self.worst < float("inf"):
             parts.append(f"each shrinks back to its input to within {self.worst:.1f} dB or better")
+        if self.soft:
+            parts.append(
+                f"{len(self.soft)} {'were' if len(self.soft) > 1 else 'was'} soft and taken as of {_sizes(self.soft)} (--detail full takes faces as they are)"
+            )
         self.talk.say("; ".join(parts) or "nothing to do")
         return 1 if self.failed else 0
+
+
+def _sizes(sides: Sequence[int]) -> str:
+    low, high = min(sides), max(sides)
+    return f"{low} px" if low == high else f"{low} to {high} px"

@@ -270,9 +270,9 @@ def test_the_random_judge_is_the_same_each_time_and_leaves_the_global_generator_
 
 
 def test_rows_that_move_together_are_a_search_of_w(prior):
-    low, start = tiny_faces(2), prior.mapping(torch.randn(2, prior.z_dim, generator=torch.Generator().manual_seed(0)))
+    low, w_plus = tiny_faces(2), prior.mapping(torch.randn(2, prior.z_dim, generator=torch.Generator().manual_seed(0)))
 
-    def found(**settings):
+    def found(start=w_plus[:, 0], **settings):
         return run(prior, low, [0, 1], RlseSettings(steps=12, **settings), start=start)
 
     one = found(together=1.0)
@@ -281,6 +281,9 @@ def test_rows_that_move_together_are_a_search_of_w(prior):
     torch.testing.assert_close(one.high, found(space="w").high, atol=2e-2, rtol=0)
     free = found(together=0.5).latent["latent"]
     assert (free - free[:, :1]).abs().amax() > 1e-2
+    given = found(w_plus, together=1.0)  # a given w_plus has been searched as w already
+    assert torch.equal(given.high, found(w_plus, together=0.0).high)
+    assert given.settings.together == 0
 
 
 def test_a_smaller_sphere_is_kept_and_a_pull_shortens(prior):

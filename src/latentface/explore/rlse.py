@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class RlseSettings(MethodSettings):
         steps: iterations (the poster's 100); rate: Adam's, times the schedule.
         space, tied, whitened, radius, constraint, noise: see `Space`.
         together: share of the steps in which a face's style rows move as one; afterwards each is free ("w first").
+            From a given w_plus they are free at once: where it is near the answer, w was searched already.
         pixel_weight, pixel_norm: of the pixel loss, in [0, 1] units.
         semantic_weight: of the discriminator semantic loss; 0 switches it off.
         semantic_layers: which of D's blocks (0 the shallowest), None for all; semantic_norm, reach: see the loss.
@@ -130,6 +131,8 @@ def rlse(
         constraint=settings.constraint,
         noise=settings.noise,
     )
+    if start is not None and start.ndim == 3:
+        settings = replace(settings, together=0.0)
     variables = space.draw(seeds)
     draws = settings.candidates if start is None and settings.candidates > 1 else 0
     if start is not None:

@@ -8,7 +8,7 @@ The measure is the power of the luma's cosine transform in rings of equal freque
 ring k has 3.2 / k^2 of the power of the coarse rings 2 to 6 (600 of CelebA's validation faces in FFHQ alignment, k from
 4 to 100). Of 200 other faces shrunk bicubically to 12, 16, 32 and 64 px none is called soft; of 100 turned faces in
 photographs, 16, 40 and 100 px wide, 0, 0 and 2. Blurred at 38 px by a Gaussian of 0.75, 1, 1.5, 2 px they hold 29, 24, 17
-and 14 px in the median; enlarged bicubically, 16 to 40 px or 32 to 96, they are told as 22 and 44.
+and 14 px in the median; enlarged bicubically, 16 to 40 px or 32 to 96, they are told as 20 and 40.
 """
 
 # s the picture's side, k a ring: half waves a side
@@ -29,11 +29,12 @@ SHARE, FALL = 3.2, 2.0  # ring k of a sharp face: SHARE * k ** -FALL of the coar
 COARSE = (2, 7)  # rings from, to (without)
 FINEST = (0.6, 0.85)  # of a side: its finest rings but the very last, which an antialiased shrinking dims
 SHARP = 0.2  # share of a sharp face's power in its finest rings that a face must have
-LEAST = 8  # px: nothing softer is told apart
+# px: the sides that soft faces are shrunk to, six an octave, so that faces of a folder share batches; none softer is told apart
+LADDER = tuple(round(8 * 2 ** (k / 6)) for k in range(31))
 
 
 def detail_side(picture: Tensor, sigma: float = 0.0) -> int:
-    """Return the side in pixels that holds all of an aligned face's detail: its own where it is sharp, at least 8.
+    """Return the side in pixels that holds all of an aligned face's detail: its own where it is sharp, else one of `LADDER`.
 
     Args:
         picture: (3, s, s) in [0, 1], a face in FFHQ's or CelebA's alignment.
@@ -45,10 +46,8 @@ def detail_side(picture: Tensor, sigma: float = 0.0) -> int:
     if picture.ndim != 3 or picture.shape[0] != 3 or picture.shape[1] != picture.shape[2]:
         raise InputError(f"picture: got {tuple(picture.shape)}, expected a square face (3, s, s) in [0, 1]")
     side = picture.shape[-1]
-    if side <= LEAST:
-        return side
     power = ring_power(picture, sigma)
-    shares = {s: finest_share(power, s) for s in range(side, LEAST - 1, -1)}
+    shares = {s: finest_share(power, s) for s in (side, *(s for s in reversed(LADDER) if s < side))}
     usual = min(1.0, max(shares.values()))  # strong light or a bright background makes every fine ring's share small
     return next(s for s, share in shares.items() if share >= SHARP * usual)
 

@@ -7,7 +7,7 @@ sharp face's, it says only what it knows, and the search invents the rest.
 The measure is the power of the luma's cosine transform in rings of equal frequency, k half waves a side. In sharp faces
 ring k has 3.2 / k^2 of the power of the coarse rings 2 to 6 (600 of CelebA's validation faces in FFHQ alignment, k from
 4 to 100). Of 200 other faces shrunk bicubically to 12, 16, 32 and 64 px none is called soft; of 100 turned faces in
-photographs, 16, 40 and 100 px wide, 0, 0 and 2. Blurred at 38 px by a Gaussian of 0.75, 1, 1.5, 2 px they hold 29, 24, 17
+photographs, 16, 40 and 100 px wide, 0, 0 and 2. Blurred at 38 px by a Gaussian of 0.75, 1, 1.5, 2 px they hold 29, 23, 16
 and 14 px in the median; enlarged bicubically, 16 to 40 px or 32 to 96, they are told as 20 and 40.
 """
 

@@ -14,8 +14,8 @@ from rich.progress import Progress
 
 import latentface
 from latentface.faces import align, crop, detect
-from latentface.images import comparison_sheet, write_picture
-from latentface.restore import Upscaler, to_tensor
+from latentface.images import comparison_sheet, to_tensor, write_picture
+from latentface.restore import Upscaler
 
 FOLDER = Path(".demo")
 

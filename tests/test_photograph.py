@@ -115,7 +115,7 @@ def test_soft_faces_are_redrawn_from_the_detail_that_they_have(
     """Also one that is larger than the prior's faces, and none of which a part lies outside the photograph."""
     outside = Similarity.square((115.0, 72.0), 14.0)
     photo_scene.know(monkeypatch, [*photo_scene.PLACES, photo_scene.TOO_LARGE, outside])
-    monkeypatch.setattr("latentface.restore.detail_side", lambda face, sigma: min(face.shape[-1], 10))
+    monkeypatch.setattr("latentface.restore.detail_side", lambda face, sigma, side: min(side, 10))
     found = PhotoUpscaler(prior, QUICK, replace(CLEAN, noise=0.1)).find(photo)
     by_side = {round(job.transform.scale, 1): job.warp for job in found.jobs}
     assert {side: warp.low_size for side, warp in by_side.items() if side >= 12 and side != 14} == {
@@ -137,6 +137,28 @@ def test_soft_faces_are_redrawn_from_the_detail_that_they_have(
     full = PhotoUpscaler(prior, replace(QUICK, detail="full"), CLEAN).find(photo)
     assert len(full.jobs) == 4
     assert all(job.warp.transforms[0] == job.transform for job in full.jobs)
+    given = PhotoUpscaler(prior, replace(QUICK, detail=8), CLEAN).find(photo)
+    assert len(given.jobs) == 4  # a number is no finding: the large face may be sharp, and is left
+    assert {job.warp.low_size for job in given.jobs if job.transform.scale in (16, 40)} == {(8, 8)}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_a_large_sharp_face_is_left_whatever_its_noise(
+    prior: Prior, noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its view is small, so each of the view's pixels has but a part of the photograph's noise."""
+    from scipy.fft import idctn
+
+    k = np.hypot(*np.meshgrid(np.arange(400), np.arange(400))).clip(1)
+    generator = np.random.default_rng(0)
+    waves = idctn(generator.standard_normal((400, 400)) * k**-1.5, norm="ortho")
+    grey = 0.5 + 0.12 * (waves - waves.mean()) / waves.std()
+    noisy = torch.from_numpy(grey + noise * generator.standard_normal((3, 400, 400))).float().clamp(0, 1)
+    photo_scene.know(monkeypatch, [Similarity.square((200.0, 200.0), 300.0, 3.0)])
+    read = Photo.read(photo_scene.encoded(noisy), "large.png")
+    found = PhotoUpscaler(prior, QUICK, replace(CLEAN, noise=noise)).find(read)
+    assert [face.wants for face in found.left] == [512]
+    assert not found.jobs
 
 
 @pytest.mark.skipif(not SOLVAY.exists(), reason="needs the group photograph of 29 people")

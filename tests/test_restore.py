@@ -235,7 +235,9 @@ def soft_faces() -> torch.Tensor:
 def test_a_soft_face_is_enlarged_from_the_detail_that_it_has(monkeypatch) -> None:
     prior = tiny_prior(32)
     low = soft_faces()
-    monkeypatch.setattr("latentface.restore.detail_side", lambda face, sigma: 8 if torch.equal(face, low[0]) else 12)
+    monkeypatch.setattr(
+        "latentface.restore.detail_side", lambda face, sigma, side: 8 if torch.equal(face, low[0]) else 12
+    )
     told = []
     upscaler = Upscaler(prior, UpscaleSettings(steps=3, samples=2, start="random"), batch=4)
     soft, sharp = upscaler.upscale(low, lambda rows, step: told.append(rows))
@@ -267,3 +269,29 @@ def test_less_is_left_of_noise_where_pixels_are_averaged() -> None:
 def test_a_detail_that_is_none_is_refused(detail) -> None:
     with pytest.raises(InputError, match="expected auto, full, or a side"):
         UpscaleSettings(detail=detail)
+
+
+def test_networks_take_every_face_as_it_is() -> None:
+    """They were trained on faces of one size, and interpolation draws what is there."""
+    soft = resize(torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(3)), 24).clamp(0, 1)
+    prior = tiny_prior(32)
+    assert Upscaler(prior, UpscaleSettings()).held_aligned(soft[0]) < 24
+    for method in ("bicubic", "fsrnet", "esrgan"):
+        assert Upscaler(prior, UpscaleSettings(method=method)).held_aligned(soft[0]) == 24
+        with pytest.raises(InputError, match="leave detail out"):
+            Upscaler(prior, UpscaleSettings(method=method, detail=8))
+
+
+def test_the_mean_of_a_soft_faces_answers_shrinks_to_its_detail() -> None:
+    made = Upscaler(tiny_prior(32), UpscaleSettings(steps=2, samples=2, answer="mean", start="random", detail=6))
+    found = made.upscale(soft_faces()[1:])[0]
+    assert found.seen.shape == (3, 6, 6)
+    assert found.consistency_db == pytest.approx(consistency(found.high, found.seen), abs=0.1)
+    assert found.consistency_db > 60
+
+
+def test_the_record_says_that_a_warm_starts_rows_are_free() -> None:
+    prior = tiny_prior(16)
+    for start, together in (("bank", 0.0), ("random", 0.25)):
+        made = Upscaler(prior, UpscaleSettings(steps=2, start=start)).request(4, 16)
+        assert made["settings"]["method_settings"]["together"] == together

@@ -48,9 +48,8 @@ WINDOW_BATCHES = 4  # batches' worth of faces, after which nothing more is waite
 ROUNDS, TOLERANCE = 8, 0.5 / 255
 LEAST_SIDE = 8  # px: of a photograph in which faces are looked for
 LARGEST = 2  # times the prior's faces: no larger view of a face is looked at for its detail
-WORTHWHILE = (
-    2  # a face larger than the prior's is redrawn only where it is so soft that its detail becomes so many times finer
-)
+# A face larger than the prior's is redrawn only where it is so soft that its detail becomes so many times finer.
+WORTHWHILE = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +61,7 @@ class PhotoSettings:
         only_center_face: enlarge only the face nearest to the middle.
         min_face: the least size of a face in pixels, the longer side of its box; max_faces: the largest so many.
         noise: standard deviation of the photograph's noise, in units of the full grey range; None: estimated for each
-            face. At 0 the projection is exact.
+            face. At 0 the projection is exact, to a soft face's detail.
     """
 
     factor: float = 2.0
@@ -224,21 +223,26 @@ class PhotoUpscaler:
         most = self.prior.resolution
         try:
             transform = square_of(face, self.prior.alignment)
+            too_large = transform.scale * LEAST_FACTOR > most
+            reason = f"already as large as the {most} px of the prior's faces, or larger"
+            if too_large and self.settings.detail != "auto":
+                return LeftFace(face, reason, prior_wanted(transform.scale))
             sigma = self.photo_settings.noise
             if sigma is None:  # in whole grey levels, so that faces of several photographs can share a batch
                 sigma = round(255 * estimate_sigma(picture, face.box, photo.tables)) / 255
             side = max(2, min(round(transform.scale), LARGEST * most))
-            upright, there = crop(picture, transform, side)
+            upright, there = crop(picture, transform, 2 * side)
             # Beyond the photograph's border nothing is known, and its even filling would pass for softness.
-            detail = self.faces.held(upright, sigma) if bool(there.all()) else side
-            too_large = transform.scale * LEAST_FACTOR > most
+            told = self.faces.held(upright, sigma * min(1.0, side / transform.scale), side)
+            detail = told if bool(there.all()) else side
             if too_large and (detail == side or WORTHWHILE * detail > most):
-                reason = f"already as large as the {most} px of the prior's faces, or larger"
                 return LeftFace(face, reason, prior_wanted(transform.scale))
+            upright, _ = crop(picture, transform, side)
             if detail == side:
                 warp = Warp([transform], most, photo.size, kernel=self.settings.kernel, sigma=sigma)
                 return Job(face, transform, warp, warp.cut(picture), upright)
-            sigma = round(255 * sigma * detail / transform.scale) / 255  # a mean of several pixels has less noise
+            levels = 255 if self.photo_settings.noise is None else 1020
+            sigma = round(levels * sigma * detail / transform.scale) / levels  # a mean of several pixels has less noise
             whole = Similarity.square((detail / 2, detail / 2), detail)
             warp = Warp([whole], most, (detail, detail), kernel=self.settings.kernel, sigma=sigma)
             return Job(face, transform, warp, crop(picture, transform, detail)[0][None], upright)

@@ -53,7 +53,7 @@ class PhotoFace:
     @property
     def soft(self) -> bool:
         """Whether it has more pixels than detail."""
-        return self.detail < self.transform.scale - 1
+        return self.detail != self.transform.scale
 
     @property
     def spread(self) -> Tensor:

@@ -6,6 +6,7 @@ aligning and pasting (`latentface.faces`).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,7 @@ from latentface.explore.result import Exploration, OnStep, psnr_each
 from latentface.explore.warmstart import CHOICES, choose_start
 from latentface.faceresult import Upscaled
 from latentface.faces.detail import detail_side
+from latentface.faces.noise import LUMA
 from latentface.faces.trust import trusted
 from latentface.images import check_batch, to_tensor
 from latentface.prior.prior import Prior
@@ -39,6 +41,7 @@ NOTICE = (
 )
 ANSWERS = ("one", "mean")
 DETAILS = ("auto", "full")
+CHANNELS_TO_LUMA = math.hypot(*LUMA)  # of the deviation of noise that is each channel's own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +56,8 @@ class UpscaleSettings:
             of the prior's encoder; "auto", the encoder's for RLSE where the prior has one, else random.
         stop: a face whose loss fell by less than this share in 10 steps makes room for the next; None: all go to the end.
         answer: "one" face, or the projected "mean" of the samples, which is smoother and nearer to the truth in PSNR.
-        projection: end in a face that shrinks exactly to the input; its detail fades where it disagreed (`faces.trust`).
+        projection: end in a face that shrinks exactly to the input (a soft one: to its detail); what is fine in it fades where
+            it disagreed (`faces.trust`).
         kernel: how the input was shrunk; sigma: standard deviation of its noise, in units of the full grey range.
         detail: "auto" shrinks a soft face to the side that holds its detail before the search (`faces.detail`), "full" takes
             every face at its word, and a number is that side in pixels.
@@ -108,6 +112,8 @@ class UpscaleSettings:
             raise InputError(
                 f"the method {self.method} gives one answer whatever the seed: leave samples and their mean out{other}"
             )
+        if self.detail not in DETAILS and not method.searches:
+            raise InputError(f"the method {self.method} takes faces as they are; leave detail out")
         if self.stop is not None:
             if not method.queues:
                 raise InputError(f"the method {self.method} takes all faces to the end; leave stop out")
@@ -138,6 +144,8 @@ class Upscaler:
         self.method = find_method(self.settings.method)
         self.method_settings = self.settings.method_settings()
         self.start = choose_start(prior, self.settings.start, self.settings.method, self.say)
+        if self.start.kind != "random" and hasattr(self.method_settings, "together"):
+            self.method_settings = replace(self.method_settings, together=0.0)  # so does RLSE: the record must say so
         self._degradations: dict[tuple[int, int, float], Downscale] = {}
 
     def plan(self, height: int, width: int) -> tuple[int, int]:
@@ -186,12 +194,19 @@ class Upscaler:
             self._degradations[key] = Downscale(low, high, self.settings.kernel, sigma)
         return self._degradations[key]
 
-    def held(self, face: Tensor, sigma: float) -> int:
-        """Return the side in pixels with which a face (3, s, s) is searched: its own, or where it is soft a smaller one."""
-        detail = self.settings.detail
-        if detail == "auto":
-            return detail_side(face, sigma)
-        return face.shape[-1] if isinstance(detail, str) else min(detail, face.shape[-1])
+    def held(self, face: Tensor, sigma: float, side: int | None = None) -> int:
+        """Return the side in pixels with which a face is searched: its own, or where it is soft a smaller one.
+
+        Arguments as `detail_side`. Networks that were trained on faces of one size take every face as it is.
+        """
+        own, detail = side or face.shape[-1], self.settings.detail
+        if detail == "full" or not self.method.searches:
+            return own
+        return detail_side(face, sigma, side) if isinstance(detail, str) else min(detail, own)
+
+    def held_aligned(self, low: Tensor) -> int:
+        """Return the side in pixels with which an aligned face (3, h, w) is searched."""
+        return self.held(low, self.settings.sigma * CHANNELS_TO_LUMA)
 
     def upscale(
         self, low: Tensor, on_step: Callable[[Sequence[int], Step], bool | None] | None = None
@@ -208,7 +223,7 @@ class Upscaler:
         check_batch(low, "low")
         low = low.detach().float().cpu()  # searches take it to the prior's device; what follows them is done here
         _, target = self.plan(*low.shape[-2:])
-        sides = [self.held(face, self.settings.sigma) for face in low]
+        sides = [self.held_aligned(face) for face in low]
         results: dict[int, Upscaled] = {}
         for side in sorted(set(sides)):
             members = [i for i, own in enumerate(sides) if own == side]

@@ -65,6 +65,42 @@ def test_a_folder_of_many_sizes_keeps_its_subfolders(upscale, face, tmp_path):
         assert consistency(tmp_path / "out" / low.relative_to(tmp_path / "in"), low) > 45
 
 
+def test_soft_faces_are_told_and_may_be_taken_as_they_are(upscale, face, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for i in range(2):
+        small = Image.open(face(tmp_path / f"{i}.png", (5, 5), i))
+        folder.mkdir(exist_ok=True)
+        small.resize((15, 15), Image.Resampling.BICUBIC).save(folder / f"soft{i}.png")
+    face(folder / "sharp.png", (15, 15))
+    done = upscale(folder, "-o", out, "--save-steps", "--compare")
+    assert done.code == 0
+    assert "2 were soft and taken as of " in done.err
+    assert "or a soft one's detail," in done.err
+    record = json.loads((out / "soft0.json").read_text())
+    assert record["low_size"] == [15, 15]
+    assert 8 <= record["detail_size"][0] < 15
+    assert json.loads((out / "sharp.json").read_text())["detail_size"] == [15, 15]
+    assert (out / "soft1-steps.png").exists()
+    wide, narrow = (Image.open(out / f"{name}-compare.png").width for name in ("soft0", "sharp"))
+    assert wide > narrow  # a column more: what was searched with
+    assert "3 already there" in upscale(folder, "-o", out).err
+    refused = upscale(folder, "-o", out, "--detail", "full")
+    assert refused.code == 1
+    assert "--overwrite" in refused.err
+    whole = upscale(folder, "-o", tmp_path / "full", "--detail", "full")
+    assert "soft and taken" not in whole.err
+    assert json.loads((tmp_path / "full" / "soft0.json").read_text())["detail_size"] == [15, 15]
+    one = upscale(folder / "sharp.png", "-o", tmp_path / "six", "--detail", 6)
+    assert "1 was soft and taken as of 6 px" in one.err
+
+
+@pytest.mark.parametrize("detail", ["half", "1", "-4", "2.5", ""])
+def test_a_detail_that_is_none(upscale, face, tmp_path, detail):
+    done = upscale(face(tmp_path / "a.png"), "-o", tmp_path / "out", f"--detail={detail}")
+    assert done.code == 2
+    assert "expected auto, full, or a side" in done.err
+
+
 def test_a_result_depends_on_neither_place_nor_neighbours(upscale, face, tmp_path):
     for i in range(5):
         face(tmp_path / "in" / f"{i}.png", seed=i)

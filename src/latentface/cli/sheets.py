@@ -14,15 +14,16 @@ STEP_SIDE = 192  # px of a preview of a photograph's face that is kept
 
 
 def comparison(result: Any) -> Any:
-    """Return input, bilinear and result side by side, a Pillow image."""
+    """Return input, bilinear and result side by side, a Pillow image; of a soft face also what was searched with."""
     import torch.nn.functional as F
 
     from latentface.images import comparison_sheet
 
     size = result.high.shape[1:]
     bilinear = F.interpolate(result.low[None], size=size, mode="bilinear", align_corners=False)[0]
+    soft = {} if result.seen.shape == result.low.shape else {f"its detail, {result.seen.shape[-1]} px": [result.seen]}
     return comparison_sheet(
-        {"input": [result.low], "bilinear": [bilinear], str(result.record["method"]): [result.high]}
+        {"input": [result.low], "bilinear": [bilinear], **soft, str(result.record["method"]): [result.high]}
     )
 
 

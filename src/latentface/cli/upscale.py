@@ -221,7 +221,7 @@ class Run:
     failed: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     worst: float = float("inf")
-    soft: list[int] = field(default_factory=list)  # px of detail of the aligned faces that were soft
+    soft: list[int] = field(default_factory=list)  # px of detail of the faces that were soft
     photos: PhotoRun | None = None
     count: int = 0
     told_time: bool = False
@@ -259,7 +259,7 @@ class Run:
         from latentface.photofile import register_heic
         from latentface.results import beside, check_beside, is_done
 
-        groups: dict[int, list[tuple[Input, Any, dict[str, Any]]]] = {}
+        groups: dict[tuple[int, int], list[tuple[Input, Any, dict[str, Any]]]] = {}
         for item in items:
             try:
                 data = read_entry(item.entry)
@@ -281,7 +281,8 @@ class Run:
                         bar.advance(bar.task_ids[0])
                         continue
                     check_beside(path, self.upscaler.settings.samples, self.asked_beside)
-                groups.setdefault(side, []).append((item, low, request))
+                detail = self.upscaler.held_aligned(low)
+                groups.setdefault((side, detail), []).append((item, low, request))
             except (PictureError, InputError, OutputError) as error:
                 self.fail(item.entry.label, str(error))
                 bar.advance(bar.task_ids[0])
@@ -360,7 +361,8 @@ class Run:
         if self.photos is not None:
             parts += self.photos.words()
         if self.worst < float("inf"):
-            parts.append(f"each shrinks back to its input to within {self.worst:.1f} dB or better")
+            target = "its input, or a soft one's detail," if self.soft else "its input"
+            parts.append(f"each shrinks back to {target} to within {self.worst:.1f} dB or better")
         if self.soft:
             parts.append(
                 f"{len(self.soft)} {'were' if len(self.soft) > 1 else 'was'} soft and taken as of {_sizes(self.soft)} (--detail full takes faces as they are)"

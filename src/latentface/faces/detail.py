@@ -6,16 +6,15 @@ sharp face's, it says only what it knows, and the search invents the rest.
 
 The measure is the power of the luma's cosine transform in rings of equal frequency, k half waves a side. In sharp faces
 ring k has 3.2 / k^2 of the power of the coarse rings 2 to 6 (600 of CelebA's validation faces in FFHQ alignment, k from
-4 to 100). Of 200 other faces shrunk bicubically to 12, 16, 32 and 64 px none is called soft; of 100 turned faces in
-photographs, 16, 40 and 100 px wide, 0, 0 and 2. Blurred at 38 px by a Gaussian of 0.75, 1, 1.5, 2 px they hold 29, 23, 16
-and 14 px in the median; enlarged bicubically, 16 to 40 px or 32 to 96, they are told as 20 and 40.
+4 to 100). Of 200 other faces shrunk bicubically to 12, 16, 32 and 64 px none is called soft; of 60 in photographs, 16, 40
+and 64 px wide, as they stand, half a pixel off or turned, without noise and with 5 and 10 grey levels of it, at most 2 are, and
+of 100 px (shrunk from 128) up to 7. Blurred at 38 px by a Gaussian of 0.75, 1, 1.5, 2 px they hold 29, 23, 16 and 14 px in
+the median; enlarged bicubically, 16 to 40 px or 32 to 96, they are told as 20 and 40.
 """
 
 # s the picture's side, k a ring: half waves a side
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,42 +28,48 @@ SHARE, FALL = 3.2, 2.0  # ring k of a sharp face: SHARE * k ** -FALL of the coar
 COARSE = (2, 7)  # rings from, to (without)
 FINEST = (0.6, 0.85)  # of a side: its finest rings but the very last, which an antialiased shrinking dims
 SHARP = 0.2  # share of a sharp face's power in its finest rings that a face must have
+CUT = 0.5  # share of the noise's power that is left in the finest rings of a face cut out between the pixels
 # px: the sides that soft faces are shrunk to, six an octave, so that faces of a folder share batches; none softer is told apart
 LADDER = tuple(round(8 * 2 ** (k / 6)) for k in range(31))
 
 
-def detail_side(picture: Tensor, sigma: float = 0.0) -> int:
+def detail_side(picture: Tensor, sigma: float = 0.0, side: int | None = None) -> int:
     """Return the side in pixels that holds all of an aligned face's detail: its own where it is sharp, else one of `LADDER`.
 
     Args:
         picture: (3, s, s) in [0, 1], a face in FFHQ's or CelebA's alignment.
-        sigma: standard deviation of its noise, in units of the full grey range, whose power is no detail.
+        sigma: standard deviation of its luma's noise, in units of the full grey range, whose power is no detail.
+        side: how many pixels it has, where it was cut out of a photograph on a finer grid; at most s. A cut between the
+            pixels dims the finest detail, the more, the nearer it is to half a pixel: a grid twice as fine meets both.
 
     Raises:
         InputError: not a square picture.
     """
     if picture.ndim != 3 or picture.shape[0] != 3 or picture.shape[1] != picture.shape[2]:
         raise InputError(f"picture: got {tuple(picture.shape)}, expected a square face (3, s, s) in [0, 1]")
-    side = picture.shape[-1]
-    power = ring_power(picture, sigma)
+    power = ring_power(picture)
+    if side is None:
+        side, kept = len(power), 1.0
+    else:
+        kept = CUT
+    # Where there is little but noise a ring may come out below 0: clamped one by one, rings would keep the noise's luck.
+    power[:side] -= kept * (sigma / side) ** 2 * np.bincount(_rings(side))[:side]
     shares = {s: finest_share(power, s) for s in (side, *(s for s in reversed(LADDER) if s < side))}
     usual = min(1.0, max(shares.values()))  # strong light or a bright background makes every fine ring's share small
     return next(s for s, share in shares.items() if share >= SHARP * usual)
 
 
-def ring_power(picture: Tensor, sigma: float = 0.0) -> NDArray[np.float64]:
-    """Return the luma's power in rings 0 to s - 1 of its cosine transform, less the noise's, for a picture (3, s, s).
-
-    Where there is little but noise a ring may come out below 0: clamped one by one, rings would keep the noise's luck.
-    """
+def ring_power(picture: Tensor) -> NDArray[np.float64]:
+    """Return the luma's power in rings 0 to s - 1 of its cosine transform, for a picture (3, s, s)."""
     luma = (picture.double().cpu() * picture.new_tensor(LUMA).double().cpu()[:, None, None]).sum(0).numpy()
-    side = len(luma)
-    waves = dctn(luma, norm="ortho") / side  # amplitudes that do not grow with the side
-    k = np.arange(side, dtype=np.float64)
-    rings = np.rint(np.hypot(k[:, None], k)).astype(int).ravel()
-    noise = np.bincount(rings, minlength=side)[:side] * (sigma * math.hypot(*LUMA) / side) ** 2
-    power = np.bincount(rings, np.square(waves).ravel(), minlength=side)[:side]
-    return (power - noise).astype(np.float64)
+    waves = dctn(luma, norm="ortho") / len(luma)  # amplitudes that do not grow with the side
+    return np.bincount(_rings(len(luma)), np.square(waves).ravel())[: len(luma)].astype(np.float64)
+
+
+def _rings(side: int) -> NDArray[np.int64]:
+    """Return the ring of each wave of a picture of `side` px, row by row."""
+    k = np.arange(side)
+    return np.rint(np.hypot(k[:, None], k)).astype(np.int64).ravel()
 
 
 def finest_share(power: NDArray[np.float64], side: int) -> float:

@@ -23,7 +23,7 @@ from latentface.devices import out_of_memory, pick_device
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore.registry import find_method, with_steps
 from latentface.explore.result import Exploration, OnStep, psnr_each
-from latentface.explore.warmstart import CHOICES, choose_start
+from latentface.explore.warmstart import STARTS, WarmStart
 from latentface.faceresult import Upscaled
 from latentface.faces.detail import detail_side
 from latentface.faces.noise import LUMA
@@ -53,7 +53,7 @@ class UpscaleSettings:
         method, preset: see `latentface methods`; steps: instead of the preset's, over all stages where there are several.
         seed: of the random start; sample k uses seed + k. samples: how many faces.
         start: "random", the method's own; "bank", near the most similar of the prior's faces; "encoder", near the answer
-            of the prior's encoder; "auto", the encoder's for RLSE where the prior has one, else random.
+            of the prior's encoder.
         stop: a face whose loss fell by less than this share in 10 steps makes room for the next; None: all go to the end.
         answer: "one" face, or the projected "mean" of the samples, which is smoother and nearer to the truth in PSNR.
         projection: end in a face that shrinks exactly to the input (a soft one: to its detail); what is fine in it fades where
@@ -69,7 +69,7 @@ class UpscaleSettings:
     steps: int | None = None
     seed: int = 0
     samples: int = 1
-    start: str = "auto"
+    start: str = "random"
     stop: float | None = None
     answer: str = "one"
     projection: bool = True
@@ -80,8 +80,8 @@ class UpscaleSettings:
     def __post_init__(self) -> None:
         if self.kernel not in KERNELS:
             raise UnknownNameError("kernel", self.kernel, KERNELS)
-        if self.start not in CHOICES:
-            raise UnknownNameError("start", self.start, CHOICES)
+        if self.start not in STARTS:
+            raise UnknownNameError("start", self.start, STARTS)
         if self.answer not in ANSWERS:
             raise UnknownNameError("answer", self.answer, ANSWERS)
         if self.factor is not None and not 1 <= self.factor <= 1024:
@@ -105,9 +105,9 @@ class UpscaleSettings:
             if not hasattr(settings, "steps"):
                 raise InputError(f"the method {self.method} has no steps to set")
             settings = with_steps(settings, self.steps)
-        if self.start not in ("auto", "random") and not method.starts:
+        if self.start != "random" and not method.starts:
             raise InputError(f"the method {self.method} has no start to choose; leave start at random")
-        if self.samples > 1 and self.start in ("auto", "random") and not method.seeded:
+        if self.samples > 1 and self.start == "random" and not method.seeded:
             other = ", or start at the encoder or the bank" if method.starts else ""
             raise InputError(
                 f"the method {self.method} gives one answer whatever the seed: leave samples and their mean out{other}"
@@ -143,7 +143,7 @@ class Upscaler:
         self.prior, self.settings, self.batch, self.say = prior, settings or UpscaleSettings(), batch, say
         self.method = find_method(self.settings.method)
         self.method_settings = self.settings.method_settings()
-        self.start = choose_start(prior, self.settings.start, self.settings.method, self.say)
+        self.start = WarmStart(prior, self.settings.start)
         if self.start.kind != "random" and hasattr(self.method_settings, "together"):
             self.method_settings = replace(self.method_settings, together=0.0)  # so does RLSE: the record must say so
         self._degradations: dict[tuple[int, int, float], Downscale] = {}

@@ -292,20 +292,8 @@ def test_a_method_without_a_start_says_so():
         UpscaleSettings(method="pulse", stop=0.1).method_settings()
 
 
-def test_auto_is_the_encoder_for_rlse_alone(prior, with_encoder, tmp_path):
-    def kind(prior, **settings):
-        upscaler = Upscaler(prior, UpscaleSettings(**settings), say=said.append)
-        assert upscaler.request(4, 16)["start"] == upscaler.start.kind
-        return upscaler.start.kind
-
-    said: list[str] = []
-    assert kind(with_encoder) == "encoder"
-    assert kind(with_encoder, start="random") == "random"
-    assert kind(with_encoder, method="pulse") == "random"  # as published
-    assert kind(prior) == "random"  # there is none
-    assert said == []
-    assert with_encoder.path is not None
-    encoder_path(with_encoder.path).write_bytes(b"no encoder")
-    assert kind(with_encoder) == "random"
-    assert len(said) == 1
-    assert "start at random" in said[0]
+def test_upscaling_starts_at_random_unless_asked(prior, with_encoder):
+    assert Upscaler(with_encoder, UpscaleSettings()).start.kind == "random"
+    chosen = Upscaler(with_encoder, UpscaleSettings(start="encoder"))
+    assert chosen.request(4, 16)["encoder_sha256"] == chosen.start.sha256
+    assert chosen.start.sha256

@@ -33,7 +33,7 @@ def upscale(
     steps: int | None = None,
     seed: int = 0,
     samples: int | None = None,
-    start: Literal["auto", "random", "bank", "encoder"] = "auto",
+    start: Literal["random", "bank", "encoder"] = "random",
     stop: float | None = None,
     answer: Literal["one", "mean"] = "one",
     no_projection: Annotated[bool, Flag] = False,
@@ -80,9 +80,9 @@ def upscale(
     samples
         Write so many faces, NAME-1.png ..., and NAME-spread.png: what is known and what is invented.
     start
-        "encoder" starts near the answer of the prior's encoder, "bank" near the most similar of the prior's own faces
-        (collected once, in seconds), "random" at random, as the poster has it; "auto": for RLSE the encoder, where the
-        prior has one, else random.
+        "random" is the method's own, for RLSE the best of 16 draws; "bank" starts near the most similar of the prior's own
+        faces (collected once, in seconds), "encoder" near the answer of the prior's encoder: smoother, nearer to the truth
+        in PSNR.
     stop
         A face whose loss fell by less than this share in 10 steps, such as 0.02, makes room for the next.
     answer

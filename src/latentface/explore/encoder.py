@@ -174,11 +174,6 @@ def encoder_path(prior_path: str | Path) -> Path:
     return path.with_name(f"{path.stem}.encoder.safetensors")
 
 
-def has_encoder(prior: Prior) -> bool:
-    """Say whether an encoder's file lies beside the prior's."""
-    return prior.path is not None and encoder_path(prior.path).is_file()
-
-
 def find_encoder(prior: Prior) -> Encoder:
     """Return the encoder beside the prior's file.
 

@@ -25,8 +25,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from latentface.degradation import Degradation, resize
-from latentface.errors import InputError, OutputError, UnknownNameError, WeightsError
-from latentface.explore.encoder import find_encoder, has_encoder
+from latentface.errors import InputError, OutputError, UnknownNameError
+from latentface.explore.encoder import find_encoder
 from latentface.explore.search import drawn
 from latentface.explore.sight import EYE, blur, low_sides, seen
 from latentface.images import write_bytes
@@ -34,7 +34,6 @@ from latentface.prior.prior import Prior
 
 VERSION = 1  # raise it when a cached bank would no longer be what building makes
 STARTS = ("random", "bank", "encoder")
-CHOICES = ("auto", *STARTS)
 WANDER = 0.1  # the share of the face's own random code in a start's direction
 
 
@@ -177,19 +176,3 @@ class WarmStart:
             own = drawn(seeds, self.prior.w_dim).to(v)[:, None]  # (B, 1, D): one turn for all rows
             v = on_sphere(math.sqrt(1 - self.wander**2) * v + self.wander * on_sphere(own))
         return self.prior.degaussianise(v)
-
-
-def choose_start(prior: Prior, kind: str, method: str, say: Callable[[str], None] = lambda message: None) -> WarmStart:
-    """Return a start by its name; "auto" is the encoder for RLSE where the prior has one, and leaves rivals as published.
-
-    Raises:
-        As `WarmStart`; with "auto", an encoder that cannot be used is only told through `say`.
-    """
-    if kind != "auto":
-        return WarmStart(prior, kind)
-    if method == "rlse" and has_encoder(prior):
-        try:
-            return WarmStart(prior, "encoder")
-        except WeightsError as error:
-            say(f"{error}; the searches start at random")
-    return WarmStart(prior, "random")

@@ -32,6 +32,7 @@ def main() -> None:
         task = bar.add_task("exploring", total=100 * len(factors))
         for factor in factors:
             low = latentface.Downscale(prior.resolution // factor, prior.resolution).forward(truth).clamp(0, 1)
+            low = low.mul(255).round().div(255)  # as the file holds it: `latentface upscale` makes the same of that
             result = Upscaler(prior).upscale(low, lambda rows, step: bar.advance(task))[0]
             name = FOLDER / f"astronaut-{low.shape[-1]}px"
             write_picture(name.with_suffix(".png"), low[0])

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 import latentface
 from latentface.faces import align, crop, detect
-from latentface.images import comparison_sheet, to_tensor, write_picture
+from latentface.images import comparison_sheet, read_picture, to_tensor, write_picture
 from latentface.restore import Upscaler
 
 FOLDER = Path(".demo")
@@ -32,10 +32,12 @@ def main() -> None:
         task = bar.add_task("exploring", total=100 * len(factors))
         for factor in factors:
             low = latentface.Downscale(prior.resolution // factor, prior.resolution).forward(truth).clamp(0, 1)
-            low = low.mul(255).round().div(255)  # as the file holds it: `latentface upscale` makes the same of that
-            result = Upscaler(prior).upscale(low, lambda rows, step: bar.advance(task))[0]
             name = FOLDER / f"astronaut-{low.shape[-1]}px"
             write_picture(name.with_suffix(".png"), low[0])
+            low = read_picture(name.with_suffix(".png"))[
+                None
+            ]  # so that `latentface upscale` makes the same of the file
+            result = Upscaler(prior).upscale(low, lambda rows, step: bar.advance(task))[0]
             result.save(name.with_name(name.name + "-rlse.png"))
             size = (prior.resolution, prior.resolution)
             rows["input"].append(low[0])

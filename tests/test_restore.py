@@ -275,9 +275,9 @@ def test_networks_take_every_face_as_it_is() -> None:
     """They were trained on faces of one size, and interpolation draws what is there."""
     soft = resize(torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(3)), 24).clamp(0, 1)
     prior = tiny_prior(32)
-    assert Upscaler(prior, UpscaleSettings()).held_aligned(soft[0]) < 24
+    assert Upscaler(prior, UpscaleSettings()).aligned_searched_side(soft[0]) < 24
     for method in ("bicubic", "fsrnet", "esrgan"):
-        assert Upscaler(prior, UpscaleSettings(method=method)).held_aligned(soft[0]) == 24
+        assert Upscaler(prior, UpscaleSettings(method=method)).aligned_searched_side(soft[0]) == 24
         with pytest.raises(InputError, match="leave detail out"):
             Upscaler(prior, UpscaleSettings(method=method, detail=8))
 

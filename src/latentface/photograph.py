@@ -233,7 +233,7 @@ class PhotoUpscaler:
             side = max(2, min(round(transform.scale), LARGEST * most))
             upright, there = crop(picture, transform, 2 * side)
             # Beyond the photograph's border nothing is known, and its even filling would pass for softness.
-            told = self.faces.held(upright, sigma * min(1.0, side / transform.scale), side)
+            told = self.faces.searched_side(upright, sigma * min(1.0, side / transform.scale), side)
             detail = told if bool(there.all()) else side
             if too_large and (detail == side or WORTHWHILE * detail > most):
                 return LeftFace(face, reason, prior_wanted(transform.scale))

@@ -194,7 +194,7 @@ class Upscaler:
             self._degradations[key] = Downscale(low, high, self.settings.kernel, sigma)
         return self._degradations[key]
 
-    def held(self, face: Tensor, sigma: float, side: int | None = None) -> int:
+    def searched_side(self, face: Tensor, sigma: float, side: int | None = None) -> int:
         """Return the side in pixels with which a face is searched: its own, or where it is soft a smaller one.
 
         Arguments as `detail_side`. Networks that were trained on faces of one size take every face as it is.
@@ -204,9 +204,9 @@ class Upscaler:
             return own
         return detail_side(face, sigma, side) if isinstance(detail, str) else min(detail, own)
 
-    def held_aligned(self, low: Tensor) -> int:
+    def aligned_searched_side(self, low: Tensor) -> int:
         """Return the side in pixels with which an aligned face (3, h, w) is searched."""
-        return self.held(low, self.settings.sigma * CHANNELS_TO_LUMA)
+        return self.searched_side(low, self.settings.sigma * CHANNELS_TO_LUMA)
 
     def upscale(
         self, low: Tensor, on_step: Callable[[Sequence[int], Step], bool | None] | None = None
@@ -223,7 +223,7 @@ class Upscaler:
         check_batch(low, "low")
         low = low.detach().float().cpu()  # searches take it to the prior's device; what follows them is done here
         _, target = self.plan(*low.shape[-2:])
-        sides = [self.held_aligned(face) for face in low]
+        sides = [self.aligned_searched_side(face) for face in low]
         results: dict[int, Upscaled] = {}
         for side in sorted(set(sides)):
             members = [i for i, own in enumerate(sides) if own == side]

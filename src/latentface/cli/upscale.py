@@ -281,7 +281,7 @@ class Run:
                         bar.advance(bar.task_ids[0])
                         continue
                     check_beside(path, self.upscaler.settings.samples, self.asked_beside)
-                detail = self.upscaler.held_aligned(low)
+                detail = self.upscaler.aligned_searched_side(low)
                 groups.setdefault((side, detail), []).append((item, low, request))
             except (PictureError, InputError, OutputError) as error:
                 self.fail(item.entry.label, str(error))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from latentface.degradation import Degradation, Downscale, project
 from latentface.faces import Similarity, Warp
-from latentface.faces.trust import DOUBT, trusted
+from latentface.faces.trust import DOUBT, SHARE, trusted
 
 R = 32
 WARP = Warp([Similarity.square((20.4, 19.7), 14.0, 12)], R, (40, 48))
@@ -31,13 +31,17 @@ def test_a_face_that_is_wholly_wrong_gives_way_to_the_photograph() -> None:
     assert (out - WARP.fit(low)).abs().mean() < 0.1 * (1 - smooth(1) - WARP.fit(low)).abs().mean()
 
 
-def test_at_the_doubtful_error_it_counts_by_half_unless_noise_explains_it() -> None:
+@pytest.mark.parametrize(
+    ("error", "weight"),
+    [(DOUBT[0] / 2, 4 / 5), (1.2 * DOUBT[0], SHARE**2 / (1 + SHARE**2)), (DOUBT[1], 1 / 2), (2 * DOUBT[1], 1 / 5)],
+)
+def test_an_error_is_measured_by_the_faces_own_within_limits(error: float, weight: float) -> None:
     face = smooth()
-    low = WARP.forward(face) + DOUBT * WARP.mask
+    low = WARP.forward(face) + error * WARP.mask
     inner = (..., slice(10, 22), slice(10, 22))
-    halfway = (face + WARP.fit(low)) / 2
-    assert torch.allclose(trusted(WARP, face, low)[inner], halfway[inner], atol=2e-3)
-    assert torch.allclose(trusted(WARP.with_sigma(DOUBT), face, low)[inner], face[inner], atol=1e-3)
+    mixed = weight * face + (1 - weight) * WARP.fit(low)
+    assert torch.allclose(trusted(WARP, face, low)[inner], mixed[inner], atol=2e-3)
+    assert torch.allclose(trusted(WARP.with_sigma(error), face, low)[inner], face[inner], atol=1e-3)  # noise explains it
 
 
 def test_a_misplaced_edge_no_longer_rings() -> None:

@@ -41,7 +41,9 @@ def test_an_error_is_measured_by_the_faces_own_within_limits(error: float, weigh
     inner = (..., slice(10, 22), slice(10, 22))
     mixed = weight * face + (1 - weight) * WARP.fit(low)
     assert torch.allclose(trusted(WARP, face, low)[inner], mixed[inner], atol=2e-3)
-    assert torch.allclose(trusted(WARP.with_sigma(error), face, low)[inner], face[inner], atol=1e-3)  # noise explains it
+    assert torch.allclose(
+        trusted(WARP.with_sigma(error), face, low)[inner], face[inner], atol=1e-3
+    )  # noise explains it
 
 
 def test_a_misplaced_edge_no_longer_rings() -> None:

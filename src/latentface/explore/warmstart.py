@@ -152,7 +152,9 @@ class WarmStart:
         UnknownNameError: no such start. MissingDataError: the prior has no encoder. WeightsError: one that cannot be used.
     """
 
-    def __init__(self, prior: Prior, kind: str, *, wander: float | None = None, bank: BankSettings = BankSettings()) -> None:
+    def __init__(
+        self, prior: Prior, kind: str, *, wander: float | None = None, bank: BankSettings = BankSettings()
+    ) -> None:
         if kind not in STARTS:
             raise UnknownNameError("start", kind, STARTS)
         share = WANDER[kind] if wander is None else wander

@@ -63,6 +63,14 @@ def counted_share(degradation: Degradation) -> Tensor | float:
     return 1.0 if degradation.mask is None else degradation.mask.double().mean((1, 2, 3))
 
 
+def enlargements(degradation: Degradation, count: int) -> tuple[float, ...]:
+    """Return how many times as wide as in the input each of `count` high faces is."""
+    own: Sequence[float] | None = getattr(degradation, "factors", None)  # a photograph's: a face each, or one for all
+    if own is None:
+        own = (degradation.high_size[0] / degradation.low_size[0],)
+    return tuple(own if len(own) == count else tuple(own) * count)
+
+
 def faces_of(low: Tensor, degradation: Degradation, faces: Sequence[int]) -> tuple[Tensor, Degradation]:
     """Return some faces of a batch, with their part of a degradation that has a transform a face (a photograph's)."""
     select: Callable[[Sequence[int]], Degradation] | None = getattr(degradation, "select", None)

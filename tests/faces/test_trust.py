@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from latentface.degradation import Degradation, Downscale, project
 from latentface.faces import Similarity, Warp
-from latentface.faces.trust import DOUBT, SHARE, trusted
+from latentface.faces.trust import LEAST, SHARE, trusted
 
 R = 32
 WARP = Warp([Similarity.square((20.4, 19.7), 14.0, 12)], R, (40, 48))
@@ -31,19 +31,19 @@ def test_a_face_that_is_wholly_wrong_gives_way_to_the_photograph() -> None:
     assert (out - WARP.fit(low)).abs().mean() < 0.1 * (1 - smooth(1) - WARP.fit(low)).abs().mean()
 
 
-@pytest.mark.parametrize(
-    ("error", "weight"),
-    [(DOUBT[0] / 2, 4 / 5), (1.2 * DOUBT[0], SHARE**2 / (1 + SHARE**2)), (DOUBT[1], 1 / 2), (2 * DOUBT[1], 1 / 5)],
-)
-def test_an_error_is_measured_by_the_faces_own_within_limits(error: float, weight: float) -> None:
-    face = smooth()
-    low = WARP.forward(face) + error * WARP.mask
-    inner = (..., slice(10, 22), slice(10, 22))
-    mixed = weight * face + (1 - weight) * WARP.fit(low)
-    assert torch.allclose(trusted(WARP, face, low)[inner], mixed[inner], atol=2e-3)
-    assert torch.allclose(
-        trusted(WARP.with_sigma(error), face, low)[inner], face[inner], atol=1e-3
-    )  # noise explains it
+@pytest.mark.parametrize("side", [2, 8, 20])
+@pytest.mark.parametrize("error", [LEAST / 2, 1.2 * LEAST, 2 * LEAST, 4 * LEAST])
+def test_an_error_is_measured_by_the_faces_own_within_limits(error: float, side: int) -> None:
+    """The limits: 8 grey levels, and 8, 12, 20 for an enlargement of 1.6, 4 and 16 times."""
+    most = {20: 8, 8: 12, 2: 20}[side] / 255
+    doubt = max(8 / 255, min(SHARE * error, most))
+    weight = doubt**2 / (doubt**2 + error**2)
+    face, degradation = 0.5 + 0.2 * smooth(), Downscale(side, R)
+    low = degradation.forward(face) + error
+    mixed = weight * face + (1 - weight) * degradation.fit(low)
+    torch.testing.assert_close(trusted(degradation, face, low), mixed, atol=2e-4, rtol=0)
+    noisy = Downscale(side, R, sigma=error)
+    torch.testing.assert_close(trusted(noisy, face, low), face, atol=1e-3, rtol=0)  # noise explains it
 
 
 def test_a_misplaced_edge_no_longer_rings() -> None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from latentface.degradation import Degradation, resampling_matrix, resize
+from latentface.degradation import Degradation, enlargements, resampling_matrix, resize
 
 EYE = 16  # px
 LEAST_SIDE = 2
@@ -28,11 +28,7 @@ def seen(low: Tensor, degradation: Degradation) -> Tensor:
 def low_sides(degradation: Degradation, count: int) -> tuple[int, ...]:
     """Return how many pixels of the input each of `count` faces is wide: the side, or a photograph's own scale."""
     high = degradation.high_size[0]
-    factors: Sequence[float] | None = getattr(degradation, "factors", None)  # a Warp's, a face each
-    if factors is None:
-        return (degradation.low_size[0],) * count
-    sides = [min(high, max(LEAST_SIDE, round(high / f))) for f in factors]
-    return tuple(sides if len(sides) == count else sides * count)
+    return tuple(min(high, max(LEAST_SIDE, round(high / f))) for f in enlargements(degradation, count))
 
 
 @lru_cache(maxsize=256)

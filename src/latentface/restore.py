@@ -181,6 +181,7 @@ class Upscaler:
             "prior_licence": self.prior.licence,
             "seed": self.settings.seed,
             "start": self.start.kind,
+            **({"wander": self.start.wander} if self.start.wander else {}),
             **({"encoder_sha256": self.start.sha256} if self.start.sha256 else {}),
             "low_size": [low, low],
             "high_size": [high, high],

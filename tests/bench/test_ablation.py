@@ -116,7 +116,7 @@ def test_a_row_may_begin_at_the_bank(tiny_prior, tmp_path, monkeypatch) -> None:
     cold, warm = make_rows(["bank, 25 steps"])
     assert (cold.start, warm.start) == ("random", "bank")
     assert "start" not in cold.described()
-    assert warm.described()["start"] == "bank"
+    assert (warm.described()["start"], warm.described()["wander"]) == ("bank", 0.1)
     low, down = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), Downscale(4, 16)
     found = warm(tiny_prior, low, down, [0, 0])
     begin = WarmStart(tiny_prior, "bank")(low, down, [0, 0])

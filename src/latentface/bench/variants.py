@@ -77,7 +77,9 @@ class Variant:
 
     def described(self) -> dict[str, Any]:
         """Return its settings as JSON has them, for the file that a run resumes from."""
-        begin = {} if self.start == "random" else {"start": self.start}
+        from latentface.explore.warmstart import WANDER
+
+        begin = {} if self.start == "random" else {"start": self.start, "wander": WANDER[self.start]}
         if not (is_dataclass(self.settings) and not isinstance(self.settings, type)):
             return {"settings": repr(self.settings), **begin}
         return begin | {

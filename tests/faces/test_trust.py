@@ -34,8 +34,8 @@ def test_a_face_that_is_wholly_wrong_gives_way_to_the_photograph() -> None:
 @pytest.mark.parametrize("side", [2, 8, 20])
 @pytest.mark.parametrize("error", [LEAST / 2, 1.2 * LEAST, 2 * LEAST, 4 * LEAST])
 def test_an_error_is_measured_by_the_faces_own_within_limits(error: float, side: int) -> None:
-    """The limits: 8 grey levels, and 8, 12, 20 for an enlargement of 1.6, 4 and 16 times."""
-    most = {20: 8, 8: 12, 2: 20}[side] / 255
+    """The limits: 8 grey levels, and 8, 32/3, 64/3 for an enlargement of 1.6, 4 and 16 times."""
+    most = {20: 8, 8: 32 / 3, 2: 64 / 3}[side] / 255
     doubt = max(8 / 255, min(SHARE * error, most))
     weight = doubt**2 / (doubt**2 + error**2)
     face, degradation = 0.5 + 0.2 * smooth(), Downscale(side, R)

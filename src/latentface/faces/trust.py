@@ -10,8 +10,8 @@ many pixels, agrees nowhere well, and by a fixed measure it would lose all its d
 enlargement, for the less the enlarged photograph shows, the more is lost by going over into it. Measured on celeba128's
 validation faces against 8 grey levels for all, projected: 50 steps at 16 px (32 faces), distance of SqueezeNet's features
 .153 to .142, NIQE 10.1 to 8.8, PSNR -0.18 dB; 100 steps at 16 px .144 to .143, 8.5 to 8.1, -0.11 dB; 100 steps at 32 px
-(16 faces) .090 to .087, 9.6 to 8.7, -0.16 dB; identity level. Without an upper limit faces that went wrong stand torn, and
-with 16 levels for faces of 60 px their edges ring.
+(16 faces) .090 to .088, 9.6 to 8.9, -0.10 dB; identity level. Without an upper limit faces that went wrong stand torn, and
+with 16 levels for faces of 50 px, or with 10, their edges ring.
 """
 
 # B faces, (h, w) low pixels, R high side
@@ -24,11 +24,11 @@ from torch import Tensor
 
 from latentface.degradation import Degradation, enlargements
 
-# The error at which a face's detail counts by half: SHARE of the face's own, which says where, but no less than LEAST and
-# no more than MOST, and as much again for each octave of enlargement: 8 grey levels at 2x, 12 at 4x, 16 at 8x.
+# The error at which a face's detail counts by half: SHARE of the face's own, which says where, but no less than LEAST, and
+# no more than MOST for each octave of enlargement: 8 grey levels up to 2.8x, 11 at 4x, 16 at 8x.
 SHARE = 1.4
 LEAST = 8 / 255
-MOST = 4 / 255
+MOST = 16 / 3 / 255
 REACH = 2  # low pixels about each that its error is averaged over, by a Gaussian of half as many
 
 
@@ -45,7 +45,7 @@ def trusted(degradation: Degradation, high: Tensor, low: Tensor) -> Tensor:
     noise = degradation.sigma**2
     mean = error.sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True).clamp_min(1e-6)  # (B, 1, 1, 1)
     octaves = torch.tensor(enlargements(degradation, len(low))).to(low).log2().view(-1, 1, 1, 1)
-    doubt = (SHARE * (mean - noise).clamp_min(0).sqrt()).minimum(MOST * (1 + octaves)).clamp_min(LEAST)
+    doubt = (SHARE * (mean - noise).clamp_min(0).sqrt()).minimum(MOST * octaves).clamp_min(LEAST)
     local = _spread(error) / _spread(mask).clamp_min(1e-6)
     weight = 1 / (1 + (local - noise).clamp_min(0) / doubt.square())
     weight = degradation.fit((weight * mask).expand_as(low)).clamp(0, 1)  # (B, 3, R, R)

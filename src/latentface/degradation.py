@@ -68,7 +68,7 @@ def enlargements(degradation: Degradation, count: int) -> tuple[float, ...]:
     own: Sequence[float] | None = getattr(degradation, "factors", None)  # a photograph's: a face each, or one for all
     if own is None:
         own = (degradation.high_size[0] / degradation.low_size[0],)
-    return tuple(own if len(own) == count else tuple(own) * count)
+    return tuple(own) if len(own) == count else tuple(own) * count
 
 
 def faces_of(low: Tensor, degradation: Degradation, faces: Sequence[int]) -> tuple[Tensor, Degradation]:

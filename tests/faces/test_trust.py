@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from latentface.degradation import Degradation, Downscale, project
 from latentface.faces import Similarity, Warp
-from latentface.faces.trust import LEAST, SHARE, trusted
+from latentface.faces.trust import LEAST_DOUBT, SHARE, trusted
 
 R = 32
 WARP = Warp([Similarity.square((20.4, 19.7), 14.0, 12)], R, (40, 48))
@@ -32,7 +32,7 @@ def test_a_face_that_is_wholly_wrong_gives_way_to_the_photograph() -> None:
 
 
 @pytest.mark.parametrize("side", [2, 8, 20])
-@pytest.mark.parametrize("error", [LEAST / 2, 1.2 * LEAST, 2 * LEAST, 4 * LEAST])
+@pytest.mark.parametrize("error", [LEAST_DOUBT / 2, 1.2 * LEAST_DOUBT, 2 * LEAST_DOUBT, 4 * LEAST_DOUBT])
 def test_an_error_is_measured_by_the_faces_own_within_limits(error: float, side: int) -> None:
     """The limits: 8 grey levels, and 8, 32/3, 64/3 for an enlargement of 1.6, 4 and 16 times."""
     most = {20: 8, 8: 32 / 3, 2: 64 / 3}[side] / 255

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from latentface.degradation import Degradation, enlargements
 
-# The error at which a face's detail counts by half: SHARE of the face's own, which says where, but no less than LEAST, and
-# no more than MOST for each octave of enlargement: 8 grey levels up to 2.8x, 11 at 4x, 16 at 8x.
+# The doubt, the error at which a face's detail counts by half: SHARE of the face's own, no less than LEAST_DOUBT and no more
+# than DOUBT_PER_OCTAVE of enlargement: 8 grey levels up to 2.8x, 11 at 4x, 16 at 8x.
 SHARE = 1.4
-LEAST = 8 / 255
-MOST = 16 / 3 / 255
+LEAST_DOUBT = 8 / 255
+DOUBT_PER_OCTAVE = 16 / 3 / 255
 REACH = 2  # low pixels about each that its error is averaged over, by a Gaussian of half as many
 
 
@@ -36,8 +36,8 @@ def trusted(degradation: Degradation, high: Tensor, low: Tensor) -> Tensor:
     """Return found faces (B, 3, R, R), faded into the enlarged low pictures (B, 3, h, w) where they do not agree with them.
 
     With e the local mean square error of `high` seen low, less what the noise explains, a face weighs d^2 / (d^2 + e),
-    where d is SHARE times the root of e's mean over the face, between LEAST and MOST. A face that agrees everywhere stays
-    as it is, up to the clamp to [0, 1].
+    where d is SHARE times the root of e's mean over the face, within the limits above. A face that agrees everywhere stays as it is,
+    up to the clamp to [0, 1].
     """
     inside = high.clamp(0, 1)
     mask = torch.ones_like(low[:, :1]) if degradation.mask is None else degradation.mask.to(low).expand_as(low[:, :1])
@@ -45,7 +45,7 @@ def trusted(degradation: Degradation, high: Tensor, low: Tensor) -> Tensor:
     noise = degradation.sigma**2
     mean = error.sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True).clamp_min(1e-6)  # (B, 1, 1, 1)
     octaves = torch.tensor(enlargements(degradation, len(low))).to(low).log2().view(-1, 1, 1, 1)
-    doubt = (SHARE * (mean - noise).clamp_min(0).sqrt()).minimum(MOST * octaves).clamp_min(LEAST)
+    doubt = (SHARE * (mean - noise).clamp_min(0).sqrt()).minimum(DOUBT_PER_OCTAVE * octaves).clamp_min(LEAST_DOUBT)
     local = _spread(error) / _spread(mask).clamp_min(1e-6)
     weight = 1 / (1 + (local - noise).clamp_min(0) / doubt.square())
     weight = degradation.fit((weight * mask).expand_as(low)).clamp(0, 1)  # (B, 3, R, R)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from latentface.bench import poster
@@ -51,7 +50,7 @@ def notes(runner: Runner, protocol: Protocol, rows: Sequence[Row], command: str,
 
 
 def order_notes(rows: Sequence[Row], has_truth: dict[str, bool]) -> list[str]:
-    """Say for each of the poster's metrics whether its order of the unsupervised methods holds."""
+    """Say for each of the poster's metrics in which order it has the unsupervised methods, and whether they stand so here."""
     out = []
     names = [m for m in poster.UNSUPERVISED if any(r.method == m and r.value.n for r in rows)]
     if len(names) < 2:
@@ -59,14 +58,20 @@ def order_notes(rows: Sequence[Row], has_truth: dict[str, bool]) -> list[str]:
     for dataset, factor in dict.fromkeys((r.dataset, r.factor) for r in rows):
         kind = "truth" if has_truth[dataset] else "native"
         said = []
-        for metric, (_, on) in poster.BESIDE.items():
-            values = [value_of(rows, dataset, m, factor, metric) for m in names]
-            if on != kind or not all(v.n for v in values):
+        for metric in poster.BESIDE:
+            theirs = {m: poster.table1_figure(m, float(factor), metric, kind) for m in names}
+            ours = {m: value_of(rows, dataset, m, factor, metric) for m in names}
+            if any(v is None for v in theirs.values()) or not all(v.n for v in ours.values()):
                 continue
-            sign = 1 if METRICS[metric].direction == "higher" else -1
-            means = [sign * v.mean for v in values]
-            said.append(f"{metric} {'yes' if all(a < b for a, b in itertools.pairwise(means)) else 'no'}")
+            best = -1.0 if METRICS[metric].direction == "higher" else 1.0
+            wanted = sorted(names, key=lambda m: best * (theirs[m] or 0.0))
+            found = sorted(names, key=lambda m: best * ours[m].mean)
+            here = "here too" if found == wanted else f"here {_in_order(found)}"
+            said.append(f"{metric} {_in_order(wanted)} ({here})")
         if said:
-            order = " before ".join(title_of(m) for m in reversed(names))
-            out.append(f"The poster's order, {order}, holds at {factor}x on {dataset}: {', '.join(said)}.")
+            out.append(f"The poster's order at {factor}x on {dataset}: {'; '.join(said)}.")
     return out
+
+
+def _in_order(methods: Sequence[str]) -> str:
+    return ", ".join(title_of(m) for m in methods)

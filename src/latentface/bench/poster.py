@@ -33,7 +33,7 @@ BESIDE = {
     "lpips-alex": ("lpips", "truth"),
     "niqe": ("niqe", "native"),
 }
-UNSUPERVISED = ("mganprior", "pulse", "rlse")  # from worst to best, by the poster
+UNSUPERVISED = ("mganprior", "pulse", "rlse")
 
 
 def table1_figure(method: str, factor: float, metric: str, kind: str) -> float | None:

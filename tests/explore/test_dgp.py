@@ -156,3 +156,4 @@ def test_a_photographs_faces_keep_their_own_transforms():
     apart = DgpSettings(**{**_fields(), "micro_batch": 1})
     parts = dgp(prior, low, degradation=down, settings=apart, seeds=[0, 1])
     torch.testing.assert_close(whole.high, parts.high, atol=1e-8, rtol=0)
+    torch.testing.assert_close(whole.history["consistency_db"], parts.history["consistency_db"], atol=1e-6, rtol=0)

@@ -12,6 +12,7 @@ from tiny_prior import tiny_faces, tiny_prior
 from latentface.degradation import Downscale
 from latentface.errors import InputError
 from latentface.explore.ilo import IloSettings, ilo
+from latentface.explore.spaces import Space
 
 STEPS = (6, 5)
 
@@ -142,3 +143,15 @@ def test_settings_are_checked():
         IloSettings(steps=())
     with pytest.raises(InputError, match="noise"):
         IloSettings(noise="drawn")
+
+
+def test_the_maps_that_are_searched_grow_with_the_stage():
+    prior, low, down = tiny_prior(64), tiny_faces(1), Downscale(4, 64)
+    drawn = Space(prior, "w_plus", tied=IloSettings().tied, noise="drawn").draw([0])
+
+    def moved(steps):
+        found = ilo(prior, low, degradation=down, settings=IloSettings(steps=steps), seeds=[0])
+        return [i for i in range(9) if not torch.equal(found.latent[f"noise{i}"], drawn[f"noise{i}"])]
+
+    assert moved((4,)) == [0, 1, 2, 3, 4]  # the first five of nine
+    assert moved((4, 4)) == [0, 1, 2, 3, 4, 5, 6]  # and with the next layer two more

@@ -9,6 +9,7 @@ Shape legend: B faces, b faces of a micro-batch, K candidate draws, S stages.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -109,9 +110,12 @@ def dgp(
         part = slice(first, first + size)
         whole = size >= len(low)
         one = (low, degradation) if whole else faces_of(low, degradation, range(len(low))[part])
-        founds.append(
-            _search(prior, *one, settings, seeds[part], told.part(first), None if begin is None else begin[part])
+        padding = 10 * math.log10(low[0].numel() / one[0][0].numel())  # errors are means over the padded picture
+        found = _search(
+            prior, *one, settings, seeds[part], told.part(first, padding), None if begin is None else begin[part]
         )
+        found.history["consistency_db"] = found.history["consistency_db"] + padding
+        founds.append(found)
         told.ended(founds[-1])
         if not settings.keep_generators:  # only a micro-batch's copies are in memory at a time
             founds[-1].variables = {"latent": founds[-1].variables["latent"]}
@@ -239,8 +243,8 @@ class _Telling:
         self.done = 0
         self.stopped = False
 
-    def part(self, first: int) -> OnStep | None:
-        """Return the callback of the micro-batch that begins with face `first`."""
+    def part(self, first: int, padding: float) -> OnStep | None:
+        """Return the callback of the micro-batch that begins with face `first`; `padding` is added to its decibels."""
         if self.stopped:
             return lambda step: True  # the start's picture is the result
         if self.on_step is None:
@@ -254,7 +258,7 @@ class _Telling:
                     number=self.done + step.number,
                     total=total,
                     losses={k: self._among(v, first) for k, v in step.losses.items()},
-                    consistency_db=self._among(step.consistency_db, first),
+                    consistency_db=self._among(step.consistency_db + padding, first),
                     preview=lambda: self._all(step.preview(), first),
                 )
             )

@@ -64,7 +64,7 @@ class DiscriminatorSemantic:
         if reach not in REACHES:
             raise UnknownNameError("way to D's size", reach, REACHES)
         self.prior, self.degradation, self.norm, self.reach = prior, degradation, norm, reach
-        self.layers = None if layers is None else list(layers)
+        self.layers = layers
         self.low = low
         with torch.no_grad():
             self.wanted = [] if reach == "projected" else self._features(self._enlarged(low))
@@ -73,8 +73,7 @@ class DiscriminatorSemantic:
         return self.degradation.pinv(low) if self.reach == "pinv" else self.degradation.fit(low)
 
     def _features(self, large: Tensor) -> list[Tensor]:
-        features = self.prior.features(large)
-        return features if self.layers is None else [features[i] for i in self.layers]
+        return chosen_blocks(self.prior.features(large), self.layers)
 
     def __call__(self, low_again: Tensor, high: Tensor | None = None) -> Tensor:
         """low_again (B, 3, h, w), the face shrunk, and for "projected" the face itself, high (B, 3, H, W), -> (B,)."""
@@ -87,6 +86,21 @@ class DiscriminatorSemantic:
         else:
             given, wanted = self._features(self._enlarged(low_again)), self.wanted
         return torch.stack([feature_distance(a, b, self.norm) for a, b in zip(given, wanted, strict=True)]).sum(0)
+
+
+def chosen_blocks(features: list[Tensor], blocks: Sequence[int] | None) -> list[Tensor]:
+    """Return some of a network's features by their numbers, negative ones from the end, or with None all.
+
+    Raises:
+        InputError: none is named, or one that does not exist.
+    """
+    if blocks is None:
+        return features
+    wrong = [i for i in blocks if not -len(features) <= i < len(features)]
+    if wrong or not blocks:
+        asked = f"block {wrong[0]}" if wrong else "none"
+        raise InputError(f"the network has {len(features)} blocks, 0 to {len(features) - 1}, but {asked} is asked for")
+    return [features[i] for i in blocks]
 
 
 def feature_distance(a: Tensor, b: Tensor, norm: str) -> Tensor:

@@ -169,5 +169,6 @@ def usual_rms(prior: Prior, side: int, count: int = 64) -> Tensor:
 def share_below(prior: Prior, side: int) -> float:
     """Return which part of a pass's multiplications in 3x3 convolutions is done up to the layer of `side` px."""
     table = prior.generator.arch.channels
-    work = {r: r * r * c * (c if r == 4 else c + table[r // 2]) for r, c in table.items()}
+    # A block doubles the side by a transposed convolution, which multiplies at the smaller side.
+    work = {r: r * r * c * c + (0 if r == 4 else (r // 2) ** 2 * c * table[r // 2]) for r, c in table.items()}
     return sum(v for r, v in work.items() if r <= side) / sum(work.values())

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import Degradation
-from latentface.errors import InputError, UnknownNameError
-from latentface.explore.losses import feature_distance
+from latentface.errors import UnknownNameError
+from latentface.explore.losses import chosen_blocks, feature_distance
 from latentface.prior.prior import Prior
 
 TRUNKS = ("discriminator", "vgg16")
@@ -61,18 +61,12 @@ class FeatureLoss:
     """
 
     def __init__(self, trunk: Trunk, wanted: Tensor, blocks: Sequence[int] | None = None) -> None:
-        self.trunk, self.blocks = trunk, None if blocks is None else list(blocks)
+        self.trunk, self.blocks = trunk, blocks
         with torch.no_grad():
             self.wanted = self._features(wanted)
 
     def _features(self, pictures: Tensor) -> list[Tensor]:
-        features = self.trunk(pictures)
-        if self.blocks is None:
-            return features
-        wrong = [i for i in self.blocks if not -len(features) <= i < len(features)]
-        if wrong:
-            raise InputError(f"the trunk has {len(features)} blocks, but block {wrong[0]} is asked for")
-        return [features[i] for i in self.blocks]
+        return chosen_blocks(self.trunk(pictures), self.blocks)
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Pictures (B, 3, h, w) in [0, 1] -> (B,)."""

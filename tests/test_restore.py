@@ -290,8 +290,16 @@ def test_the_mean_of_a_soft_faces_answers_shrinks_to_its_detail() -> None:
     assert found.consistency_db > 60
 
 
-def test_the_record_says_that_a_warm_starts_rows_are_free() -> None:
+def test_the_record_says_how_a_warm_start_searches() -> None:
     prior = tiny_prior(16)
-    for start, together in (("bank", 0.0), ("random", 0.25)):
+    for start, together, betas in (("bank", 0.0, (0.8, 0.99)), ("random", 0.25, (0.9, 0.999))):
         made = Upscaler(prior, UpscaleSettings(steps=2, start=start)).request(4, 16)
         assert made["settings"]["method_settings"]["together"] == together
+        assert made["settings"]["method_settings"]["betas"] == betas
+        assert made.get("wander") == ([0.1, 0.1] if start == "bank" else None)
+
+
+def test_a_start_in_w_is_refused_where_z_is_searched() -> None:
+    with pytest.raises(InputError, match="take the preset equal"):
+        UpscaleSettings(method="dgp", start="bank").method_settings()
+    assert UpscaleSettings(method="dgp", preset="equal", start="bank").method_settings().space == "w_plus"

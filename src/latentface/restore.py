@@ -23,6 +23,7 @@ from latentface.devices import out_of_memory, pick_device
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore.registry import find_method, with_steps
 from latentface.explore.result import Exploration, OnStep, psnr_each
+from latentface.explore.rlse import RlseSettings, from_w_plus
 from latentface.explore.warmstart import STARTS, WarmStart
 from latentface.faceresult import Upscaled
 from latentface.faces.detail import detail_side
@@ -107,6 +108,10 @@ class UpscaleSettings:
             settings = with_steps(settings, self.steps)
         if self.start != "random" and not method.starts:
             raise InputError(f"the method {self.method} has no start to choose; leave start at random")
+        if self.start != "random" and getattr(settings, "space", "") == "z":
+            raise InputError(
+                f"the method {self.method} with the preset {self.preset} searches z, where a start in w cannot be used; take the preset equal, or leave start at random"
+            )
         if self.samples > 1 and self.start == "random" and not method.seeded:
             other = ", or start at the encoder or the bank" if method.starts else ""
             raise InputError(
@@ -144,8 +149,8 @@ class Upscaler:
         self.method = find_method(self.settings.method)
         self.method_settings = self.settings.method_settings()
         self.start = WarmStart(prior, self.settings.start)
-        if self.start.kind != "random" and hasattr(self.method_settings, "together"):
-            self.method_settings = replace(self.method_settings, together=0.0)  # so does RLSE: the record must say so
+        if self.start.kind != "random" and isinstance(self.method_settings, RlseSettings):
+            self.method_settings = from_w_plus(self.method_settings)  # as it does itself: the record must say so
         self._degradations: dict[tuple[int, int, float], Downscale] = {}
 
     def plan(self, height: int, width: int) -> tuple[int, int]:
@@ -181,7 +186,7 @@ class Upscaler:
             "prior_licence": self.prior.licence,
             "seed": self.settings.seed,
             "start": self.start.kind,
-            **({"wander": self.start.wander} if self.start.wander else {}),
+            **({"wander": list(self.start.wander)} if any(self.start.wander) else {}),
             **({"encoder_sha256": self.start.sha256} if self.start.sha256 else {}),
             "low_size": [low, low],
             "high_size": [high, high],

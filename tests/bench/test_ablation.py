@@ -13,11 +13,13 @@ from latentface.bench.tables import read_rows
 from latentface.bench.tasks import task_with_truth
 from latentface.bench.unexpected import Damage, DamagedTask
 from latentface.datasets import open_faces
-from latentface.degradation import Downscale
+from latentface.degradation import Downscale, project
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore.rlse import RlseSettings, rlse
 from latentface.explore.warmstart import WarmStart
-from latentface.images import write_picture
+from latentface.faces.trust import trusted
+from latentface.images import read_picture, write_picture
+from latentface.metrics.psnr import psnr
 from latentface.prior.prior import Prior
 
 from .conftest import smooth_face
@@ -77,6 +79,48 @@ def test_differences_are_paired(tiny_prior: Prior, faces: Path, tmp_path: Path) 
     assert "random D" not in few
 
 
+@pytest.mark.usefixtures("short_search")
+def test_the_finished_table_has_what_upscale_makes(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None:
+    options = {
+        "output": tmp_path,
+        "high": faces,
+        "prior": tiny_prior,
+        "factors": (4,),
+        "rows": ["weight 0"],
+        "damages": ["noise0.05told"],
+        "damage_rows": [],
+        "metrics": ("psnr", "consistency", "seconds"),
+        "limit": 3,
+        "fetch": False,
+        "device": "cpu",
+        "batch": 3,
+    }
+    plain = run_ablation(**options).read_text()
+    assert "as upscale writes them" not in plain
+    assert not (tmp_path / "ablation-finished.csv").exists()
+    page = run_ablation(**options, finished=True).read_text()
+    assert "### high at 4x (4 px), as upscale writes them" in page
+    assert "### high-noise0.05told at 4x (4 px), as upscale writes them" in page
+    rows = {(r.dataset, r.method, r.metric): r.value for r in read_rows(tmp_path / "ablation-finished.csv")}
+    assert {metric for _, _, metric in rows} == {
+        "psnr"
+    }  # neither the time nor the agreement tells finished faces apart
+    task = task_with_truth(open_faces(faces), 16, 4, "bicubic", 3)
+    for row in (DEFAULT, "weight 0"):
+        by_hand = []
+        for key in task.entries:
+            truth, low = task.load(key)
+            found = read_picture(tmp_path / "faces" / "high" / "4x" / row / f"{key}.png")
+            made = project(task.degradation, trusted(task.degradation, found[None], low[None]), low[None])
+            by_hand.append(float(psnr(made.mul(255).round().div(255), truth[None])))
+        assert rows["high", row, "psnr"].mean == pytest.approx(sum(by_hand) / 3, abs=1e-3)
+    gap = rows["high", "weight 0 - rlse", "psnr"]
+    assert gap.mean == pytest.approx(
+        rows["high", "weight 0", "psnr"].mean - rows["high", DEFAULT, "psnr"].mean, abs=1e-4
+    )
+    assert run_ablation(**options, finished=True).read_text() == page
+
+
 def test_damage_is_repeatable_and_of_its_size(faces: Path) -> None:
     task = task_with_truth(open_faces(faces), 16, 8, "bicubic", None)
     key = next(iter(task.entries))
@@ -115,8 +159,11 @@ def test_a_row_may_begin_at_the_bank(tiny_prior, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("LATENTFACE_CACHE", str(tmp_path))
     cold, warm = make_rows(["bank, 25 steps"])
     assert (cold.start, warm.start) == ("random", "bank")
-    assert "start" not in cold.described()
-    assert (warm.described()["start"], warm.described()["wander"]) == ("bank", 0.1)
+    assert "start" not in cold.described(tiny_prior)
+    assert (cold.described(tiny_prior)["together"], cold.described(tiny_prior)["betas"]) == (0.25, "(0.9, 0.999)")
+    told = warm.described(tiny_prior)  # as it is searched, not as it was asked for
+    assert (told["start"], told["wander"]) == ("bank", [0.1, 0.1])
+    assert (told["together"], told["betas"]) == (0.0, "(0.8, 0.99)")
     low, down = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), Downscale(4, 16)
     found = warm(tiny_prior, low, down, [0, 0])
     begin = WarmStart(tiny_prior, "bank")(low, down, [0, 0])

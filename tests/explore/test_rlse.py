@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_prior import tiny_faces, tiny_prior
@@ -9,8 +11,9 @@ from tiny_prior import tiny_faces, tiny_prior
 from latentface.degradation import Downscale
 from latentface.errors import InputError, UnknownNameError, WeightsError
 from latentface.explore import losses
-from latentface.explore.rlse import RlseSettings, best_of, rlse
+from latentface.explore.rlse import RlseSettings, best_of, from_w_plus, rlse
 from latentface.explore.spaces import Space
+from latentface.faces import Similarity, Warp
 
 DOWN = Downscale(4, 16)
 FULL = RlseSettings(steps=100)
@@ -154,6 +157,22 @@ def test_it_starts_from_a_given_w(prior, space):
         torch.testing.assert_close(found.high, wanted, atol=1e-4, rtol=0)
 
 
+def test_from_a_given_w_plus_rows_are_free_and_memory_is_short(prior):
+    low, w_plus = tiny_faces(1), prior.mapping(torch.full((1, 12), 0.5))
+    plain = RlseSettings(steps=8)
+    assert from_w_plus(plain) == RlseSettings(steps=8, together=0.0, betas=(0.8, 0.99))
+    for stop in (None, 1e-9):  # the loop, and the queue that faces leave early
+        settings = replace(plain, stop=stop)
+        warm = run(prior, low, [0], settings, start=w_plus)
+        assert torch.equal(warm.high, run(prior, low, [0], from_w_plus(settings), start=w_plus).high)
+        cold = run(prior, low, [0], settings, start=w_plus[:, 0])  # from a w nothing changes
+        longer = run(prior, low, [0], replace(settings, together=0.0), start=w_plus[:, 0])
+        shorter = run(prior, low, [0], replace(settings, together=0.0, betas=(0.8, 0.99)), start=w_plus[:, 0])
+        assert not torch.equal(cold.high, warm.high)
+        assert not torch.equal(longer.high, warm.high)
+        assert torch.equal(shorter.high, warm.high)
+
+
 def test_candidates_choose_the_best_draw(prior):
     low, space = tiny_faces(2), Space(prior, tied=True)
 
@@ -174,32 +193,37 @@ def test_candidates_choose_the_best_draw(prior):
     "changes",
     [
         {"schedule": "cosine"},
+        {"betas": (0.5, 0.9)},
         {"schedule": "constant"},
         {"space": "z"},
-        {"space": "w", "constraint": "none"},
-        {"constraint": "ball", "tied": False},
+        {"space": "w"},
+        {"constraint": "none"},
+        {"constraint": "ball"},
         {"noise": "drawn"},
         {"noise": "searched"},
         {"whitened": True},
         {"pixel_norm": "l1"},
-        {"semantic_norm": "l2", "semantic_layers": (0,)},
+        {"semantic_norm": "l2"},
+        {"semantic_layers": (0,)},
         {"semantic_norm": "cosine"},
         {"semantic_reach": "pinv"},
         {"semantic_when": "early"},
         {"semantic_when": "late"},
         {"semantic_model": "random"},
         {"semantic_model": "pyramid"},
-        {"geocross": 0.05, "tied": False},
+        {"geocross": 0.05},
         {"semantic_weight": 0.0},
     ],
     ids=str,
 )
 def test_every_setting_runs_and_matters(prior, changes):
     low = tiny_faces(1)
-    base, other = (run(prior, low, [0], RlseSettings(steps=4, **c)) for c in ({}, changes))
+    # Rows drawn apart: those of one draw are too alike for geocross, and too near their sphere for a ball, in four steps.
+    base, other = (run(prior, low, [0], RlseSettings(steps=4, **{"tied": False} | c)) for c in ({}, changes))
     assert torch.isfinite(other.high).all()
     assert not torch.equal(base.high, other.high)
     assert ("semantic" in other.history) == (changes.get("semantic_weight") != 0)
+    assert ("geocross" in other.history) == ("geocross" in changes)
 
 
 @pytest.mark.parametrize(
@@ -223,11 +247,39 @@ def test_wrong_names(prior, name):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"candidates": 0}, {"rate": 0}, {"pixel_weight": -1}, {"semantic_weight": -1}, {"geocross": -1}],
+    [
+        {"steps": 0},
+        {"candidates": 0},
+        {"rate": 0},
+        {"pixel_weight": -1},
+        {"semantic_weight": -1},
+        {"geocross": -1},
+        {"betas": (1.0, 0.9)},
+        {"betas": (0.9,)},
+        {"rate": float("nan")},
+    ],
 )
 def test_wrong_numbers(wrong):
     with pytest.raises(InputError):
         RlseSettings(**wrong)
+
+
+def test_wrong_blocks_places_and_controls(prior):
+    for blocks in ((), (9,), (-9,)):
+        with pytest.raises(InputError, match="blocks, 0 to"):
+            run(prior, tiny_faces(1), [0], RlseSettings(steps=1, semantic_layers=blocks))
+    for places in (0, -1):
+        with pytest.raises(InputError, match="at least 1 face"):
+            run(prior, tiny_faces(1), [0], RlseSettings(steps=1, stop=0.1), places=places)
+    warp = Warp([Similarity(4, 0, 3, 3)], 16, (40, 40))
+    with pytest.raises(InputError, match="aligned faces only"):
+        rlse(
+            prior,
+            torch.zeros(1, 3, *warp.low_size),
+            degradation=warp,
+            settings=RlseSettings(semantic_model="pyramid"),
+            seeds=[0],
+        )
 
 
 @pytest.mark.parametrize(

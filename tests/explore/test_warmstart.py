@@ -23,9 +23,19 @@ from latentface.explore.encoder import (
 )
 from latentface.explore.flow import FlowSettings, flow_path
 from latentface.explore.registry import METHODS, find_method
+from latentface.explore.search import drawn
 from latentface.explore.sight import blur, low_sides, seen
-from latentface.explore.warmstart import BankSettings, WarmStart, bank_path, load_bank, make_bank
+from latentface.explore.warmstart import (
+    BankSettings,
+    WarmStart,
+    bank_path,
+    load_bank,
+    make_bank,
+    on_sphere,
+    shown_rows,
+)
 from latentface.faces import Similarity, Warp
+from latentface.prior.architecture import Architecture
 from latentface.prior.formats import write_figures
 from latentface.prior.prior import Prior
 from latentface.restore import Upscaler, UpscaleSettings
@@ -186,8 +196,8 @@ def test_a_bad_encoder_is_refused(tmp_path):
 
 
 def test_the_published_size_fits_the_package():
-    shape = EncoderShape(rows=10, width=256)
-    assert 2 * sum(p.numel() for p in EncoderNetwork(shape).parameters()) < 1.45e6
+    shape = EncoderShape(rows=12, width=256)
+    assert 2 * sum(p.numel() for p in EncoderNetwork(shape).parameters()) < 3.8e6
 
 
 # -- starts ------------------------------------------------------------------------------------------------------------
@@ -215,8 +225,28 @@ def test_a_start_depends_on_the_picture_and_the_seed_alone(with_encoder, kind):
     torch.testing.assert_close(v.norm(dim=-1), torch.full((4, 6), 10**0.5), atol=1e-4, rtol=0)
     likeness = torch.cosine_similarity(v, u, dim=-1)
     assert likeness.min() > 0.9 if kind == "bank" else (likeness < 0.9).any()  # a little apart, or more
-    still = WarmStart(with_encoder, kind, bank=SMALL, wander=0.0)
+    still = WarmStart(with_encoder, kind, bank=SMALL, wander=(0.0, 0.0))
     assert torch.equal(still(low, down, [0] * 4), still(low, down, [9] * 4))
+    with pytest.raises(InputError, match="two shares from 0 to 1"):
+        WarmStart(with_encoder, kind, bank=SMALL, wander=(0.0, 1.1))
+
+
+def test_what_is_finer_than_the_input_is_left_to_chance(with_encoder):
+    low = tiny_faces(4)
+    answer = with_encoder.gaussianise(
+        WarmStart(with_encoder, "encoder", wander=(0.0, 0.0))(low, Downscale(4, 16), [0] * 4)
+    )
+    start = WarmStart(with_encoder, "encoder", wander=(0.0, 1.0))
+    for side, rows in ((4, 2), (8, 4)):  # a generator of 4 px has 2 style rows, one of 8 px 4
+        small = torch.nn.functional.interpolate(low, size=(side, side), mode="nearest")
+        v = with_encoder.gaussianise(start(small, Downscale(side, 16), [0, 1, 2, 3]))
+        if side == 4:
+            torch.testing.assert_close(v[:, :rows], answer[:, :rows], atol=1e-4, rtol=1e-4)
+        own = on_sphere(drawn([0, 1, 2, 3], 10))[:, None].expand(-1, 6 - rows, -1)
+        torch.testing.assert_close(v[:, rows:], own, atol=1e-4, rtol=1e-4)
+    for side in (8, 16, 32, 128):
+        assert shown_rows(side) == Architecture(resolution=side).num_ws
+    assert [shown_rows(side) for side in (2, 3, 4, 15, 40)] == [2, 2, 2, 4, 8]
 
 
 def test_a_bank_starts_nearer_than_chance(prior):

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from latentface.bench.ablation_rows import DEFAULT, UNEXPECTED, group_of, make_rows
+from latentface.bench.finished import FINISHED, finished_metrics, score_finished
 from latentface.bench.notes import NOTICE
 from latentface.bench.progress import OnProgress, Progress, quiet
 from latentface.bench.protocol import Protocol, provenance
-from latentface.bench.records import factor_text
+from latentface.bench.records import Records, factor_text
 from latentface.bench.runner import Runner, check_metrics
 from latentface.bench.setup import batch_size, make_runner, open_prior, weights_from
 from latentface.bench.statistics import Estimate
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from latentface.prior.prior import Prior
 
 METRIC_NAMES = ("psnr", "ssim", "lpips-alex", "squeezenet-distance", "identity", "consistency", "seconds")
+FINISHED_TABLE = "ablation-finished.csv"
 PROJECTED = "psnr-projected"  # of the same result, put onto the faces that shrink to the input
 
 
@@ -60,6 +62,7 @@ def run_ablation(
     limit: int | None = 64,
     seed: int = 0,
     kernel: str = "bicubic",
+    finished: bool = False,
     weights: str | Path | None = None,
     device: str = "auto",
     batch: int | None = None,
@@ -68,6 +71,8 @@ def run_ablation(
     on_progress: OnProgress = quiet,
 ) -> Path:
     """Write ablation.csv and ablation.md into `output`; return ablation.md. Resumes as `run_table1`.
+
+    With `finished` there is a table more of the same results, and ablation-finished.csv: as `upscale` writes them.
 
     Args:
         high: validation faces; rows: names of groups or rows (see `ablation_rows`), None for all.
@@ -91,7 +96,11 @@ def run_ablation(
     if not tasks:
         raise InputError("no factor is named; give --factors 8,16")
     damaged: list[Task] = [DamagedTask.of(task, damage) for damage in kinds for task in tasks]
+    folder = Path(output).expanduser()
+    for stale in (FINISHED, FINISHED_TABLE):
+        (folder / stale).unlink(missing_ok=True)
     table: list[Row] = []
+    finished_table: list[Row] = []
     parts = ["## Ablation"]
     with weights_from(weights):
         for some, compared, title in ((tasks, variants, ""), (damaged, others, "Inputs that are not what is assumed")):
@@ -117,21 +126,33 @@ def run_ablation(
                 on_progress(Progress("projecting the results"))
                 score_projected(runner)
                 apart.insert(1, PROJECTED)
-            groups = [(t.dataset, factor_text(t.factor), list(t.entries)) for t in some]
-            names = [v.name for v in compared]
-            means = aggregate(runner.records, groups, names, apart, {})
-            gaps = differences(runner.records, groups, [(n, DEFAULT) for n in names if n != DEFAULT], apart)
-            table += [*means, *gaps]
             parts += [f"## {title}"] if title else []
-            for task in some:
-                parts.append(f"### {task.dataset} at {factor_text(task.factor)}x ({task.degradation.low} px)")
-                parts.append(ablation_table(means, gaps, task, names, apart))
-            parts.append("\n".join(f"- {line}" for line in _notes(runner, protocol, command)))
-    folder = Path(output).expanduser()
+            parts += compare(runner, runner.records, apart, table)
+            if finished:
+                on_progress(Progress("finishing the results as upscale does"))
+                kept = finished_metrics(runner, wanted)
+                parts += compare(runner, score_finished(runner, kept), kept, finished_table, ", as upscale writes them")
+            parts.append("\n".join(f"- {line}" for line in _notes(runner, protocol, finished, command)))
     write_rows(folder / "ablation.csv", table)
+    if finished:
+        write_rows(folder / FINISHED_TABLE, finished_table)
     target = folder / "ablation.md"
     write_text(target, "\n\n".join(parts) + "\n")
     return target
+
+
+def compare(runner: Runner, records: Records, metrics: Sequence[str], table: list[Row], title: str = "") -> list[str]:
+    """Put the means of a run's rows and their differences to the default into `table`; return a Markdown table a task."""
+    groups = [(t.dataset, factor_text(t.factor), list(t.entries)) for t in runner.tasks]
+    names = [v.name for v in runner.variants]
+    means = aggregate(records, groups, names, metrics, {})
+    gaps = differences(records, groups, [(n, DEFAULT) for n in names if n != DEFAULT], metrics)
+    table += [*means, *gaps]
+    parts = []
+    for task in runner.tasks:
+        parts.append(f"### {task.dataset} at {factor_text(task.factor)}x ({task.degradation.low} px){title}")
+        parts.append(ablation_table(means, gaps, task, names, metrics))
+    return parts
 
 
 @torch.no_grad()
@@ -186,7 +207,7 @@ def plain_name(metric: str) -> str:
     return "psnr" if metric == PROJECTED else metric
 
 
-def _notes(runner: Runner, protocol: Protocol, command: str) -> list[str]:
+def _notes(runner: Runner, protocol: Protocol, finished: bool, command: str) -> list[str]:
     counts = {t.dataset: len(t.entries) for t in runner.tasks}
     out = [
         protocol.line(counts),
@@ -201,6 +222,11 @@ def _notes(runner: Runner, protocol: Protocol, command: str) -> list[str]:
             for (dataset, factor, name), reason in runner.unavailable.items()
         ),
     ]
+    if finished:
+        out.append(
+            "As upscale writes them: the same results, their detail faded where they disagree with the input, and projected (with "
+            "`--detail full`: each face taken at its own size)."
+        )
     if any(isinstance(task, DamagedTask) for task in runner.tasks):
         out.append(
             "noiseS: Gaussian noise of standard deviation S on the low picture, which the method is not told of (`told`: it is); jpegQ: coded at quality Q; "

@@ -104,7 +104,7 @@ def make_runner(
         seed=seed,
         batch=batch,
         device=prior.device.type,
-        variants={v.name: v.described() for v in variants},
+        variants={v.name: v.described(prior) for v in variants},
     )
     resume(folder / PROTOCOL, protocol)
     on_progress(Progress("loading the metrics"))

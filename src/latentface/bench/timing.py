@@ -137,7 +137,7 @@ def run_time(
         seed=seed,
         batch=max(batches),
         device=loaded.device.type,
-        variants={v.name: v.described() for v in variants},
+        variants={v.name: v.described(loaded) for v in variants},
     )
     resume(folder / "time.json", protocol)
     records = Records(folder / "time_runs.csv")

@@ -75,16 +75,25 @@ class Variant:
             prior, low, degradation=degradation, settings=self.settings, seeds=tuple(seeds), on_step=on_step, **options
         )
 
-    def described(self) -> dict[str, Any]:
-        """Return its settings as JSON has them, for the file that a run resumes from."""
-        from latentface.explore.warmstart import WANDER
+    def described(self, prior: Prior) -> dict[str, Any]:
+        """Return what a search of the prior's faces depends on, as JSON has it, for the file that a run resumes from.
 
-        begin = {} if self.start == "random" else {"start": self.start, "wander": WANDER[self.start]}
-        if not (is_dataclass(self.settings) and not isinstance(self.settings, type)):
-            return {"settings": repr(self.settings), **begin}
+        Raises:
+            MissingDataError, WeightsError: it starts at the prior's encoder, and there is none that can be used.
+        """
+        from latentface.explore.rlse import RlseSettings, from_w_plus
+
+        settings, begin = self.settings, dict[str, Any]()
+        if self.start != "random":
+            start = _warm_start(prior, self.start)
+            begin = {"start": self.start, "wander": list(start.wander)}
+            begin |= {"encoder_sha256": start.sha256} if start.sha256 else {}
+            if isinstance(settings, RlseSettings):
+                settings = from_w_plus(settings)  # as it searches from there
+        if not (is_dataclass(settings) and not isinstance(settings, type)):
+            return {"settings": repr(settings), **begin}
         return begin | {
-            k: v if isinstance(v, str | int | float | bool | None) else repr(v)
-            for k, v in asdict(self.settings).items()
+            k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in asdict(settings).items()
         }
 
 

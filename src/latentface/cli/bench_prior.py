@@ -123,6 +123,7 @@ def ablation(
     metrics: str | None = None,
     limit: int | None = 64,
     seed: int = 0,
+    finished: Annotated[bool, Parameter(negative="")] = False,
     device: str = "auto",
     batch_size: int | None = None,
     no_fetch: Annotated[bool, Parameter(negative="")] = False,
@@ -155,6 +156,8 @@ def ablation(
         Take the first faces only.
     seed
         Of every face.
+    finished
+        A table more, of what `upscale` makes of the same results: faded where they disagree, and projected.
     device
         auto, cpu, cuda.
     batch_size
@@ -179,6 +182,7 @@ def ablation(
             metrics=names(metrics),
             limit=limit,
             seed=seed,
+            finished=finished,
             device=device,
             batch=batch_size,
             fetch=not no_fetch,

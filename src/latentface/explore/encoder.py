@@ -43,10 +43,10 @@ class EncoderShape:
 
     rows: int
     width: int
-    parts: int = 192
-    hidden: int = 256
-    blocks: int = 2
-    rank: int = 48
+    parts: int = 256
+    hidden: int = 384
+    blocks: int = 4
+    rank: int = 64
 
     def __post_init__(self) -> None:
         if min(self.rows, self.width, self.parts, self.hidden, self.rank) < 1 or self.blocks < 0:

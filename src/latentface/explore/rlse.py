@@ -33,7 +33,8 @@ class RlseSettings(MethodSettings):
         steps: iterations (the poster's 100); rate: Adam's, times the schedule.
         space, tied, whitened, radius, constraint, noise: see `Space`.
         together: share of the steps in which a face's style rows move as one; afterwards each is free ("w first").
-            From a given w_plus they are free at once: where it is near the answer, w was searched already.
+        betas: Adam's, how long it remembers gradients and their squares.
+            Where a search begins at a given w_plus, `from_w_plus` says what becomes of these two.
         pixel_weight, pixel_norm: of the pixel loss, in [0, 1] units.
         semantic_weight: of the discriminator semantic loss; 0 switches it off.
         semantic_layers: which of D's blocks (0 the shallowest), None for all; semantic_norm, reach: see the loss.
@@ -50,6 +51,7 @@ class RlseSettings(MethodSettings):
 
     steps: int = 100
     rate: float = 0.4
+    betas: tuple[float, float] = (0.9, 0.999)
     schedule: str = "pulse"
     space: str = "w_plus"
     tied: bool = True
@@ -83,10 +85,15 @@ class RlseSettings(MethodSettings):
             raise UnknownNameError("pixel norm", self.pixel_norm, ("l1", "l2"))
         if self.steps < 1 or self.candidates < 1:
             raise InputError(f"steps is {self.steps} and candidates {self.candidates}; both must be at least 1")
-        if min(self.rate, self.pixel_weight) <= 0 or min(self.semantic_weight, self.geocross, self.latent_weight) < 0:
+        if not (
+            all(v > 0 for v in (self.rate, self.pixel_weight))
+            and all(v >= 0 for v in (self.semantic_weight, self.geocross, self.latent_weight))
+        ):
             raise InputError(
                 "rate and pixel_weight must be positive, semantic_weight, geocross and latent_weight not negative"
             )
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas is {self.betas}; expected two numbers from 0 up and below 1")
         if not 0 <= self.together <= 1:
             raise InputError(f"together is {self.together}; expected a share of the steps, 0 to 1")
         if self.semantic_ratio is not None and not self.semantic_ratio > 0:
@@ -121,6 +128,8 @@ def rlse(
     began = time.perf_counter()
     seeds = tuple(seeds)
     check_faces(low, degradation, seeds, prior.resolution)
+    if places is not None and places < 1:
+        raise InputError(f"places is {places}; at least 1 face must be in work")
     low = low.to(prior.device, prior.dtype)
     space = Space(
         prior,
@@ -132,7 +141,7 @@ def rlse(
         noise=settings.noise,
     )
     if start is not None and start.ndim == 3:
-        settings = replace(settings, together=0.0)
+        settings = from_w_plus(settings)
     variables = space.draw(seeds)
     draws = settings.candidates if start is None and settings.candidates > 1 else 0
     if start is not None:
@@ -155,7 +164,7 @@ def rlse(
             steps=settings.steps,
             rates=rates,
             schedule=schedule,
-            optimiser=Adam(moved),
+            optimiser=Adam(moved, settings.betas),
             constrain=space.constraint_on(moved),
             on_step=on_step,
         )
@@ -176,6 +185,7 @@ def rlse(
             steps=settings.steps,
             rates=rates,
             schedule=schedule,
+            betas=settings.betas,
             on_step=on_step,
         )
     made = float(found.history["consistency_db"].isfinite().sum(0).float().mean())
@@ -192,6 +202,15 @@ def rlse(
         best_step=found.best_step,
         passes=made + draws / 3,
     )
+
+
+def from_w_plus(settings: RlseSettings) -> RlseSettings:
+    """Return the settings as a search from a given w_plus (L, D) a face uses them.
+
+    There the style rows are free at once, for where the start is near the answer, w was searched already; and Adam's memory
+    is shorter, for such a search has few steps and what it remembers of the first is soon wrong.
+    """
+    return replace(settings, together=0.0, betas=(0.8, 0.99))
 
 
 def objective(
@@ -234,6 +253,10 @@ def semantic_loss(
     if settings.semantic_weight == 0:
         return None
     if settings.semantic_model == "pyramid":
+        if degradation.mask is not None:  # its levels would run over what lies beside a face, and over its padding
+            raise InputError(
+                "the control 'pyramid' takes aligned faces only; a photograph's have pixels that do not count"
+            )
         return losses.LaplacianPyramid(low)
     judge = untrained(prior) if settings.semantic_model == "random" else prior
     return losses.DiscriminatorSemantic(

@@ -34,10 +34,10 @@ from latentface.prior.prior import Prior
 
 VERSION = 1  # raise it when a cached bank would no longer be what building makes
 STARTS = ("random", "bank", "encoder")
-# The share of the face's own random code in a start's direction. A face of the bank is a whole one. An encoder's is the mean
-# of all that may be there, too smooth and alike, which the share of chance takes from it: after 25 steps, 32 validation
-# faces at 16 px, projected, the distance of SqueezeNet's features .158 to .151 and NIQE 9.1 to 8.2, PSNR -0.16 dB.
-WANDER = {"random": 0.0, "bank": 0.1, "encoder": 0.7}
+# The share of the face's own random code in a start's direction: in the style rows that draw what the input shows, and in
+# those that draw what is finer than its pixels. A face of the bank is a whole one. An encoder's is the mean of all that may
+# be there, too smooth and alike; where the input says nothing, chance is as near and sharp.
+WANDER = {"random": (0.0, 0.0), "bank": (0.1, 0.1), "encoder": (0.5, 1.0)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,21 +146,27 @@ class WarmStart:
 
     Args:
         kind: "random" (a method's own start), "bank" or "encoder".
-        wander: the share of a face's own random code in its start's direction, 0 to 1; None for `WANDER`'s.
+        wander: the share of a face's own random code in its start's direction, 0 to 1, in the style rows that draw what the
+            input shows and in the finer ones; None for `WANDER`'s.
 
     Raises:
         UnknownNameError: no such start. MissingDataError: the prior has no encoder. WeightsError: one that cannot be used.
     """
 
     def __init__(
-        self, prior: Prior, kind: str, *, wander: float | None = None, bank: BankSettings = BankSettings()
+        self,
+        prior: Prior,
+        kind: str,
+        *,
+        wander: tuple[float, float] | None = None,
+        bank: BankSettings = BankSettings(),
     ) -> None:
         if kind not in STARTS:
             raise UnknownNameError("start", kind, STARTS)
-        share = WANDER[kind] if wander is None else wander
-        if not 0 <= share <= 1:
-            raise InputError(f"wander is {wander}; expected a share from 0 to 1")
-        self.prior, self.kind, self.wander = prior, kind, share
+        shares = WANDER[kind] if wander is None else wander
+        if len(shares) != 2 or not all(0 <= share <= 1 for share in shares):
+            raise InputError(f"wander is {wander}; expected two shares from 0 to 1")
+        self.prior, self.kind, self.wander = prior, kind, shares
         self._rows: Callable[[Tensor, Degradation], Tensor] | None = None
         self.sha256 = ""  # of the encoder's file
         if kind == "bank":
@@ -179,7 +185,21 @@ class WarmStart:
             return None
         low = low.to(self.prior.device, self.prior.dtype)
         v = self._rows(low, degradation).expand(-1, self.prior.num_ws, -1)  # (B, L, D)
-        if self.wander:
-            own = drawn(seeds, self.prior.w_dim).to(v)[:, None]  # (B, 1, D): one turn for all rows
-            v = on_sphere(math.sqrt(1 - self.wander**2) * v + self.wander * on_sphere(own))
+        if any(self.wander):
+            own = drawn(seeds, self.prior.w_dim).to(v)[:, None]  # (B, 1, D): one code for all rows
+            shares = self._shares(low_sides(degradation, len(low))).to(v)
+            v = on_sphere((1 - shares.square()).sqrt() * v + shares * on_sphere(own))
         return self.prior.degaussianise(v)
+
+    def _shares(self, sides: Sequence[int]) -> Tensor:
+        """The share of chance in each style row of faces of so many low pixels, (B, L, 1)."""
+        coarse, fine = self.wander
+        shares = torch.full((len(sides), self.prior.num_ws, 1), fine)
+        for face, side in zip(shares, sides, strict=True):
+            face[: shown_rows(side)] = coarse
+        return shares
+
+
+def shown_rows(side: int) -> int:
+    """Return how many style rows draw what a picture of `side` px shows: those that a generator of that size has."""
+    return 2 * max(1, int(math.log2(side)) - 1)

@@ -75,6 +75,11 @@ def test_no_seams_where_the_face_is_what_was_there(prior: Prior, photo: Photo) -
     assert float((plain - pasted)[border].abs().max()) < 0.06
 
 
+def test_the_preset_fast_is_for_aligned_faces(prior: Prior, photo: Photo) -> None:
+    with pytest.raises(InputError, match="take the preset paper for photographs"):
+        next(PhotoUpscaler(prior, replace(QUICK, preset="fast"), CLEAN).upscale([photo]))
+
+
 def test_faces_do_not_depend_on_the_other_photographs(prior: Prior, photo: Photo) -> None:
     two = [photo, photo]
     together = list(PhotoUpscaler(prior, QUICK, CLEAN).upscale(two))

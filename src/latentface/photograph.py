@@ -203,7 +203,11 @@ class PhotoUpscaler:
         return FoundFaces(photo, jobs, left)
 
     def _check_method(self) -> None:
-        """Raise InputError for a method that was trained on squares: no face in a photograph is one."""
+        """Raise InputError for a method that was trained or measured on squares: no face in a photograph is one."""
+        if getattr(self.faces.method_settings, "pixel_norm", "") == "prior":
+            raise InputError(
+                f"the preset {self.settings.preset} takes aligned faces only; take the preset paper for photographs"
+            )
         if self.faces.method.module.startswith("latentface.supervised"):
             raise InputError(
                 f"the method {self.settings.method} takes aligned faces only; choose another for photographs, rlse for example, or give an ESRGAN file for what surrounds the faces with --background"

@@ -74,8 +74,8 @@ def test_changes_and_wrong_names():
     assert rlse.settings("paper").steps == 100
     with pytest.raises(InputError, match=r"rlse: .*colour"):
         rlse.settings(colour="blue")
-    with pytest.raises(UnknownNameError, match="preset of rlse 'fast'"):
-        rlse.settings("fast")
+    with pytest.raises(UnknownNameError, match="preset of rlse 'quick'"):
+        rlse.settings("quick")
     with pytest.raises(UnknownNameError, match="did you mean 'rlse'"):
         find_method("rlsee")
 

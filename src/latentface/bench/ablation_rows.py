@@ -50,6 +50,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "cosine, weight 100": {"semantic_norm": "cosine", "semantic_weight": 100.0},
         "pixel l1, weight 10": {"pixel_norm": "l1", "pixel_weight": 10.0},
         "pixel l1, weight 100": {"pixel_norm": "l1", "pixel_weight": 100.0},
+        "pixel in the prior's metric": {"pixel_norm": "prior"},
     },
     "reach": {
         "bilinear to D": {"semantic_reach": "bilinear"},
@@ -83,6 +84,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "pyramid, ratio 1": {"semantic_model": "pyramid", "semantic_ratio": 1.0},
         **{f"pixel only, rate {v:g}": {"semantic_weight": 0.0, "rate": v} for v in PIXEL_RATES},
         "pixel only, l1": {"semantic_weight": 0.0, "pixel_norm": "l1"},
+        "pixel only, in the prior's metric": {"semantic_weight": 0.0, "pixel_norm": "prior"},
     },
 }
 

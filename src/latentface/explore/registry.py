@@ -100,6 +100,7 @@ METHODS: dict[str, Method] = {
             settings_class="RlseSettings",
             starts=True,
             queues=True,
+            presets={"paper": {}, "equal": {}, "fast": {"pixel_norm": "prior", "semantic_weight": 0.0}},
         ),
         # Each `paper` is the published search; each `equal` was tuned for its budget: docs/methods.md.
         Method(

@@ -16,6 +16,7 @@ from torch import Tensor
 from latentface.degradation import Degradation, faces_of
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
+from latentface.explore.metric import metric_for
 from latentface.explore.queue import Stopping, Task, search_queue
 from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
 from latentface.explore.search import SCHEDULES, Adam, Iterate, Variables, search
@@ -35,7 +36,8 @@ class RlseSettings(MethodSettings):
         together: share of the steps in which a face's style rows move as one; afterwards each is free ("w first").
         betas: Adam's, how long it remembers gradients and their squares.
             Where a search begins at a given w_plus, `from_w_plus` says what becomes of these two.
-        pixel_weight, pixel_norm: of the pixel loss, in [0, 1] units.
+        pixel_weight, pixel_norm: of the pixel loss, in [0, 1] units: "l2", "l1", or "prior", a mean square in the prior's own
+            metric (see `explore.metric`; aligned faces only).
         semantic_weight: of the discriminator semantic loss; 0 switches it off.
         semantic_layers: which of D's blocks (0 the shallowest), None for all; semantic_norm, reach: see the loss.
         semantic_when: "always", or fading "early" to nothing or growing "late" from nothing, linearly.
@@ -81,8 +83,8 @@ class RlseSettings(MethodSettings):
             raise UnknownNameError("time of the semantic loss", self.semantic_when, SEMANTIC_TIMES)
         if self.semantic_model not in ("trained", "random", "pyramid"):
             raise UnknownNameError("semantic model", self.semantic_model, ("trained", "random", "pyramid"))
-        if self.pixel_norm not in ("l1", "l2"):
-            raise UnknownNameError("pixel norm", self.pixel_norm, ("l1", "l2"))
+        if self.pixel_norm not in ("l1", "l2", "prior"):
+            raise UnknownNameError("pixel norm", self.pixel_norm, ("l1", "l2", "prior"))
         if self.steps < 1 or self.candidates < 1:
             raise InputError(f"steps is {self.steps} and candidates {self.candidates}; both must be at least 1")
         if not (
@@ -218,6 +220,7 @@ def objective(
 ) -> Callable[[Variables, float | Tensor], Iterate]:
     """Return what a search of these faces minimises, given the variables and its progress, a number or one a face."""
     prior = space.prior
+    pixel = pixel_loss(prior, low, degradation, settings)
     semantic = semantic_loss(prior, low, degradation, settings)
 
     def evaluate(now: Variables, t: float | Tensor) -> Iterate:
@@ -228,7 +231,7 @@ def objective(
         w_plus = space.w_plus(latent)
         high = prior.synthesis(w_plus, space.noise_maps_of(everything))
         low_again = degradation.forward(high)
-        terms = {"pixel": settings.pixel_weight * losses.pixel(low_again, low, settings.pixel_norm, degradation)}
+        terms = {"pixel": settings.pixel_weight * pixel(low_again)}
         if semantic is not None:
             value = semantic(low_again, high)
             weight: float | Tensor = settings.semantic_weight
@@ -244,6 +247,16 @@ def objective(
         return Iterate(high, low_again, terms)
 
     return evaluate
+
+
+def pixel_loss(
+    prior: Prior, low: Tensor, degradation: Degradation, settings: RlseSettings
+) -> Callable[[Tensor], Tensor]:
+    """Return the loss that the settings name, a function of the face shrunk, (B, 3, h, w) -> (B,)."""
+    if settings.pixel_norm == "prior":
+        metric = metric_for(prior, degradation)
+        return lambda low_again: metric(low_again, low, degradation.sigma)
+    return lambda low_again: losses.pixel(low_again, low, settings.pixel_norm, degradation)
 
 
 def semantic_loss(

@@ -10,6 +10,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "explore"))  # where tiny_prior.py is
 
 
+@pytest.fixture(autouse=True)
+def no_cache_of_the_users(tmp_path_factory, monkeypatch):
+    """Banks, flows and metrics of tiny priors do not belong into the user's cache folder."""
+    monkeypatch.setenv("LATENTFACE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 @pytest.fixture(scope="session")
 def prior():
     from tiny_prior import tiny_prior

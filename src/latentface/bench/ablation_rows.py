@@ -65,7 +65,18 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "starts": {f"best of {n}": {"candidates": n} for n in (1, 4, 16, 64)},
     "steps": {f"{n} steps": {"steps": n} for n in (10, 25, 50, 100, 200)},
     "warm": {
-        f"{kind}, {n} steps": {"start": kind, "steps": n} for kind in ("bank", "encoder") for n in (10, 25, 50, 100)
+        **{
+            f"{kind}, {n} steps": {"start": kind, "steps": n} for kind in ("bank", "encoder") for n in (10, 25, 50, 100)
+        },
+        **{
+            f"encoder, {n} steps, pixel only, in the prior's metric": {
+                "start": "encoder",
+                "steps": n,
+                "semantic_weight": 0.0,
+                "pixel_norm": "prior",
+            }
+            for n in (25, 50)
+        },
     },
     "rate": {f"rate {v:g}": {"rate": v} for v in (0.05, 0.1, 0.2, 0.4, 0.8)},
     "schedule": {f"{name} schedule": {"schedule": name} for name in ("pulse", "cosine", "constant")},

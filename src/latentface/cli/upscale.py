@@ -72,7 +72,8 @@ def upscale(
     prior
         A name (see `latentface models list`) or a file.
     preset
-        "paper" (published settings), "equal", or another that the method has (PULSE: "eps", its own stopping rule).
+        "paper" (published settings), "equal", or another that the method has (RLSE: "fast", half the time at the same quality,
+        for aligned faces; PULSE: "eps", its own stopping rule).
     steps
         Iterations, instead of the preset's.
     seed
@@ -82,7 +83,7 @@ def upscale(
     start
         "random" is the method's own, for RLSE the best of 16 draws; "bank" starts near the most similar of the prior's own
         faces (collected once, in seconds), "encoder" near the answer of the prior's encoder: from there 25 steps do nearly
-        what 100 do from a random start, a little softer.
+        what 100 do from a random start.
     stop
         A face whose loss fell by less than this share in 10 steps, such as 0.02, makes room for the next.
     answer

@@ -21,6 +21,7 @@ from torch import Tensor
 from latentface.degradation import KERNELS, Degradation, Downscale, project, resize
 from latentface.devices import out_of_memory, pick_device
 from latentface.errors import InputError, UnknownNameError
+from latentface.explore.metric import metric_is_kept
 from latentface.explore.registry import find_method, with_steps
 from latentface.explore.result import Exploration, OnStep, psnr_each
 from latentface.explore.rlse import RlseSettings, from_w_plus
@@ -302,6 +303,8 @@ class Upscaler:
     ) -> Exploration:
         """Search for faces, rows of low pictures (B, 3, h, w), by the settings' method from the settings' start."""
         low = low.to(self.prior.device)
+        if getattr(self.method_settings, "pixel_norm", "") == "prior" and not metric_is_kept(self.prior, degradation):
+            self.say(f"measuring how the prior's faces vary at {low.shape[-1]} px, once: about half a minute on a CPU")
         options: dict[str, Any] = {"places": self.batch} if self._queues else {}
         start = self.start(low, degradation, seeds)
         if start is not None:

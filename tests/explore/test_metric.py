@@ -9,11 +9,19 @@ from tiny_prior import tiny_faces, tiny_prior
 from latentface.degradation import Downscale
 from latentface.errors import InputError
 from latentface.explore import metric as module
-from latentface.explore.metric import PriorMetric, measured_answers, metric_for, metric_path, principal
+from latentface.explore.metric import (
+    PriorMetric,
+    measured_answers,
+    metric_for,
+    metric_is_kept,
+    metric_path,
+    principal,
+)
 from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings, rlse
 from latentface.faces import Similarity, Warp
 from latentface.prior.prior import Prior
+from latentface.restore import Upscaler, UpscaleSettings
 
 DOWN = Downscale(4, 16)
 
@@ -71,7 +79,12 @@ def test_answers_are_the_generators_directional_derivatives(monkeypatch):
 
 
 def test_it_is_measured_once_and_a_broken_file_again(prior_file, cache, monkeypatch):
-    prior = Prior.read(prior_file)
+    prior, told = Prior.read(prior_file), []
+    assert not metric_is_kept(prior, DOWN)
+    for _ in range(2):
+        Upscaler(prior, UpscaleSettings(preset="fast", steps=1), say=told.append).upscale(tiny_faces(1))
+    assert [words.partition(",")[0] for words in told] == ["measuring how the prior's faces vary at 4 px"]
+    assert metric_is_kept(prior, DOWN)
     made = metric_for(prior, DOWN)
     path = metric_path(prior, 4, 16, "bicubic")
     assert [p for p in cache.rglob("*") if p.is_file()] == [path]

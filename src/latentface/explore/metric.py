@@ -100,6 +100,14 @@ def metric_path(prior: Prior, low: int, high: int, kernel: str) -> Path:
     return Path(folder).expanduser() / "metrics" / name
 
 
+def metric_is_kept(prior: Prior, degradation: Degradation) -> bool:
+    """Return whether the metric was measured before, so that it is at hand at once."""
+    return (
+        isinstance(degradation, Downscale)
+        and metric_path(prior, degradation.low, degradation.high, degradation.kernel).is_file()
+    )
+
+
 @lru_cache(maxsize=8)
 def _loaded(prior: Prior, low: int, high: int, kernel: str) -> PriorMetric:
     path = metric_path(prior, low, high, kernel)

@@ -231,11 +231,28 @@ def test_a_start_depends_on_the_picture_and_the_seed_alone(with_encoder, kind):
         WarmStart(with_encoder, kind, bank=SMALL, wander=(0.0, 1.1))
 
 
-def test_what_is_finer_than_the_input_is_left_to_chance(with_encoder):
+def test_the_best_of_its_codes_is_taken(with_encoder, monkeypatch):
+    low, down = tiny_faces(4), Downscale(4, 16)
+
+    def loss(draws):
+        monkeypatch.setitem(warmstart.DRAWS, "encoder", draws)
+        start = WarmStart(with_encoder, "encoder")(low, down, [0, 1, 2, 3])
+        return (down.forward(with_encoder.synthesis(start)) - low).square().mean((1, 2, 3)), start
+
+    (one, first), (best, start) = loss(1), loss(8)
+    assert (best <= one + 1e-7).all()
+    assert (best < one - 1e-6).any()
+    alone = WarmStart(with_encoder, "encoder")(low[2:3], down, [2])
+    torch.testing.assert_close(alone[0], start[2], atol=1e-4, rtol=1e-4)
+    assert not torch.equal(first, start)
+
+
+def test_what_is_finer_than_the_input_is_left_to_chance(with_encoder, monkeypatch):
     low = tiny_faces(4)
     answer = with_encoder.gaussianise(
         WarmStart(with_encoder, "encoder", wander=(0.0, 0.0))(low, Downscale(4, 16), [0] * 4)
     )
+    monkeypatch.setitem(warmstart.DRAWS, "encoder", 1)
     start = WarmStart(with_encoder, "encoder", wander=(0.0, 1.0))
     for side, rows in ((4, 2), (8, 4)):  # a generator of 4 px has 2 style rows, one of 8 px 4
         small = torch.nn.functional.interpolate(low, size=(side, side), mode="nearest")

@@ -19,7 +19,7 @@ from latentface.explore import losses
 from latentface.explore.metric import metric_for
 from latentface.explore.queue import Stopping, Task, search_queue
 from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
-from latentface.explore.search import SCHEDULES, Adam, Iterate, Variables, search
+from latentface.explore.search import SCHEDULES, Adam, Iterate, Variables, draws_of, search
 from latentface.explore.spaces import Space, style_rows
 from latentface.prior.prior import Prior
 
@@ -321,15 +321,10 @@ def untrained(prior: Prior) -> Prior:
 
 @torch.no_grad()
 def best_of(space: Space, low: Tensor, degradation: Degradation, seeds: Sequence[int], count: int) -> Variables:
-    """Draw `count` starts a face and return, for each face, the one whose picture is nearest to `low`.
-
-    Draw k of a face uses the seed that a generator seeded with the face's own seed gives: faces stay independent.
-    """
+    """Draw `count` starts a face and return, for each face, the one whose picture is nearest to `low`."""
     best: Variables | None = None
     best_loss = low.new_full((len(low),), float("inf"))
-    generators = [torch.Generator().manual_seed(s) for s in seeds]
-    for k in range(count):
-        drawn_seeds = list(seeds) if k == 0 else [int(torch.randint(2**62, (), generator=g)) for g in generators]
+    for drawn_seeds in draws_of(seeds, count):
         candidate = space.draw(drawn_seeds)
         high = space.prior.synthesis(space.w_plus(candidate["latent"]), space.noise_maps_of(candidate))
         loss = losses.pixel(degradation.forward(high), low, degradation=degradation)

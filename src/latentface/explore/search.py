@@ -9,7 +9,7 @@ Shape legend: B faces, S steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -198,6 +198,13 @@ def _preview(best_high: Tensor) -> Callable[[], Tensor]:
 def _rows(mask: Tensor, like: Tensor) -> Tensor:
     """Shape a mask (B,) so that it broadcasts over the rows of `like`."""
     return mask.view(-1, *([1] * (like.ndim - 1)))
+
+
+def draws_of(seeds: Sequence[int], count: int) -> Iterator[list[int]]:
+    """Yield the seeds of `count` draws a face: its own, then those that a generator seeded with it gives; faces stay independent."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    for k in range(count):
+        yield list(seeds) if k == 0 else [int(torch.randint(2**62, (), generator=g)) for g in generators]
 
 
 def drawn(seeds: Sequence[int], length: int) -> Tensor:

@@ -82,7 +82,7 @@ def test_other_inputs_are_refused(bad, error):
     [
         ({"method": "rlce"}, UnknownNameError),
         ({"kernel": "cubic"}, UnknownNameError),
-        ({"preset": "fast"}, UnknownNameError),
+        ({"preset": "quick"}, UnknownNameError),
         ({"answer": "two"}, UnknownNameError),
         ({"factor": 0.5}, InputError),
         ({"factor": float("nan")}, InputError),

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from latentface.degradation import Degradation, resize
+from latentface.degradation import Degradation, faces_of, resize
 from latentface.errors import InputError, OutputError, UnknownNameError
 from latentface.explore.encoder import find_encoder
 from latentface.explore.losses import pixel
@@ -39,11 +39,9 @@ STARTS = ("random", "bank", "encoder")
 # those that draw what is finer than its pixels. A face of the bank is a whole one. An encoder's is the mean of all that may
 # be there, too smooth and alike; where the input says nothing, chance is as near and sharp.
 WANDER = {"random": (0.0, 0.0), "bank": (0.1, 0.1), "encoder": (0.3, 0.9)}
-DRAWS = {
-    "random": 1,
-    "bank": 1,
-    "encoder": 4,
-}  # codes a face, the best of which by pixel loss is taken; a third of a pass each
+# Codes a face, of which the one whose picture is nearest to the input is taken; a third of a pass each.
+DRAWS = {"random": 1, "bank": 1, "encoder": 4}
+AT_ONCE = 64  # faces that are drawn together: a queue of them may be longer than a device's memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,7 +192,12 @@ class WarmStart:
         if not any(self.wander):
             return self.prior.degaussianise(v)
         shares = self._shares(low_sides(degradation, len(low))).to(v)
-        return self._best_turned(v, shares, low, degradation, seeds)
+        parts = []
+        for i in range(0, len(low), AT_ONCE):
+            rows = range(i, min(i + AT_ONCE, len(low)))
+            own = v[i : rows.stop], shares[i : rows.stop], *faces_of(low, degradation, rows), seeds[i : rows.stop]
+            parts.append(self._best_turned(*own))
+        return torch.cat(parts)
 
     @torch.no_grad()
     def _best_turned(

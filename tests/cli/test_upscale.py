@@ -301,7 +301,7 @@ def test_odd_but_good_pictures(upscale, face, tmp_path):
         (["-m", "rlsee"], 2, "did you mean 'rlse'"),
         (["-p", "celeba46"], 2, "no prior 'celeba46'"),
         (["-p", "no/such.safetensors"], 1, "no such file"),
-        (["--preset", "fast"], 2, "preset"),
+        (["--preset", "quick"], 2, "preset"),
         (["--kernel", "cubic"], 2, "bicubic"),
         (["-f", "0.5"], 2, "factor is 0.5"),
         (["--steps", "0"], 2, "steps is 0"),

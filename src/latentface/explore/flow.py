@@ -11,19 +11,17 @@ Shape legend: D width of w.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import platformdirs
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from latentface.cache import made_of_prior
 from latentface.errors import InputError, OutputError
 from latentface.images import write_bytes
 from latentface.prior.prior import Prior
@@ -176,13 +174,8 @@ def train_flow(prior: Prior, settings: FlowSettings = FlowSettings()) -> Flow:
 
 def flow_path(prior: Prior, settings: FlowSettings) -> Path:
     """Return where the prior's flow is cached: `flows/` in LATENTFACE_CACHE or the user's cache folder."""
-    folder = os.environ.get("LATENTFACE_CACHE") or platformdirs.user_cache_dir("latentface", appauthor=False)
     words = json.dumps([VERSION, prior.w_dim, asdict(settings)], sort_keys=True)
-    return (
-        Path(folder).expanduser()
-        / "flows"
-        / f"{prior.sha256}-{hashlib.sha256(words.encode()).hexdigest()[:12]}.safetensors"
-    )
+    return made_of_prior("flows", prior.sha256, words)
 
 
 def load_flow(prior: Prior, settings: FlowSettings = FlowSettings()) -> Flow:

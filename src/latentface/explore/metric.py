@@ -11,20 +11,18 @@ Shape legend: B faces, N = 3 h w numbers of a small picture, K directions in whi
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
-import platformdirs
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from latentface.cache import made_of_prior
 from latentface.degradation import Degradation, Downscale
 from latentface.errors import InputError, OutputError
 from latentface.images import write_bytes
@@ -94,10 +92,7 @@ def metric_for(prior: Prior, degradation: Degradation) -> PriorMetric:
 
 def metric_path(prior: Prior, low: int, high: int, kernel: str) -> Path:
     """Return where a metric is cached."""
-    folder = os.environ.get("LATENTFACE_CACHE") or platformdirs.user_cache_dir("latentface", appauthor=False)
-    words = json.dumps([VERSION, PAIRS, STEP, low, high, kernel])
-    name = f"{prior.sha256}-{hashlib.sha256(words.encode()).hexdigest()[:12]}.safetensors"
-    return Path(folder).expanduser() / "metrics" / name
+    return made_of_prior("metrics", prior.sha256, json.dumps([VERSION, PAIRS, STEP, low, high, kernel]))
 
 
 def metric_is_kept(prior: Prior, degradation: Degradation) -> bool:

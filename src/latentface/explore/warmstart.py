@@ -10,20 +10,18 @@ Shape legend: B faces, K latents of a bank, L style rows, D width of w.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from latentface.cache import made_of_prior
 from latentface.degradation import Degradation, faces_of, resize
 from latentface.errors import InputError, OutputError, UnknownNameError
 from latentface.explore.encoder import find_encoder
@@ -105,10 +103,7 @@ def make_bank(prior: Prior, settings: BankSettings = BankSettings()) -> Bank:
 
 def bank_path(prior: Prior, settings: BankSettings) -> Path:
     """Return where the prior's bank is cached: `banks/` in LATENTFACE_CACHE or the user's cache folder."""
-    folder = os.environ.get("LATENTFACE_CACHE") or platformdirs.user_cache_dir("latentface", appauthor=False)
-    words = json.dumps([VERSION, EYE, settings.size, settings.seed])
-    name = f"{prior.sha256}-{hashlib.sha256(words.encode()).hexdigest()[:12]}.safetensors"
-    return Path(folder).expanduser() / "banks" / name
+    return made_of_prior("banks", prior.sha256, json.dumps([VERSION, EYE, settings.size, settings.seed]))
 
 
 def load_bank(prior: Prior, settings: BankSettings = BankSettings()) -> Bank:

@@ -17,8 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import platformdirs
-
+from latentface.cache import cache_folder
 from latentface.errors import MissingDataError, UnknownNameError, WeightsError
 from latentface.images import atomic_path
 
@@ -127,8 +126,7 @@ FILES: dict[str, WeightsFile] = {
 def folders() -> list[Path]:
     """Return the folders that are searched, in their order; the last one is the cache."""
     named = os.environ.get("LATENTFACE_WEIGHTS")
-    cache = os.environ.get("LATENTFACE_CACHE") or platformdirs.user_cache_dir("latentface", appauthor=False)
-    return [*([Path(named).expanduser()] if named else []), Path(cache).expanduser() / "weights"]
+    return [*([Path(named).expanduser()] if named else []), cache_folder() / "weights"]
 
 
 def find(name: str) -> Path | None:

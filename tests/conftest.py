@@ -28,5 +28,5 @@ def prior_file(prior, tmp_path_factory):
     from latentface.prior.formats import write_prior
 
     path = tmp_path_factory.mktemp("prior") / "tiny.safetensors"
-    write_prior(path, prior.generator, prior.discriminator, prior.statistics, prior.card)
+    write_prior(path, prior.generator, prior.judge.network, prior.statistics, prior.card)
     return path

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
+from functools import lru_cache
+
 import torch
 
 from latentface.errors import InputError
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
+KEPT = 2**31 - 1  # bytes of freed memory that stay with the process
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -25,6 +33,31 @@ def pick_device(name: str = "auto") -> torch.device:
             f"the device {name!r} cannot be used here ({str(error).splitlines()[0]}); try auto or cpu"
         ) from None
     return device
+
+
+@lru_cache(maxsize=1)
+def reuse_memory() -> None:
+    """Let this process keep freed memory for its next allocation, instead of giving it back to the system each time.
+
+    A search's step allocates hundreds of megabytes of which every page is cleared by the kernel at first touch: at 1024 px
+    that takes more time than the arithmetic (docs/performance.md). Only glibc is told; LATENTFACE_MALLOC=system leaves it.
+    """
+    if sys.platform != "linux" or os.environ.get("LATENTFACE_MALLOC") == "system":
+        return
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, KEPT), (M_TOP_PAD, 64 << 20)):
+        mallopt(option, value)
+
+
+def fast_dtype(device: torch.device) -> torch.dtype | None:
+    """Return bfloat16 where this device multiplies it several times as fast as float32, else None."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return torch.bfloat16 if device.type == "cpu" and amx is not None and amx() else None
 
 
 def out_of_memory(error: BaseException) -> bool:

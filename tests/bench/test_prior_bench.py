@@ -139,7 +139,7 @@ def test_the_figures_go_into_the_card_and_the_run_stays_the_same(
     tiny_prior: Prior, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "mine.safetensors"
-    write_prior(file, tiny_prior.generator, tiny_prior.discriminator, tiny_prior.statistics, {"alignment": "ffhq"})
+    write_prior(file, tiny_prior.generator, tiny_prior.judge.network, tiny_prior.statistics, {"alignment": "ffhq"})
     before, data = Prior.read(file), file.read_bytes()
     words = ["bench", "prior", "-p", file, "--high", labelled, "-o", tmp_path / "out"]
     words += ["--samples", "6", "--inversions", "6", "--steps", "3", "--detections", "2", "--truncations", "0.7,1"]

@@ -30,7 +30,7 @@ def transcription(prior, low, seed):
         return F.interpolate(small, size=(16, 16), mode="bilinear", align_corners=False) * 2 - 1
 
     def d_loss(small, count):
-        pairs = list(zip(prior.discriminator.features(up(small)), prior.discriminator.features(up(low)), strict=True))
+        pairs = list(zip(prior.judge.network.features(up(small)), prior.judge.network.features(up(low)), strict=True))
         return sum((a - b).abs().mean() for a, b in pairs[-count:])
 
     draws = torch.randn(6 * 12, generator=torch.Generator().manual_seed(seed)).double().view(6, 12)

@@ -105,7 +105,7 @@ def test_each_stage_starts_where_the_last_was_best():
     torch.testing.assert_close(pixel[12], pixel[8:12].amin(0))
     assert found.latent["entered"].tolist() == [8, 8]
     assert (found.best_step > 12).all()
-    again = prior.enter(found.latent["w_plus"], 8, found.latent["features"], found.latent["rgb"])
+    again = prior.enter(found.latent["w_plus"], (8, found.latent["features"], found.latent["rgb"]))
     torch.testing.assert_close(again.clamp(0, 1), found.high)
 
 

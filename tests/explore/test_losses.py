@@ -34,11 +34,11 @@ def test_pixel():
 def test_semantic(norm, layers):
     prior, down = tiny_prior(16, dtype=DOUBLE), Downscale(4, 16)
     x, y = tiny_faces(2, dtype=DOUBLE), tiny_faces(2, seed=2, dtype=DOUBLE)
-    got = DiscriminatorSemantic(prior, x, down, layers=layers, norm=norm)(y)
+    got = DiscriminatorSemantic(prior.judge, x, down, layers=layers, norm=norm)(y)
 
     def features(low):  # through the bare discriminator, in [-1, 1]
         large = F.interpolate(low, size=(16, 16), mode="bilinear", align_corners=False)
-        out = prior.discriminator.features(2 * large - 1)
+        out = prior.judge.network.features(2 * large - 1)
         return [out[k] for k in (range(len(out)) if layers is None else layers)]
 
     for i in range(2):
@@ -49,24 +49,24 @@ def test_semantic(norm, layers):
             else:
                 wanted += float((a - b).abs().mean() if norm == "l1" else ((a - b) ** 2).mean())
         assert float(got[i]) == pytest.approx(wanted, rel=1e-9)
-    assert DiscriminatorSemantic(prior, x, down, norm=norm)(x).abs().max() < 1e-12
+    assert DiscriminatorSemantic(prior.judge, x, down, norm=norm)(x).abs().max() < 1e-12
 
 
 def test_semantic_reaches_by_the_pseudo_inverse():
     prior, down = tiny_prior(16, dtype=DOUBLE), Downscale(4, 16)
     x, y = tiny_faces(1, dtype=DOUBLE), tiny_faces(1, seed=2, dtype=DOUBLE)
-    got = DiscriminatorSemantic(prior, x, down, reach="pinv")(y)
-    pairs = zip(prior.features(down.pinv(x)), prior.features(down.pinv(y)), strict=True)
+    got = DiscriminatorSemantic(prior.judge, x, down, reach="pinv")(y)
+    pairs = zip(prior.judge.features(down.pinv(x)), prior.judge.features(down.pinv(y)), strict=True)
     torch.testing.assert_close(got, sum((a - b).abs().mean() for a, b in pairs)[None])
 
 
 def test_semantic_on_the_face_and_its_projection():
     prior, down = tiny_prior(16, dtype=DOUBLE), Downscale(4, 16)
     x, high = tiny_faces(1, dtype=DOUBLE), tiny_faces(1, 16, seed=2, dtype=DOUBLE).requires_grad_(True)
-    loss = DiscriminatorSemantic(prior, x, down, reach="projected")
+    loss = DiscriminatorSemantic(prior.judge, x, down, reach="projected")
     got = loss(down.forward(high), high)
     fitting = (high + down.pinv(x) - down.pinv(down.forward(high))).detach()  # the nearest that shrinks to x
-    pairs = list(zip(prior.features(high), prior.features(fitting), strict=True))
+    pairs = list(zip(prior.judge.features(high), prior.judge.features(fitting), strict=True))
     torch.testing.assert_close(got, sum((a - b).abs().mean() for a, b in pairs)[None])
     (gradient,) = torch.autograd.grad(got.sum(), high)
     (wanted,) = torch.autograd.grad(sum((a - b.detach()).abs().mean() for a, b in pairs), high)
@@ -79,9 +79,9 @@ def test_semantic_on_the_face_and_its_projection():
 def test_semantic_refuses_unknown_names():
     prior, x = tiny_prior(8), tiny_faces(1)
     with pytest.raises(UnknownNameError, match="norm"):
-        DiscriminatorSemantic(prior, x, Downscale(4, 8), norm="l3")
+        DiscriminatorSemantic(prior.judge, x, Downscale(4, 8), norm="l3")
     with pytest.raises(UnknownNameError, match="way to D's size"):
-        DiscriminatorSemantic(prior, x, Downscale(4, 8), reach="bicubic")
+        DiscriminatorSemantic(prior.judge, x, Downscale(4, 8), reach="bicubic")
 
 
 def test_pyramid_levels_sum_to_the_picture():

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError, MissingDataError, UnknownNameError
-from latentface.explore.mganprior import MganpriorSettings, mganprior, share_below
+from latentface.explore.mganprior import MganpriorSettings, mganprior
 
 N, STEPS = 3, 6
 
@@ -33,7 +33,7 @@ def transcription(prior, low, seed, optimiser, rate):
 
     def d_features(small):
         large = F.interpolate(small, size=(16, 16), mode="bilinear", align_corners=False)
-        return prior.discriminator.features(2 * large - 1)
+        return prior.judge.network.features(2 * large - 1)
 
     optimiser = optimiser([z, alpha], lr=rate)
     best, best_total, totals = None, float("inf"), []
@@ -101,7 +101,7 @@ def multiplied(prior, side):
 
 def test_passes_count_the_codes():
     prior = tiny_prior(16)
-    share = share_below(prior, 8)
+    share = prior.share_below(8)
     assert share == pytest.approx(multiplied(prior, 8), rel=0.1)  # the blurs and RGB layers are left out of it
     found = mganprior(
         prior, tiny_faces(1), degradation=Downscale(4, 16), settings=MganpriorSettings(codes=4, steps=2), seeds=[0]

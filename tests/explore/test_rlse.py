@@ -108,7 +108,7 @@ def test_agrees_with_a_transcription():
     latent = v.expand(1, 6, 10).clone().requires_grad_(True)
     radius = v.norm()
     adam = torch.optim.Adam([latent], lr=0.4)
-    semantic = losses.DiscriminatorSemantic(prior, low, DOWN)
+    semantic = losses.DiscriminatorSemantic(prior.judge, low, DOWN)
     totals = []
     for step in range(6):
         high = (prior.generator.synthesis(prior.degaussianise(latent))[1] + 1) / 2
@@ -304,8 +304,8 @@ def test_a_degradation_of_another_prior(prior):
 
 def test_a_prior_without_discriminator_is_told():
     prior = tiny_prior(8)
-    prior.discriminator = None
-    with pytest.raises(WeightsError, match="no discriminator"):
+    prior.judge = None
+    with pytest.raises(WeightsError, match="no judge"):
         rlse(prior, tiny_faces(1), degradation=Downscale(4, 8), seeds=[0])
     settings = RlseSettings(steps=1, semantic_weight=0.0)
     assert rlse(prior, tiny_faces(1), degradation=Downscale(4, 8), settings=settings, seeds=[0]).high.shape[-1] == 8

@@ -45,32 +45,35 @@ def test_mapping_gives_every_row_the_same_w(prior):
 def test_leave_and_enter_are_the_whole(prior, resolution):
     w_plus = normal(2, 6, 10)
     noise = [normal(2, 1, *shape, seed=i) for i, shape in enumerate(prior.noise_shapes)]
-    features, rgb = prior.leave(w_plus, resolution, noise)
-    torch.testing.assert_close(prior.enter(w_plus, resolution, features, rgb, noise), prior.synthesis(w_plus, noise))
+    entry = prior.leave(w_plus, resolution, noise)
+    torch.testing.assert_close(prior.enter(w_plus, entry, noise), prior.synthesis(w_plus, noise))
+    if resolution > 4:  # by two stops
+        again = prior.leave(w_plus, resolution, noise, enter=prior.leave(w_plus, resolution // 2, noise))
+        torch.testing.assert_close(again[1], entry[1])
 
 
 def test_features_and_logits_take_unit_pictures(prior):
     pictures = normal(3, 3, 16, 16).sigmoid()
-    features = prior.features(pictures)
+    features = prior.judge.features(pictures)
     table = prior.generator.arch.d_channels
     assert [tuple(f.shape) for f in features] == [(3, table[8], 8, 8), (3, table[4], 4, 4)]
-    for mine, theirs in zip(features, prior.discriminator.features(2 * pictures - 1), strict=True):
+    for mine, theirs in zip(features, prior.judge.network.features(2 * pictures - 1), strict=True):
         torch.testing.assert_close(mine, theirs)
-    torch.testing.assert_close(prior.logits(pictures[:1]), prior.discriminator(2 * pictures[:1] - 1))
+    torch.testing.assert_close(prior.judge.logits(pictures[:1]), prior.judge.network(2 * pictures[:1] - 1))
 
 
 def test_logits_do_not_depend_on_the_batch(prior):
     pictures = normal(4, 3, 16, 16).sigmoid()
-    whole = prior.logits(pictures)
+    whole = prior.judge.logits(pictures)
     assert whole.shape == (4,)
-    assert torch.equal(whole, torch.cat([prior.logits(one) for one in pictures.split(1)]))
-    assert torch.equal(whole.flip(0), prior.logits(pictures.flip(0)))
+    assert torch.equal(whole, torch.cat([prior.judge.logits(one) for one in pictures.split(1)]))
+    assert torch.equal(whole.flip(0), prior.judge.logits(pictures.flip(0)))
 
 
 def test_networks_are_frozen_and_gradients_reach_the_latent(prior):
-    assert not any(p.requires_grad for p in [*prior.generator.parameters(), *prior.discriminator.parameters()])
+    assert not any(p.requires_grad for p in [*prior.generator.parameters(), *prior.judge.network.parameters()])
     w_plus = normal(2, 6, 10).requires_grad_()
-    prior.features(prior.synthesis(w_plus))[-1].sum().backward()
+    prior.judge.features(prior.synthesis(w_plus))[-1].sum().backward()
     assert (w_plus.grad.abs().amax(2) > 0).all()
 
 
@@ -129,7 +132,7 @@ def test_to_float64_is_a_copy():
     assert picture.dtype == torch.float64
     torch.testing.assert_close(single.synthesis(single.mapping(z.float())).double(), picture, rtol=0, atol=1e-4)
     assert double.gaussianise(double.mapping(z), whitened=True).dtype == torch.float64
-    assert double.logits(picture).dtype == torch.float64
+    assert double.judge.logits(picture).dtype == torch.float64
     assert (double.name, double.sha256, double.card) == (single.name, single.sha256, single.card)
 
 
@@ -143,7 +146,7 @@ def test_statistics_are_measured_where_a_file_has_none():
 
 def test_reading_a_file(tmp_path):
     prior, path = small_prior(8), tmp_path / "mine.safetensors"
-    write_prior(path, prior.generator, prior.discriminator, prior.statistics, prior.card)
+    write_prior(path, prior.generator, prior.judge.network, prior.statistics, prior.card)
     read = Prior.read(path)
     assert (read.name, read.alignment, read.licence) == ("mine", "celeba", "for tests")
     assert read.sha256 == sha256(path.read_bytes())
@@ -156,9 +159,8 @@ def test_a_prior_without_discriminator_says_so():
     generator, _ = small_networks(small_arch(8), dtype=torch.float32)
     prior = Prior(generator, None, small_prior(8).statistics, {}, name="half").to(torch.float32)
     assert prior.synthesis(prior.mapping(normal(1, 9).float())).shape == (1, 3, 8, 8)
-    for judge in (prior.features, prior.logits):
-        with pytest.raises(WeightsError, match="half has no discriminator"):
-            judge(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(WeightsError, match="half has no judge"):
+        prior.needed_judge()
 
 
 def test_wrong_alignment_and_shapes(prior):
@@ -167,5 +169,5 @@ def test_wrong_alignment_and_shapes(prior):
         Prior(generator, None, prior.statistics, {"alignment": "upside down"})
     with pytest.raises(InputError, match=r"w_plus is \(2, 10\), expected \(B, 6, 10\)"):
         prior.synthesis(normal(2, 10))
-    with pytest.raises(InputError, match=r"pictures are \(1, 3, 8, 8\), expected \(B, 3, 16, 16\)"):
-        prior.features(normal(1, 3, 8, 8))
+    with pytest.raises(InputError, match=r"pictures are \(1, 3, 8, 8\); the judge small takes \(B, 3, 16, 16\)"):
+        prior.judge.features(normal(1, 3, 8, 8))

@@ -16,7 +16,7 @@ from latentface.prior.registry import DEFAULT, PRIORS, Published, describe_prior
 @pytest.fixture
 def file(tmp_path):
     prior = small_prior(8)
-    write_prior(tmp_path / "mine.safetensors", prior.generator, prior.discriminator, prior.statistics, prior.card)
+    write_prior(tmp_path / "mine.safetensors", prior.generator, prior.judge.network, prior.statistics, prior.card)
     return tmp_path / "mine.safetensors"
 
 
@@ -65,7 +65,7 @@ def test_a_published_name(file, monkeypatch):
 
 
 def test_describing_loads_no_network(file, monkeypatch):
-    monkeypatch.setattr("latentface.prior.formats.Generator", None)
+    monkeypatch.setattr("latentface.prior.formats.generator_of", None)
     card = describe_prior(file)
     assert card["name"] == "mine"
     assert card["path"] == str(file)

@@ -51,7 +51,8 @@ def sample(prior: Prior, count: int, truncation: float = 1.0, *, seed: int = 0, 
 @torch.no_grad()
 def latents(prior: Prior, z: Tensor, truncation: float = 1.0) -> Tensor:
     """z (B, z_dim) -> w_plus (B, L, D), drawn toward the mean w when truncation < 1."""
-    return prior.generator.style(z.to(prior.device, prior.dtype), truncation)
+    w_plus = prior.mapping(z.to(prior.device, prior.dtype))
+    return w_plus if truncation == 1 else prior.w_mean.lerp(w_plus, truncation)
 
 
 @torch.no_grad()

@@ -189,7 +189,7 @@ def run_prior(
         traits = Records(runner.folder / "traits.csv")
         groups = tell_groups(tasks[0], loaded.alignment, traits, attributes, on_progress)
     measure_samples(study)
-    if loaded.discriminator is not None:
+    if loaded.judge is not None:
         measure_judge(study)
     runner.run()
     rows = prior_rows(study, runner)

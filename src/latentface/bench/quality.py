@@ -73,7 +73,7 @@ def alikeness(embeddings: Tensor) -> float:
 @torch.no_grad()
 def logits(prior: Prior, pictures: Iterable[Tensor]) -> Tensor:
     """Return D's logits (N,) of batches (B, 3, R, R), each picture judged alone."""
-    return torch.cat([prior.logits(batch.to(prior.device, prior.dtype)).cpu() for batch in pictures])
+    return torch.cat([prior.needed_judge().logits(batch.to(prior.device, prior.dtype)).cpu() for batch in pictures])
 
 
 def separation(first: Tensor, second: Tensor) -> float:

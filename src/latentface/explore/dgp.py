@@ -212,7 +212,7 @@ def best_candidate(
     z = drawn(seeds, count * prior.z_dim).to(prior.device, prior.dtype).view(b, count, prior.z_dim)  # (B, K, z)
     best = z[:, 0]
     if count > 1:
-        last = min(settings.candidate_blocks, len(prior.layers) - 1)
+        last = min(settings.candidate_blocks, prior.needed_judge().blocks)
         scores = []
         for i in range(b):
             own, down = faces_of(low, degradation, [i])

@@ -22,6 +22,7 @@ from latentface.explore import losses
 from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
 from latentface.explore.search import Adam, Found, Iterate, Variables, follow, later, search
 from latentface.explore.spaces import Space, style_rows
+from latentface.prior.family import Entry
 from latentface.prior.prior import Prior
 
 
@@ -88,7 +89,7 @@ def ilo(
     variables = space.draw(seeds)
     if start is not None:
         variables["latent"] = space.latent_of(style_rows(prior, start, len(low)))
-    entry: tuple[int, Tensor, Tensor] | None = None
+    entry: Entry | None = None
     plan = settings.steps[: len(prior.layers)]
     found: Found | None = None
     for k, steps in enumerate(plan):
@@ -106,7 +107,7 @@ def ilo(
     latent = {**variables, "w_plus": space.w_plus(variables["latent"])}
     latent["entered"] = torch.full((len(low),), 0 if entry is None else entry[0])
     if entry is not None:
-        latent |= {"features": entry[1], "rgb": entry[2]}
+        latent |= {"features": entry[1]} | ({} if entry[2] is None else {"rgb": entry[2]})
     return finish(
         found.high,
         low,
@@ -135,7 +136,7 @@ def _stage(
     k: int,
     steps: int,
     variables: Variables,
-    entry: tuple[int, Tensor, Tensor] | None,
+    entry: Entry | None,
     on_step: OnStep | None,
 ) -> Found:
     """Search stage k from where the last one ended."""
@@ -155,7 +156,7 @@ def _stage(
         if entry is None:
             high = prior.synthesis(w_plus, noise)
         else:
-            high = prior.enter(w_plus, entry[0], now["features"], entry[2], noise)
+            high = prior.enter(w_plus, (entry[0], now["features"], entry[2]), noise)
         low_again = degradation.forward(high)
         terms = {"pixel": settings.pixel_weight * losses.pixel(low_again, low, "l2", degradation)}
         if settings.geocross:
@@ -180,10 +181,7 @@ def _stage(
 
 
 @torch.no_grad()
-def _cut(
-    space: Space, variables: Variables, entry: tuple[int, Tensor, Tensor] | None, side: int
-) -> tuple[int, Tensor, Tensor]:
+def _cut(space: Space, variables: Variables, entry: Entry | None, side: int) -> Entry:
     """Return side, features and RGB skip after the block of `side` px, given where the last stage entered."""
     w_plus, noise = space.w_plus(variables["latent"]), space.noise_maps_of(variables)
-    features, rgb = space.prior.generator.synthesis(w_plus, noise, enter=entry, leave=side)
-    return side, features, rgb
+    return space.prior.leave(w_plus, side, noise, enter=entry)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentface.degradation import Degradation, counted_share
+from latentface.degradation import Degradation, counted_share, resize
 from latentface.errors import InputError, UnknownNameError
-from latentface.prior.prior import Prior
+from latentface.prior.judge import Judge
 
 NORMS = ("l1", "l2", "cosine")
 REACHES = ("bilinear", "pinv", "projected")
@@ -42,6 +42,7 @@ class DiscriminatorSemantic:
     both small pictures enlarged to D's size. Features are the outputs of D's residual blocks.
 
     Args:
+        judge: D, at a resolution of its own.
         layers: which blocks, 0 the shallowest; None: all of them.
         norm: "l1", "l2" (mean square) or "cosine" (1 - cosine similarity over the whole feature).
         reach: how a small picture reaches D's size: "bilinear", the degradation's `fit`; "pinv", its pseudo-inverse; or
@@ -51,7 +52,7 @@ class DiscriminatorSemantic:
 
     def __init__(
         self,
-        prior: Prior,
+        judge: Judge,
         low: Tensor,
         degradation: Degradation,
         *,
@@ -63,17 +64,19 @@ class DiscriminatorSemantic:
             raise UnknownNameError("norm", norm, NORMS)
         if reach not in REACHES:
             raise UnknownNameError("way to D's size", reach, REACHES)
-        self.prior, self.degradation, self.norm, self.reach = prior, degradation, norm, reach
+        self.judge, self.degradation, self.norm, self.reach = judge, degradation, norm, reach
         self.layers = layers
         self.low = low
         with torch.no_grad():
             self.wanted = [] if reach == "projected" else self._features(self._enlarged(low))
 
     def _enlarged(self, low: Tensor) -> Tensor:
-        return self.degradation.pinv(low) if self.reach == "pinv" else self.degradation.fit(low)
+        if self.reach == "pinv":
+            return resize(self.degradation.pinv(low), self.judge.resolution)
+        return self.degradation.fit(low, self.judge.resolution)
 
     def _features(self, large: Tensor) -> list[Tensor]:
-        return chosen_blocks(self.prior.features(large), self.layers)
+        return chosen_blocks(self.judge.features(large), self.layers)
 
     def __call__(self, low_again: Tensor, high: Tensor | None = None) -> Tensor:
         """low_again (B, 3, h, w), the face shrunk, and for "projected" the face itself, high (B, 3, H, W), -> (B,)."""
@@ -81,8 +84,9 @@ class DiscriminatorSemantic:
             if high is None:
                 raise InputError("the semantic loss with the reach 'projected' looks at the large face; give it too")
             with torch.no_grad():
-                wanted = self._features(high + self.degradation.correct(self.low - low_again))
-            given = self._features(high)
+                projected = high + self.degradation.correct(self.low - low_again)
+                wanted = self._features(resize(projected, self.judge.resolution))
+            given = self._features(resize(high, self.judge.resolution))
         else:
             given, wanted = self._features(self._enlarged(low_again)), self.wanted
         return torch.stack([feature_distance(a, b, self.norm) for a, b in zip(given, wanted, strict=True)]).sum(0)

@@ -88,9 +88,8 @@ def mganprior(
     low = low.to(prior.device, prior.dtype)
     n, side = settings.codes, composing_side(prior, settings.compose)
     z = drawn(seeds, n * prior.z_dim).to(prior.device, prior.dtype).view(-1, n, prior.z_dim)
-    channels = prior.generator.arch.channels[side]
+    usual, channels = usual_rms(prior, side)
     variables = {"codes": z, "weights": z.new_full((len(low), n, channels), 1 / n)}
-    usual = usual_rms(prior, side)
     features = None
     if settings.feature_weight:
         blocks = settings.feature_blocks if settings.trunk == "discriminator" else (VGG_RELU3_3,)
@@ -113,7 +112,7 @@ def mganprior(
         optimiser=Adam(variables) if settings.optimiser == "adam" else GradientDescent(),
         on_step=on_step,
     )
-    share = share_below(prior, side)
+    share = prior.share_below(side)
     return finish(
         found.high,
         low,
@@ -138,13 +137,11 @@ def compose(prior: Prior, codes: Tensor, weights: Tensor, side: int, usual: Tens
     """
     b, n, width = codes.shape
     w_plus = prior.mapping(codes.reshape(b * n, width))  # (B N, L, D)
-    parts = prior.leave(w_plus, side)[0].unflatten(0, (b, n))  # (B, N, C, r, r)
+    parts = prior.leave(w_plus, side)[1].unflatten(0, (b, n))  # (B, N, C, r, r)
     mixed = (weights[..., None, None] * parts).sum(1)  # (B, C, r, r)
     mixed = mixed * (usual / rms(mixed))
     mean = w_plus.unflatten(0, (b, n)).mean(1)  # (B, L, D)
-    row = 2 * prior.layers.index(side) + 1  # the style row of that block's RGB layer
-    skip = prior.generator.synthesis.block(side).torgb(mixed, mean[:, row])
-    return prior.enter(mean, side, mixed, skip)
+    return prior.enter(mean, prior.repaint(mean, side, mixed))
 
 
 def composing_side(prior: Prior, wanted: int) -> int:
@@ -160,15 +157,8 @@ def rms(features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def usual_rms(prior: Prior, side: int, count: int = 64) -> Tensor:
-    """Return the mean root mean square of a layer's features over `count` random faces, a number."""
+def usual_rms(prior: Prior, side: int, count: int = 64) -> tuple[Tensor, int]:
+    """Return the mean root mean square of a layer's features over `count` random faces, a number, and their channels."""
     z = drawn(range(count), prior.z_dim).to(prior.device, prior.dtype)
-    return torch.stack([rms(prior.leave(prior.mapping(part), side)[0]).sum() for part in z.split(16)]).sum() / count
-
-
-def share_below(prior: Prior, side: int) -> float:
-    """Return which part of a pass's multiplications in 3x3 convolutions is done up to the layer of `side` px."""
-    table = prior.generator.arch.channels
-    # A block doubles the side by a transposed convolution, which multiplies at the smaller side.
-    work = {r: r * r * c * c + (0 if r == 4 else (r // 2) ** 2 * c * table[r // 2]) for r, c in table.items()}
-    return sum(v for r, v in work.items() if r <= side) / sum(work.values())
+    features = [prior.leave(prior.mapping(part), side)[1] for part in z.split(16)]
+    return torch.stack([rms(part).sum() for part in features]).sum() / count, features[0].shape[1]

@@ -190,6 +190,8 @@ def rlse(
             betas=settings.betas,
             on_step=on_step,
         )
+    if prior.fast_dtype is not None:  # the steps' pictures are half a grey level off
+        found.high = exact(space, {**found.variables, **fixed})
     made = float(found.history["consistency_db"].isfinite().sum(0).float().mean())
     return finish(
         found.high,
@@ -204,6 +206,15 @@ def rlse(
         best_step=found.best_step,
         passes=made + draws / 3,
     )
+
+
+@torch.no_grad()
+def exact(space: Space, variables: Variables) -> Tensor:
+    """Return the pictures (B, 3, R, R) of variables in the prior's own floating type, one face at a time."""
+    w_plus, noise = space.w_plus(variables["latent"]), space.noise_maps_of(variables)
+    rows = range(len(w_plus))
+    maps = [[m if m is None or len(m) == 1 else m[i : i + 1] for m in noise] for i in rows]
+    return torch.cat([space.prior.synthesis(w_plus[i : i + 1], maps[i]) for i in rows])
 
 
 def from_w_plus(settings: RlseSettings) -> RlseSettings:
@@ -229,7 +240,7 @@ def objective(
         if settings.together:
             latent = moving_together(latent, t < settings.together)
         w_plus = space.w_plus(latent)
-        high = prior.synthesis(w_plus, space.noise_maps_of(everything))
+        high = prior.synthesis(w_plus, space.noise_maps_of(everything), fast=True)
         low_again = degradation.forward(high)
         terms = {"pixel": settings.pixel_weight * pixel(low_again)}
         if semantic is not None:
@@ -271,7 +282,9 @@ def semantic_loss(
                 "the control 'pyramid' takes aligned faces only; a photograph's have pixels that do not count"
             )
         return losses.LaplacianPyramid(low)
-    judge = untrained(prior) if settings.semantic_model == "random" else prior
+    judge = prior.needed_judge()
+    if settings.semantic_model == "random":
+        judge = judge.untrained()
     return losses.DiscriminatorSemantic(
         judge,
         low,
@@ -303,22 +316,6 @@ def balance(first: Tensor, second: Tensor, at: Tensor) -> Tensor:
     return ratio
 
 
-def untrained(prior: Prior) -> Prior:
-    """Return the prior with a discriminator of the same shape that has never seen a face: the ablation's control."""
-    from latentface.prior.stylegan2 import Discriminator
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        judge = Discriminator(prior.generator.arch)
-    return Prior(
-        prior.generator,
-        judge.to(prior.device, prior.dtype),
-        prior.statistics,
-        prior.card,
-        name=f"{prior.name} (random D)",
-    )
-
-
 @torch.no_grad()
 def best_of(space: Space, low: Tensor, degradation: Degradation, seeds: Sequence[int], count: int) -> Variables:
     """Draw `count` starts a face and return, for each face, the one whose picture is nearest to `low`."""
@@ -326,7 +323,7 @@ def best_of(space: Space, low: Tensor, degradation: Degradation, seeds: Sequence
     best_loss = low.new_full((len(low),), float("inf"))
     for drawn_seeds in draws_of(seeds, count):
         candidate = space.draw(drawn_seeds)
-        high = space.prior.synthesis(space.w_plus(candidate["latent"]), space.noise_maps_of(candidate))
+        high = space.prior.synthesis(space.w_plus(candidate["latent"]), space.noise_maps_of(candidate), fast=True)
         loss = losses.pixel(degradation.forward(high), low, degradation=degradation)
         better = loss < best_loss
         best_loss = torch.where(better, loss, best_loss)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from latentface.devices import reuse_memory
 from latentface.errors import InputError
 from latentface.explore.result import OnStep, Step, psnr_each
 
@@ -126,6 +127,8 @@ def search(
     """
     if steps < 1:
         raise InputError(f"steps is {steps}; a search needs at least 1")
+    if low.device.type == "cpu":
+        reuse_memory()
     now = {k: v.detach().clone().requires_grad_(True) for k, v in variables.items()}
     optimiser = optimiser or Adam(now)
     best_total = low.new_full((len(low),), math.inf)

@@ -25,11 +25,12 @@ def make_trunk(name: str, prior: Prior, degradation: Degradation) -> Trunk:
     2_2, 3_3, 4_3 and 5_3, pictures enlarged to 256 px by repeating pixels.
 
     Raises:
-        UnknownNameError: no such trunk. WeightsError: the prior has no discriminator.
+        UnknownNameError: no such trunk. WeightsError: the prior has no judge.
         MissingDataError: VGG16's weights are not at hand.
     """
     if name == "discriminator":
-        return lambda x: prior.features(degradation.fit(x))
+        judge = prior.needed_judge()
+        return lambda x: judge.features(degradation.fit(x, judge.resolution))
     if name != "vgg16":
         raise UnknownNameError("trunk", name, TRUNKS)
     from latentface.metrics.trunks import Vgg16

@@ -10,9 +10,9 @@ them out, so results, encoders and caches that name a prior stay its own when it
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,35 +22,38 @@ from torch import Tensor, nn
 from latentface.errors import WeightsError
 from latentface.images import sha256, write_bytes
 from latentface.prior.architecture import Architecture
-from latentface.prior.stylegan2 import Discriminator, Generator
+from latentface.prior.family import AnyArchitecture, AnyGenerator, architecture_from, generator_of
+from latentface.prior.stylegan2 import Discriminator
 
 FORMAT = 1
 KEY = "latentface"
 FIGURES = "figures"  # the card's part that may be rewritten
 ALIGNMENTS = ("ffhq", "celeba")
+PARTS = ("g", "d", "w")
 
 
 def write_prior(
     path: str | Path,
-    generator: Generator,
-    discriminator: Discriminator,
+    generator: AnyGenerator,
+    discriminator: Discriminator | None,
     statistics: Mapping[str, Tensor],
     card: Mapping[str, Any],
 ) -> None:
-    """Write a prior atomically; `card` is completed by the format's number and the architecture.
+    """Write a prior atomically, with or without a discriminator; `card` is completed by format and architecture.
 
     Raises:
         OutputError: it cannot be written.
         WeightsError: a number is not finite in half precision.
     """
     tensors: dict[str, Tensor] = {}
-    for prefix, values in (("g", generator.state_dict()), ("d", discriminator.state_dict()), ("w", statistics)):
+    parts = {"g": generator.state_dict(), "d": discriminator.state_dict() if discriminator else {}, "w": statistics}
+    for prefix, values in parts.items():
         for name, value in values.items():
             # The covariance is inverted by its reader: half precision would leave its small directions off by factors.
             kept = torch.float32 if f"{prefix}.{name}" == "w.gauss_cov" else torch.float16
             half = value.detach().cpu().to(kept).contiguous()
             if not bool(torch.isfinite(half).all()):
-                raise WeightsError(f"{path}: {prefix}.{name} does not fit float16; the training has diverged")
+                raise WeightsError(f"{path}: {prefix}.{name} does not fit float16; the weights are broken, or a training has diverged")
             tensors[f"{prefix}.{name}"] = half
     full = {**card, "format": FORMAT, "architecture": generator.arch.to_json()}
     write_bytes(path, save(tensors, {KEY: json.dumps(full, ensure_ascii=False)}))
@@ -125,23 +128,40 @@ def _refigured(path: str | Path, figures: Mapping[str, Any] | None) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
-def architecture_of(card: Mapping[str, Any], path: str | Path) -> Architecture:
+def architecture_of(card: Mapping[str, Any], path: str | Path) -> AnyArchitecture:
     """Return the architecture that a card names. Raises WeightsError."""
     try:
-        return Architecture(**card["architecture"])
+        return architecture_from(card["architecture"])
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: the card's architecture cannot be used ({error})") from None
 
 
-def read_prior(path: str | Path) -> tuple[Generator, Discriminator, dict[str, Tensor], dict[str, Any]]:
-    """Return generator, discriminator, latent statistics and card, all in float32 on the CPU.
+def read_prior(path: str | Path) -> tuple[AnyGenerator, Discriminator | None, dict[str, Tensor], dict[str, Any]]:
+    """Return generator, discriminator (where the file has one), latent statistics and card, in float32 on the CPU.
 
     Raises:
         WeightsError: it is no prior, broken, or its tensors do not fit its card.
     """
     card = read_card(path)
     arch = architecture_of(card, path)
-    groups: dict[str, dict[str, Tensor]] = {"g": {}, "d": {}, "w": {}}
+    groups = _read_tensors(path)
+    with torch.device("meta"):  # no time is spent on random numbers that the file replaces
+        generator = generator_of(arch)
+    _fill(generator, groups["g"], f"{path}: g")
+    d = (arch.w_dim,)
+    shapes = {"mean": d, "std": d, "gauss_mean": d, "gauss_std": d, "gauss_cov": d * 2}
+    _check(groups["w"], shapes, f"{path}: w")
+    return cast(AnyGenerator, generator), _discriminator(groups["d"], arch, path), groups["w"], card
+
+
+def read_discriminator(path: str | Path) -> tuple[Discriminator | None, dict[str, Any]]:
+    """Return a prior's discriminator, None where its file has none, and its card. Raises WeightsError."""
+    card = read_card(path)
+    return _discriminator(_read_tensors(path, ("d",))["d"], architecture_of(card, path), path), card
+
+
+def _read_tensors(path: str | Path, wanted: Sequence[str] = PARTS) -> dict[str, dict[str, Tensor]]:
+    groups: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     try:
         with safe_open(str(path), framework="pt") as file:
             for key in file.keys():  # noqa: SIM118  (safe_open is no mapping)
@@ -150,17 +170,22 @@ def read_prior(path: str | Path) -> tuple[Generator, Discriminator, dict[str, Te
                     raise WeightsError(
                         f"{path}: {key} is no part of a prior's file, whose tensors are g.*, d.* and w.*"
                     )
-                groups[prefix][name] = file.get_tensor(key).float()
+                if prefix in wanted:
+                    groups[prefix][name] = file.get_tensor(key).float()
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: the file is broken ({error}); fetch it again") from None
-    with torch.device("meta"):  # no time is spent on random numbers that the file replaces
-        generator, discriminator = Generator(arch), Discriminator(arch)
-    for module, prefix in ((generator, "g"), (discriminator, "d")):
-        _fill(module, groups[prefix], f"{path}: {prefix}")
-    d = (arch.w_dim,)
-    shapes = {"mean": d, "std": d, "gauss_mean": d, "gauss_std": d, "gauss_cov": d * 2}
-    _check(groups["w"], shapes, f"{path}: w")
-    return generator, discriminator, groups["w"], card
+    return groups
+
+
+def _discriminator(values: dict[str, Tensor], arch: AnyArchitecture, path: str | Path) -> Discriminator | None:
+    if not values:
+        return None
+    if not isinstance(arch, Architecture):
+        raise WeightsError(f"{path}: a discriminator beside a generator whose card names none; fetch the file again")
+    with torch.device("meta"):
+        discriminator = Discriminator(arch)
+    _fill(discriminator, values, f"{path}: d")
+    return discriminator
 
 
 def _fill(module: nn.Module, values: dict[str, Tensor], label: str) -> None:

@@ -11,26 +11,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from latentface.devices import fast_dtype
 from latentface.errors import InputError, WeightsError
 from latentface.prior.formats import ALIGNMENTS, identity, read_prior
 from latentface.prior.statistics import latent_statistics
-from latentface.prior.stylegan2 import Discriminator, Generator
+from latentface.prior.stylegan2 import Discriminator
+from latentface.prior.family import AnyGenerator, Entry
+from latentface.prior.judge import Judge
 
 
 class Prior:
-    """A generator, its discriminator (where the file has one), latent statistics and the card.
+    """A generator, a judge, latent statistics and the card.
 
     Attributes:
         resolution: side R of its pictures; z_dim, w_dim; num_ws: style rows L.
         alignment: "ffhq" or "celeba", how its faces stand in the picture; licence: what the weights may be used for.
         sha256: of the file without its card's figures (`formats.identity`), path: of the file, if there is one.
         name: for messages and results; card: everything the file says about itself.
+        judge: the discriminator that the semantic loss asks; None where there is none.
     """
 
     def __init__(
         self,
-        generator: Generator,
-        discriminator: Discriminator | None,
+        generator: AnyGenerator,
+        judge: Judge | Discriminator | None = None,
         statistics: Mapping[str, Tensor] | None = None,
         card: Mapping[str, Any] | None = None,
         *,
@@ -38,10 +42,8 @@ class Prior:
         sha256: str = "",
         path: Path | None = None,
     ) -> None:
-        self.generator: Generator = generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.discriminator: Discriminator | None = None
-        if discriminator is not None:
-            self.discriminator = discriminator.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network: Any = generator
+        self.generator: AnyGenerator = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.card: dict[str, Any] = dict(card or {})
         self.name, self.sha256, self.path = name, sha256, path
         arch = generator.arch
@@ -49,6 +51,9 @@ class Prior:
         self.alignment = str(self.card.get("alignment", "ffhq"))
         if self.alignment not in ALIGNMENTS:
             raise WeightsError(f"{name}: its alignment is {self.alignment!r}, expected one of {', '.join(ALIGNMENTS)}")
+        if isinstance(judge, Discriminator):
+            judge = Judge(judge, name=name, sha256=sha256, alignment=self.alignment)
+        self.judge = judge
         self.licence = str(self.card.get("licence", "unknown"))
         self.statistics = dict(statistics) if statistics else latent_statistics(generator.mapping, arch.z_dim, 100_000)
         self._factors: dict[str, Tensor] = {}
@@ -67,11 +72,35 @@ class Prior:
             path=Path(path),
         )
 
+    def needed_judge(self) -> Judge:
+        """Return the judge. Raises WeightsError where there is none."""
+        if self.judge is None:
+            raise WeightsError(
+                f"the prior {self.name} has no judge (a discriminator), which this loss needs; name a prior that has one with --judge, or take a method without it (--method pulse)"
+            )
+        return self.judge
+
+    def with_judge(self, judge: Judge | None) -> Self:
+        """Return the prior with another judge, or with none.
+
+        Raises:
+            InputError: the judge knows faces of another alignment.
+        """
+        if judge is not None and judge.alignment != self.alignment:
+            raise InputError(
+                f"the judge {judge.name} knows faces in the alignment {judge.alignment}, and the prior {self.name} makes them in {self.alignment}; "
+                "take another judge, or none"
+            )
+        other = copy.copy(self)
+        other.judge = None if judge is None else judge.to(self.device).to(self.dtype)
+        return other
+
     def to(self, target: torch.device | str | torch.dtype) -> Self:
         """Return a copy on another device or in another floating type; the original stays as it is."""
         other = copy.copy(self)
-        other.generator = copy.deepcopy(self.generator).to(target)
-        other.discriminator = copy.deepcopy(self.discriminator).to(target) if self.discriminator is not None else None
+        network: Any = copy.deepcopy(self.generator)
+        other.generator = network.to(target)
+        other.judge = self.judge.to(target) if self.judge is not None else None
         other.statistics = {k: v.to(target) for k, v in self.statistics.items()}
         other._factors = {}
         return other
@@ -79,12 +108,12 @@ class Prior:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.generator.mapping.w_avg.device
+        return self.w_mean.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The floating type in which it computes."""
-        return self.generator.mapping.w_avg.dtype
+        return self.w_mean.dtype
 
     @property
     def w_mean(self) -> Tensor:
@@ -112,66 +141,57 @@ class Prior:
         """z (B, z_dim) -> w_plus (B, L, D), all rows alike."""
         return self.generator.style(z)
 
-    def synthesis(self, w_plus: Tensor, noise: Sequence[Tensor | None] | None = None) -> Tensor:
+    @property
+    def fast_dtype(self) -> torch.dtype | None:
+        """In which floating type `synthesis` may be faster than in its own, None for none: the family's and the device's word."""
+        return fast_dtype(self.device) if self.generator.halves and self.dtype == torch.float32 else None
+
+    def synthesis(
+        self, w_plus: Tensor, noise: Sequence[Tensor | None] | None = None, *, fast: bool = False
+    ) -> Tensor:
         """w_plus (B, L, D) -> pictures (B, 3, R, R), scaled to [0, 1] and not clamped.
 
-        `noise` holds L - 1 maps (B or 1, 1, r, r); None stands for the file's constant maps.
+        Args:
+            noise: L - 1 maps (B or 1, 1, r, r); None stands for the file's constant maps.
+            fast: features in `fast_dtype`, for the steps of a search: pictures are off by half a grey level, their slopes in
+                w_plus by 1 % (docs/performance.md). The picture's own type stays.
         """
         if w_plus.ndim != 3 or tuple(w_plus.shape[1:]) != (self.num_ws, self.w_dim):
             raise InputError(f"w_plus is {tuple(w_plus.shape)}, expected (B, {self.num_ws}, {self.w_dim})")
-        return self.to_unit(self.generator.synthesis(w_plus, noise)[1])
+        picture = self.generator.synthesis(w_plus, noise, dtype=self.fast_dtype if fast else None)[1]
+        assert picture is not None
+        return self.to_unit(picture.to(self.dtype))
 
-    def enter(
-        self,
-        w_plus: Tensor,
-        resolution: int,
-        features: Tensor,
-        rgb: Tensor | None = None,
-        noise: Sequence[Tensor | None] | None = None,
-    ) -> Tensor:
-        """Finish a picture from the features (B, C, r, r) and RGB skip (in [-1, 1], or None) after block `resolution`."""
-        return self.to_unit(self.generator.synthesis(w_plus, noise, enter=(resolution, features, rgb))[1])
+    def enter(self, w_plus: Tensor, entry: Entry, noise: Sequence[Tensor | None] | None = None) -> Tensor:
+        """Finish a picture from where `leave` left it: (side r, features (B, C, r, r), RGB skip in [-1, 1] or None)."""
+        picture = self.generator.synthesis(w_plus, noise, enter=entry)[1]
+        assert picture is not None
+        return self.to_unit(picture)
 
     def leave(
-        self, w_plus: Tensor, resolution: int, noise: Sequence[Tensor | None] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return features (B, C, r, r) and RGB skip (B, 3, r, r), in [-1, 1], after block `resolution`."""
-        features, rgb = self.generator.synthesis(w_plus, noise, leave=resolution)
-        return features, rgb
+        self,
+        w_plus: Tensor,
+        side: int,
+        noise: Sequence[Tensor | None] | None = None,
+        *,
+        enter: Entry | None = None,
+    ) -> Entry:
+        """Return where synthesis stands after the block of a side, from the start or from an earlier entry."""
+        return side, *self.generator.synthesis(w_plus, noise, enter=enter, leave=side)
+
+    def repaint(self, w_plus: Tensor, side: int, features: Tensor) -> Entry:
+        """Return an entry at other features than the generator's own: a RGB skip, where there is one, starts anew from them."""
+        return side, features, self.generator.synthesis.repaint(features, w_plus, side)
+
+    def share_below(self, side: int) -> float:
+        """Return which part of a pass's multiplications in convolutions is done up to the block of a side."""
+        work = self.generator.synthesis.work()
+        return sum(v for r, v in work.items() if r <= side) / sum(work.values())
 
     @staticmethod
     def to_unit(pictures: Tensor) -> Tensor:
         """[-1, 1] -> [0, 1]; only this package's `prior` knows [-1, 1]."""
         return torch.add(0.5, pictures, alpha=0.5)
-
-    # -- the discriminator --------------------------------------------------------------------------------------------
-
-    def features(self, pictures: Tensor) -> list[Tensor]:
-        """Return D's features of pictures (B, 3, R, R) in [0, 1] after each residual block, from R/2 px to 4 px.
-
-        They come before the minibatch deviation, so nothing couples the batch.
-        """
-        return self._judge(pictures).features(self._to_signed(pictures))
-
-    def logits(self, pictures: Tensor) -> Tensor:
-        """Return D's logits (B,) of pictures (B, 3, R, R) in [0, 1]; each picture is judged alone."""
-        d = self._judge(pictures)
-        return torch.cat([d(one) for one in self._to_signed(pictures).split(1)])
-
-    def _judge(self, pictures: Tensor) -> Discriminator:
-        if self.discriminator is None:
-            raise WeightsError(
-                f"the prior {self.name} has no discriminator, which the semantic loss needs; use another prior, or a method without it (--method pulse)"
-            )
-        if pictures.ndim != 4 or tuple(pictures.shape[1:]) != (3, self.resolution, self.resolution):
-            raise InputError(
-                f"pictures are {tuple(pictures.shape)}, expected (B, 3, {self.resolution}, {self.resolution})"
-            )
-        return self.discriminator
-
-    @staticmethod
-    def _to_signed(pictures: Tensor) -> Tensor:
-        return torch.sub(pictures * 2, 1).contiguous(memory_format=torch.channels_last)
 
     # -- the gaussianised W -------------------------------------------------------------------------------------------
 

@@ -38,7 +38,8 @@ class Published:
         return Path(str(resources.files("latentface.prior") / "bundled" / self.file))
 
 
-PRIORS: dict[str, Published] = {p.name: p for p in (Published(DEFAULT, "celeba128.safetensors"),)}
+EMBEDDED = Published(DEFAULT, "celeba128.safetensors")
+PRIORS: dict[str, Published] = {p.name: p for p in (EMBEDDED,)}
 
 
 def find_prior(source: str | Path | None = None) -> tuple[str, Path]:
@@ -69,16 +70,31 @@ def find_prior(source: str | Path | None = None) -> tuple[str, Path]:
     raise UnknownNameError("prior", text, PRIORS)
 
 
-def load_prior(source: str | Path | None = None, device: str | torch.device = "cpu") -> Prior:
+def load_prior(
+    source: str | Path | None = None, device: str | torch.device = "cpu", judge: str | Path | None = None
+) -> Prior:
     """Load a prior: the embedded one by default, a published one by its name, or a file.
+
+    Args:
+        judge: the prior whose discriminator judges, by name or file; "none" for no judge; None for the prior's own or,
+            where its file has none, the embedded one, if its faces stand alike.
 
     Raises:
         UnknownNameError: no such name. WeightsError: no such file, or one that cannot be used.
+        InputError: a judge of faces that stand otherwise.
     """
+    from latentface.prior.judge import Judge
     from latentface.prior.prior import Prior
 
     name, path = find_prior(source)
     prior = Prior.read(path, name=name)
+    if judge is None and prior.judge is None:
+        embedded = Judge.read(EMBEDDED.path, name=EMBEDDED.name)
+        if embedded.alignment == prior.alignment:
+            prior = prior.with_judge(embedded)
+    elif judge is not None:
+        chosen = None if str(judge) == "none" else find_prior(judge)
+        prior = prior.with_judge(chosen and Judge.read(chosen[1], name=chosen[0]))
     return prior if str(device) == "cpu" else prior.to(device)
 
 

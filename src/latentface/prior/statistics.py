@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
-from latentface.prior.stylegan2 import MappingNetwork
+from torch import Tensor, nn
 
 
 @torch.no_grad()
 def latent_statistics(
-    mapping: MappingNetwork, z_dim: int, count: int = 1_000_000, seed: int = 0, batch: int = 20_000
+    mapping: nn.Module, z_dim: int, count: int = 1_000_000, seed: int = 0, batch: int = 20_000
 ) -> dict[str, Tensor]:
     """Return mean and std of w, and mean, std, covariance of LeakyReLU(5)(w), over `count` draws.
 
     Shapes (D,), and (D, D) for `gauss_cov`. Sums are kept in float64.
     """
     generator = torch.Generator().manual_seed(seed)
-    like = mapping.w_avg  # its device and floating type
+    like: Tensor = next(mapping.parameters())  # its device and floating type
     count = max(count, 2)
-    dim = mapping.w_avg.shape[0]
+    dim: int = mapping(like.new_ones(1, z_dim)).shape[1]
     total = torch.zeros(4, dim, dtype=torch.float64)
     products = torch.zeros(dim, dim, dtype=torch.float64)
     for start in range(0, count, batch):

@@ -147,7 +147,7 @@ class SynthesisNetwork(nn.Module):
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         self.resolutions = resolutions_of(arch.resolution)
-        self.num_ws, self.w_dim = arch.num_ws, arch.w_dim
+        self.num_ws, self.w_dim, self.channels = arch.num_ws, arch.w_dim, arch.channels
         for r in self.resolutions:
             block = SynthesisBlock(0 if r == 4 else arch.channels[r // 2], arch.channels[r], arch.w_dim, r, arch.clamp)
             self.add_module(f"b{r}", block)
@@ -163,6 +163,20 @@ class SynthesisNetwork(nn.Module):
         """The sides of the noise maps, in the order of the layers (L - 1 of them)."""
         return [(r, r) for r in self.resolutions for _ in range(self.block(r).convs)]
 
+    def repaint(self, features: Tensor, ws: Tensor, side: int) -> Tensor:
+        """Return the RGB skip (B, 3, r, r) that starts anew from features (B, C, r, r) after the block of a side."""
+        row = 2 * self.resolutions.index(side) + 1
+        rgb: Tensor = self.block(side).torgb(features, ws[:, row])
+        return rgb
+
+    def work(self) -> dict[int, float]:
+        """Multiplications of each block's 3x3 convolutions, by its side, a ninth of them.
+
+        A block doubles the side by a transposed convolution, which multiplies at the smaller side.
+        """
+        c = self.channels
+        return {r: float(r * r * c[r] ** 2 + (0 if r == 4 else (r // 2) ** 2 * c[r] * c[r // 2])) for r in c}
+
     def forward(
         self,
         ws: Tensor,
@@ -170,11 +184,13 @@ class SynthesisNetwork(nn.Module):
         *,
         enter: tuple[int, Tensor, Tensor | None] | None = None,
         leave: int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return features (B, C, r, r) and RGB (B, 3, r, r) after the block of resolution `leave` (default: the last).
 
         `noise` holds L - 1 maps (B or 1, 1, r, r), None meaning the file's constant map. `enter` = (resolution,
-        features, RGB or None) takes the place of every block up to that resolution.
+        features, RGB or None) takes the place of every block up to that resolution. `dtype` must be None: the demodulation
+        wants the weights' own.
         """
         maps: Sequence[Tensor | None] = noise if noise is not None else [None] * (self.num_ws - 1)
         x: Tensor | None = None
@@ -196,6 +212,8 @@ class SynthesisNetwork(nn.Module):
 
 class Generator(nn.Module):
     """The mapping and the synthesis network."""
+
+    halves = False
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()

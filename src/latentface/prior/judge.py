@@ -1,0 +1,72 @@
+"""The judge: a discriminator that looks at faces of its own size, whichever prior made them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from latentface.errors import InputError, WeightsError
+from latentface.prior.formats import identity, read_discriminator
+from latentface.prior.stylegan2 import Discriminator
+
+class Judge:
+    """A frozen discriminator.
+
+    Attributes:
+        resolution: side of the pictures that it takes; alignment: how faces stand in them.
+        name, sha256: of the prior whose file holds it.
+    """
+
+    def __init__(self, network: Discriminator, *, name: str = "unnamed", sha256: str = "", alignment: str = "ffhq") -> None:
+        self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.resolution = network.arch.resolution
+        self.name, self.sha256, self.alignment = name, sha256, alignment
+
+    @classmethod
+    def read(cls, path: str | Path, *, name: str | None = None) -> Self:
+        """Read the discriminator of a prior's file. Raises WeightsError."""
+        network, card = read_discriminator(path)
+        if network is None:
+            raise WeightsError(f"{path}: there is no discriminator in it; name another prior as the judge")
+        own = name or Path(path).stem
+        return cls(network, name=own, sha256=identity(path), alignment=str(card.get("alignment", "ffhq")))
+
+    def to(self, target: torch.device | str | torch.dtype) -> Self:
+        """Return a copy on another device or in another floating type."""
+        other = copy.copy(self)
+        other.network = copy.deepcopy(self.network).to(target)
+        return other
+
+    @property
+    def blocks(self) -> int:
+        """How many features `features` returns."""
+        return len(self.network.resolutions)
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Return the features of pictures (B, 3, r, r) in [0, 1] after each residual block, from r/2 px to 4 px.
+
+        They come before the minibatch deviation, so nothing couples the batch.
+        """
+        return self.network.features(self._to_signed(pictures))
+
+    def logits(self, pictures: Tensor) -> Tensor:
+        """Return the logits (B,) of pictures (B, 3, r, r) in [0, 1], high for photographs; each picture is judged alone."""
+        return torch.cat([self.network(one) for one in self._to_signed(pictures).split(1)])
+
+    def _to_signed(self, pictures: Tensor) -> Tensor:
+        r = self.resolution
+        if pictures.ndim != 4 or tuple(pictures.shape[1:]) != (3, r, r):
+            raise InputError(f"pictures are {tuple(pictures.shape)}; the judge {self.name} takes (B, 3, {r}, {r})")
+        return torch.sub(pictures * 2, 1).contiguous(memory_format=torch.channels_last)
+
+    def untrained(self) -> Judge:
+        """Return a judge of the same shape that has never seen a face: a control."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = Discriminator(self.network.arch)
+        like: Any = next(self.network.parameters())
+        return Judge(network.to(like), name=f"{self.name}, untrained", alignment=self.alignment)

@@ -1,0 +1,328 @@
+"""MobileStyleGAN's generator (Belousov 2021): StyleGAN2 distilled into depthwise convolutions and Haar wavelets.
+
+Each block doubles the side by an inverse Haar transform of its modulated features, then applies two modulated
+depthwise-separable convolutions; one last transform makes the picture. The demodulation does not depend on the style
+and sits in the weights. Inside this file pictures are in [-1, 1]; `latentface.prior.prior` is where they become [0, 1].
+
+Shape legend: B batch, L style rows (`num_ws`), D width of w, C channels, r side of the features, R of the picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentface.prior.architecture import resolutions_of
+from latentface.prior.layers import SQRT2, rows_alone
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MobileArchitecture:
+    """What the generator is built from; stored in a prior's card. `channels`: of the features of each side r, 4 to R / 2."""
+
+    family: ClassVar[str] = "mobilestylegan"
+    resolution: int
+    channels: Mapping[int, int]
+    z_dim: int = 512
+    w_dim: int = 512
+    mapping_layers: int = 8
+
+    def __post_init__(self) -> None:
+        sides = resolutions_of(self.resolution)[:-1]
+        table = {int(k): int(v) for k, v in dict(self.channels).items()}
+        if sorted(table) != sides or min(table.values()) < 1 or any(table[r] % 4 for r in sides[:-1]):
+            raise ValueError(f"channels is {table}; it needs a multiple of 4 for each of {sides}, the last any number")
+        if min(self.z_dim, self.w_dim, self.mapping_layers) < 1:
+            raise ValueError("z_dim, w_dim and mapping_layers must be at least 1")
+        object.__setattr__(self, "channels", table)
+
+    @property
+    def num_ws(self) -> int:
+        """Style rows: one for the first convolution, two a block, one for the picture."""
+        return 2 * len(self.channels)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {"family": self.family, **asdict(self), "channels": {str(k): v for k, v in self.channels.items()}}
+
+
+class MappingNetwork(nn.Module):
+    """z (B, z_dim) -> w (B, w_dim): second-moment normalisation, then leaky ReLU(0.2)(W x + b) sqrt 2, so many times."""
+
+    def __init__(self, z_dim: int, w_dim: int, layers: int) -> None:
+        super().__init__()
+        self.layers = layers
+        for i in range(layers):
+            self.add_module(f"fc{i}", nn.Linear(z_dim if i == 0 else w_dim, w_dim))
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+        for i in range(self.layers):
+            x = F.leaky_relu(getattr(self, f"fc{i}")(x), 0.2) * SQRT2
+        return x
+
+
+class Affine(nn.Linear):
+    """The layer that makes a style of w, (B, D) -> (B, C)."""
+
+    def forward(self, w: Tensor) -> Tensor:
+        return rows_alone(w, self.weight.t()) + self.bias
+
+
+class _InverseHaar(torch.autograd.Function):
+    """x (B, 4 C, h, w), channels last, as four planes ll, lh, hl, hh of C -> (B, C, 2 h, 2 w), twice the orthonormal one.
+
+    Up to that factor the transform is orthogonal, so its gradient is the forward transform. Both are sums and
+    differences of planes, made in place: at 512 px each pass over fresh memory costs as much as the arithmetic.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        b, channels, h, w = x.shape
+        planes = x.permute(0, 2, 3, 1).unflatten(3, (4, channels // 4))  # (B, h, w, 4, C)
+        ll, lh, hl, hh = planes.unbind(3)
+        out = x.new_empty(b, h, 2, w, 2, channels // 4)
+        top, bottom = out[:, :, 0], out[:, :, 1]  # (B, h, w, 2, C)
+        for half, sign in ((top, 1), (bottom, -1)):
+            left, right = half.unbind(3)
+            even, odd = torch.add(ll, lh, alpha=sign), torch.add(hl, hh, alpha=sign)
+            torch.add(even, odd, out=left)
+            torch.sub(even, odd, out=right)
+        return out.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Any) -> Tensor:
+        g = slopes[0].permute(0, 2, 3, 1)  # (B, 2 h, 2 w, C)
+        b, height, width, channels = g.shape
+        g = g.unflatten(1, (height // 2, 2)).unflatten(3, (width // 2, 2))  # (B, h, 2, w, 2, C)
+        out = g.new_empty(b, height // 2, width // 2, 4, channels)
+        ll, lh, hl, hh = out.unbind(3)
+        (a, c), (d, e) = (half.unbind(3) for half in g.unbind(2))  # a c over d e
+        for one, other, total, change in ((ll, lh, torch.add(a, c), torch.add(d, e)), (hl, hh, torch.sub(a, c), torch.sub(d, e))):
+            torch.add(total, change, out=one)
+            torch.sub(total, change, out=other)
+        return out.flatten(3, 4).permute(0, 3, 1, 2)
+
+
+def inverse_haar(x: Tensor) -> Tensor:
+    """Four planes of C channels, (B, 4 C, h, w) -> (B, C, 2 h, 2 w): sums and differences, not halved (weights are)."""
+    out: Tensor = _InverseHaar.apply(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Pointwise(torch.autograd.Function):
+    """leaky ReLU(slope)(x m + noise + bias): x (B, n, C), m (B, C, C'), noise (B or 1, n, 1) or None, bias (C',) -> (B, n, C').
+
+    One node of the graph, so that everything after the product is done in place, and so that its gradient is three
+    products and one pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, m: Tensor, noise: Tensor | None, bias: Tensor, slope: float) -> Tensor:
+        out = torch.bmm(x, m)
+        if noise is not None:
+            out.add_(noise)
+        out.add_(bias)
+        if slope != 1:
+            F.leaky_relu_(out, slope)
+        ctx.save_for_backward(x, m, out if slope != 1 else None)
+        ctx.slope = slope
+        ctx.shared = noise is not None and len(noise) == 1
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Any) -> tuple[Tensor | None, ...]:
+        x, m, out = ctx.saved_tensors
+        g = slopes[0]
+        if out is not None:
+            g = torch.ops.aten.leaky_relu_backward(g, out, ctx.slope, True)
+        wants_x, wants_m, wants_noise, wants_bias, _ = ctx.needs_input_grad
+        noise = g.sum((0, 2) if ctx.shared else 2, keepdim=True) if wants_noise else None
+        return (
+            torch.bmm(g, m.transpose(1, 2)) if wants_x else None,
+            torch.bmm(x.transpose(1, 2), g) if wants_m else None,
+            noise,
+            g.sum((0, 1)) if wants_bias else None,
+            None,
+        )
+
+
+def pointwise(
+    x: Tensor, weight: Tensor, style: Tensor, noise: Tensor | None, bias: Tensor, slope: float = 1.0
+) -> Tensor:
+    """A modulated 1x1 convolution, noise, bias and leaky ReLU: x (B, C, h, w), weight (C', C), style (B, C) -> (B, C', h, w).
+
+    The style scales the weight instead of the features, and each face has a product of its own. Memory is channels last.
+    """
+    h, w = x.shape[2:]
+    flat = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, h w, C)
+    map_ = None if noise is None else noise.to(x.dtype).flatten(2).transpose(1, 2)  # (B or 1, h w, 1)
+    matrix = (weight.t() * style[:, :, None]).to(x.dtype)
+    out: Tensor = _Pointwise.apply(flat, matrix, map_, bias.to(x.dtype), slope)  # type: ignore[no-untyped-call]
+    return out.unflatten(1, (h, w)).permute(0, 3, 1, 2)
+
+
+class StyledLayer(nn.Module):
+    """A modulated convolution, noise, bias, leaky ReLU(0.2): 3x3 full where `depthwise` is off, else 3x3 depthwise and 1x1."""
+
+    noise: Tensor
+
+    def __init__(self, inputs: int, outputs: int, w_dim: int, side: int, *, depthwise: bool = True) -> None:
+        super().__init__()
+        self.affine = Affine(w_dim, inputs)
+        if depthwise:
+            self.depthwise = nn.Parameter(torch.randn(inputs, 1, 3, 3) / 3)
+        kernel = 1 if depthwise else 3
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel) / math.sqrt(inputs * kernel**2))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.register_buffer("noise", torch.zeros(side, side))
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        """x (B, C, r, r), w (B, D), noise (B or 1, 1, r, r) or None for the file's map -> (B, C', r, r)."""
+        style = self.affine(w)
+        noise = self.noise[None, None] if noise is None else noise
+        if self.weight.shape[-1] == 1:
+            x = F.conv2d(x, self.depthwise.to(x.dtype), padding=1, groups=x.shape[1])
+            return pointwise(x, self.weight[:, :, 0, 0], style, noise, self.bias, 0.2)
+        x = F.conv2d(x * style.to(x.dtype)[:, :, None, None], self.weight.to(x.dtype), padding=1)
+        return F.leaky_relu(x + noise.to(x.dtype) + self.bias.to(x.dtype)[:, None, None], 0.2)
+
+
+class PictureLayer(nn.Module):
+    """A modulated 1x1 convolution to the four planes of a picture, and their inverse Haar transform."""
+
+    def __init__(self, inputs: int, w_dim: int) -> None:
+        super().__init__()
+        self.affine = Affine(w_dim, inputs)
+        self.weight = nn.Parameter(torch.randn(12, inputs, 1, 1) / math.sqrt(inputs))
+        self.bias = nn.Parameter(torch.zeros(12))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """x (B, C, r, r), w (B, D) -> picture (B, 3, 2 r, 2 r)."""
+        return inverse_haar(pointwise(x, self.weight[:, :, 0, 0], self.affine(w), None, self.bias))
+
+
+class SynthesisBlock(nn.Module):
+    """One side: doubling by the inverse Haar transform (a constant at 4 px), its layers, and at the last the picture."""
+
+    def __init__(self, inputs: int, outputs: int, w_dim: int, side: int, last: bool) -> None:
+        super().__init__()
+        self.side = side
+        if side == 4:
+            self.const = nn.Parameter(torch.randn(1, outputs, 4, 4))
+            self.conv1 = StyledLayer(outputs, outputs, w_dim, side, depthwise=False)
+        else:
+            self.up = Affine(w_dim, inputs)
+            self.conv1 = StyledLayer(inputs // 4, outputs, w_dim, side)
+            self.conv2 = StyledLayer(outputs, outputs, w_dim, side)
+        if last:
+            self.image = PictureLayer(outputs, w_dim)
+
+    @property
+    def convs(self) -> int:
+        """How many style rows and noise maps its convolutions take."""
+        return 1 if self.side == 4 else 2
+
+    def forward(
+        self, x: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None], dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """x (B, C, r / 2, r / 2), None at 4 px; ws (B, convs, D) -> (B, C', r, r)."""
+        if x is None:
+            start = self.const.to(dtype, memory_format=torch.channels_last).expand(len(ws), -1, -1, -1)
+            return self.conv1(start, ws[:, 0], noise[0])
+        x = inverse_haar(x * self.up(ws[:, 0]).to(x.dtype)[:, :, None, None])
+        return self.conv2(self.conv1(x, ws[:, 0], noise[0]), ws[:, 1], noise[1])
+
+
+class SynthesisNetwork(nn.Module):
+    """w_plus (B, L, D) -> picture (B, 3, R, R) in about [-1, 1], not clamped; may be entered and left between blocks."""
+
+    def __init__(self, arch: MobileArchitecture) -> None:
+        super().__init__()
+        self.resolutions = sorted(arch.channels)
+        self.num_ws = arch.num_ws
+        for r in self.resolutions:
+            inputs = arch.channels.get(r // 2, 0)
+            block = SynthesisBlock(inputs, arch.channels[r], arch.w_dim, r, r == self.resolutions[-1])
+            self.add_module(f"b{r}", block)
+
+    def block(self, side: int) -> SynthesisBlock:
+        """Return the block of one side."""
+        block = getattr(self, f"b{side}")
+        assert isinstance(block, SynthesisBlock)
+        return block
+
+    @property
+    def noise_shapes(self) -> list[tuple[int, int]]:
+        """The sides of the noise maps, in the order of the layers (L - 1 of them)."""
+        return [(r, r) for r in self.resolutions for _ in range(self.block(r).convs)]
+
+    def repaint(self, features: Tensor, ws: Tensor, side: int) -> None:
+        """There is no RGB skip: features (B, C, r, r) alone go on."""
+        return None
+
+    def work(self) -> dict[int, float]:
+        """Multiplications of each block's convolutions, by its side."""
+        out = {}
+        for r in self.resolutions:
+            layers = [m for m in self.block(r).modules() if isinstance(m, (StyledLayer, PictureLayer))]
+            out[r] = float(sum(r * r * p.numel() for m in layers for k, p in m.named_parameters(recurse=False) if p.ndim == 4))
+        return out
+
+    def forward(
+        self,
+        ws: Tensor,
+        noise: Sequence[Tensor | None] | None = None,
+        *,
+        enter: tuple[int, Tensor, Tensor | None] | None = None,
+        leave: int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return features (B, C, r, r) after the block of side `leave` and None, or (default) the last ones and the picture.
+
+        `noise` holds L - 1 maps (B or 1, 1, r, r), None meaning the file's constant map. `enter` = (side, features, None)
+        takes the place of every block up to that side. Features are computed in `dtype`, None for the weights' own.
+        """
+        maps: Sequence[Tensor | None] = noise if noise is not None else [None] * (self.num_ws - 1)
+        x: Tensor | None = None
+        row = 0
+        for r in self.resolutions:
+            block = self.block(r)
+            if enter is not None and r <= enter[0]:
+                x = enter[1]
+            else:
+                x = block(x, ws[:, row : row + block.convs], maps[row : row + block.convs], dtype)
+            row += block.convs
+            if r == leave:
+                assert x is not None
+                return x, None
+        assert x is not None
+        return x, block.image(x, ws[:, row])
+
+
+class MobileGenerator(nn.Module):
+    """The mapping and the synthesis network."""
+
+    halves = True
+
+    def __init__(self, arch: MobileArchitecture) -> None:
+        super().__init__()
+        self.arch = arch
+        self.mapping = MappingNetwork(arch.z_dim, arch.w_dim, arch.mapping_layers)
+        self.synthesis = SynthesisNetwork(arch)
+
+    def style(self, z: Tensor) -> Tensor:
+        """z (B, z_dim) -> w_plus (B, L, D), all rows alike."""
+        w: Tensor = self.mapping(z)
+        return w[:, None].expand(-1, self.arch.num_ws, -1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z (B, z_dim) -> picture (B, 3, R, R) in about [-1, 1]."""
+        picture: Tensor = self.synthesis(self.style(z))[1]
+        return picture

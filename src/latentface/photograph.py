@@ -132,7 +132,7 @@ class PhotoUpscaler:
         settings: UpscaleSettings | None = None,
         photo_settings: PhotoSettings | None = None,
         *,
-        batch: int = 16,
+        batch: int | None = None,
         faces: Upscaler | None = None,
         background: Background | None = None,
     ) -> None:
@@ -349,6 +349,7 @@ class PhotoUpscaler:
             "consistency_db": None if worst is None else round(worst, 2),
             "seconds": round(seconds, 3),
             "device": str(self.prior.device),
+            "steps_dtype": str(self.prior.fast_dtype or self.prior.dtype).removeprefix("torch."),
         }
         return PhotoUpscaled(found.photo, self.photo_settings.factor, faces, found.left, record, self.background)
 

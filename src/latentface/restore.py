@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentface.degradation import KERNELS, Degradation, Downscale, project, resize
-from latentface.devices import out_of_memory, pick_device
+from latentface.devices import out_of_memory, pick_device, usual_batch
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore.metric import metric_is_kept
 from latentface.explore.registry import find_method, with_steps
@@ -132,7 +132,8 @@ class Upscaler:
 
     Args:
         prior: on the device to compute on.
-        batch: rows (faces times samples) computed together; halved when the device's memory is too small.
+        batch: rows (faces times samples) computed together; None: what suits prior and device (`usual_batch`). Halved when
+            the device's memory is too small.
         say: told in words when a batch was halved.
     """
 
@@ -141,12 +142,13 @@ class Upscaler:
         prior: Prior,
         settings: UpscaleSettings | None = None,
         *,
-        batch: int = 16,
+        batch: int | None = None,
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
-        if batch < 1:
+        if batch is not None and batch < 1:
             raise InputError(f"the batch is {batch}; expected at least 1")
-        self.prior, self.settings, self.batch, self.say = prior, settings or UpscaleSettings(), batch, say
+        self.prior, self.settings, self.say = prior, settings or UpscaleSettings(), say
+        self.batch = usual_batch(prior.resolution, prior.device) if batch is None else batch
         self.method = find_method(self.settings.method)
         self.method_settings = self.settings.method_settings()
         self.start = WarmStart(prior, self.settings.start)
@@ -185,6 +187,8 @@ class Upscaler:
             "prior": self.prior.name,
             "prior_sha256": self.prior.sha256,
             "prior_licence": self.prior.licence,
+            "judge": self.prior.judge and self.prior.judge.name,
+            "judge_sha256": self.prior.judge and self.prior.judge.sha256,
             "seed": self.settings.seed,
             "start": self.start.kind,
             **({"wander": list(self.start.wander)} if any(self.start.wander) else {}),
@@ -358,6 +362,7 @@ class Upscaler:
             "best_step": best_step,
             "seconds": round(seconds, 3),
             "device": str(self.prior.device),
+            "steps_dtype": str(self.prior.fast_dtype or self.prior.dtype).removeprefix("torch."),
         }
         return Upscaled(high, low, seen, samples, consistency, best_step, record)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from latentface.faceresult import Upscaled
 
 # Facts about one run, which two runs of the same request may differ in.
-_INCIDENTAL = frozenset({"seconds", "device", "version", "consistency_db", "best_step", "input"})
+_INCIDENTAL = frozenset({"seconds", "device", "steps_dtype", "version", "consistency_db", "best_step", "input"})
 
 
 def text_chunks(record: Mapping[str, Any]) -> dict[str, str]:

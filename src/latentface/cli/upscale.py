@@ -29,6 +29,7 @@ def upscale(
     factor: Annotated[float | None, Parameter(name=["--factor", "-f"])] = None,
     method: Annotated[str, Parameter(name=["--method", "-m"])] = "rlse",
     prior: Annotated[str | None, Parameter(name=["--prior", "-p"])] = None,
+    judge: str | None = None,
     preset: str = "paper",
     steps: int | None = None,
     seed: int = 0,
@@ -71,6 +72,9 @@ def upscale(
         See `latentface methods`.
     prior
         A name (see `latentface models list`) or a file.
+    judge
+        The prior whose discriminator the semantic loss asks, by name or file, or "none"; by default the prior's own or,
+        where it has none, celeba128's.
     preset
         "paper" (published settings), "equal", or another that the method has (RLSE: "fast", half the time at the same quality,
         for aligned faces; PULSE: "eps", its own stopping rule).
@@ -165,8 +169,8 @@ def upscale(
     batch = _batch(batch_size)
     settings.method_settings()  # a wrong name is told before anything is loaded
     chosen = pick_device(device)
-    loaded = load_prior(prior, chosen)
-    upscaler = Upscaler(loaded, settings, batch=batch or (64 if chosen.type == "cuda" else 16), say=talk.warn)
+    loaded = load_prior(prior, chosen, judge)
+    upscaler = Upscaler(loaded, settings, batch=batch, say=talk.warn)
     run = Run(upscaler, talk, output, single, overwrite, compare, save_steps, as_json)
     if not aligned:
         around = Background.read(background, chosen) if background is not None else None

@@ -1,0 +1,290 @@
+"""Train a prior's exits on its own samples: no pictures needed.
+
+Each step draws style rows as searches find them, runs the frozen generator once, keeps the features before one exit and
+the final picture shrunk by area to its size, and fits the exit's head to what was kept so far: a sample costs ten times
+what a look at it costs.
+
+Shape legend: B samples a look, L style rows, D width of w.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentface.errors import InputError, TrainingError
+from latentface.images import atomic_path
+from latentface.prior.exits import ExitLayer, rows_of, whole_rows, write_exits
+from latentface.prior.mobilestylegan import MobileGenerator
+from latentface.prior.prior import Prior
+
+HELD = 16  # samples, never trained on, by which the figures are measured
+COARSE = 8  # px of the second comparison, times 2: what a search of a tiny face sees
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExitSettings:
+    """How exits are trained.
+
+    Attributes:
+        resolutions: of the exits; widths: channels of their heads.
+        looks: at kept samples a step, batches of `batch` of them; kept: bytes of samples that are kept for each exit.
+        rate: Adam's, after a warm-up over 3 % of the budget a half cosine down to 0.
+        coarse_weight: of the comparison after shrinking to a sixteenth of the exit's side, beside the one at its size.
+        average: decay of the heads' moving average, which is what is written.
+    """
+
+    resolutions: tuple[int, ...] = (128, 256)
+    widths: tuple[int, ...] = (96, 64)
+    looks: int = 4
+    batch: int = 4
+    kept: int = 2 << 30
+    rate: float = 1e-3
+    coarse_weight: float = 4.0
+    average: float = 0.998
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.resolutions) != len(self.widths) or not self.resolutions or min(self.batch, self.looks, self.kept, *self.widths) < 1:
+            raise InputError("each exit needs a resolution and a width, and a batch has a sample at least")
+        if not self.rate > 0 or self.coarse_weight < 0 or not 0 <= self.average < 1:
+            raise InputError("rate must be positive, coarse_weight not negative, average from 0 up and below 1")
+
+
+@dataclass(frozen=True, slots=True)
+class ExitTick:
+    """A report during training; psnr: of each exit against the shrunk picture, and of both after shrinking, dB."""
+
+    step: int
+    loss: float
+    done: float
+    seconds_left: float
+    psnr: dict[int, tuple[float, float]]
+    saved: bool
+
+
+class ExitFit:
+    """Everything that a checkpoint holds, and the step."""
+
+    def __init__(self, prior: Prior, settings: ExitSettings) -> None:
+        if not isinstance(prior.generator, MobileGenerator):
+            raise InputError(f"the prior {prior.name} has pictures of every size already; exits are for MobileStyleGAN")
+        self.prior, self.settings, self.generator = prior, settings, prior.generator
+        for r in settings.resolutions:
+            if r // 2 not in self.generator.synthesis.resolutions or r >= prior.resolution:
+                raise InputError(f"an exit of {r} px is not between the blocks of a prior of {prior.resolution} px")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            channels = self.generator.arch.channels
+            sizes = zip(settings.resolutions, settings.widths, strict=True)
+            self.heads = nn.ModuleDict({str(r): ExitLayer(channels[r // 2], prior.w_dim, width) for r, width in sizes})
+        self.heads.to(prior.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = {k: v.detach().clone() for k, v in self.heads.state_dict().items()}
+        self.optimiser = torch.optim.Adam(self.heads.parameters(), lr=settings.rate, betas=(0.9, 0.99))
+        self.steps, self.seconds = 0, 0.0
+        self.pools: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {r: [] for r in settings.resolutions}
+        self.psnr: dict[int, tuple[float, float]] = {}
+
+    def rows(self, random: torch.Generator, count: int) -> Tensor:
+        """Draw style rows (B, L, D) as searches have them: a code, or two that meet at a row, and rows that wander from it."""
+        prior = self.prior
+        z = torch.randn(2 * count, prior.z_dim, generator=random).to(prior.device)
+        first, second = prior.gaussianise(prior.mapping(z)).split(count)
+        meet = torch.randint(1, 2 * prior.num_ws, (count, 1, 1), generator=random)
+        place = torch.arange(prior.num_ws)[None, :, None]
+        v = torch.where((place < meet).to(first.device), first, second)
+        share = torch.rand(count, 1, 1, generator=random).to(v)
+        own = torch.randn(v.shape, generator=random).to(v)
+        return prior.degaussianise((1 - share.square()).sqrt() * v + share * own)
+
+    @torch.no_grad()
+    def pairs(self, w_plus: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
+        """Return features before an exit and the final picture shrunk to it, rows above the exit tied to its last."""
+        w_plus = whole_rows(w_plus[:, : rows_of(resolution)], self.prior.num_ws)
+        dtype, network = self.prior.fast_dtype, self.generator.synthesis
+        features = network(w_plus, leave=resolution // 2, dtype=dtype)[0]
+        picture = network(w_plus, enter=(resolution // 2, features, None), dtype=dtype)[1]
+        assert picture is not None
+        return features, F.adaptive_avg_pool2d(picture.float(), resolution)
+
+    def step(self, done: float) -> float:
+        """Draw a sample for one exit, each in its turn, look at kept ones, and return the mean loss.
+
+        Raises:
+            TrainingError: it diverged.
+        """
+        settings = self.settings
+        random = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.steps)
+        resolution = settings.resolutions[self.steps % len(settings.resolutions)]
+        w_plus = self.rows(random, 1)
+        features, wanted = self.pairs(w_plus, resolution)
+        pool = self.pools[resolution]
+        most = max(settings.batch, settings.kept // (features.nbytes + wanted.nbytes))
+        sample = features, w_plus[:, rows_of(resolution) - 1], wanted
+        if len(pool) < most:
+            pool.append(sample)
+        else:
+            pool[self.steps // len(settings.resolutions) % most] = sample
+        rate = settings.rate * max(1e-3, min(1.0, done / 0.03) * 0.5 * (1 + math.cos(math.pi * done)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        total = 0.0
+        for look in range(settings.looks):
+            chosen = torch.randint(len(pool), (settings.batch,), generator=random).tolist()
+            if look == 0:
+                chosen[0] = len(pool) - 1 if pool[-1] is sample else self.steps // len(settings.resolutions) % most
+            total += self._look(resolution, [pool[i] for i in chosen])
+        self.steps += 1
+        if not math.isfinite(total):
+            raise TrainingError(f"the training diverged at step {self.steps} (loss {total}); use a smaller rate")
+        return total / settings.looks
+
+    def _look(self, resolution: int, samples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> float:
+        """Fit a head to some samples."""
+        features, row, wanted = (torch.cat(parts) for parts in zip(*samples, strict=True))
+        features = features.contiguous(memory_format=torch.channels_last)
+        head = self.heads[str(resolution)]
+        error = head(features, row).float() - wanted
+        coarse = F.avg_pool2d(error, 2 * COARSE)
+        weight = self.settings.coarse_weight
+        loss = error.abs().mean() + error.square().mean() + weight * (coarse.abs().mean() + coarse.square().mean())
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        self.optimiser.step()
+        with torch.no_grad():
+            for k, v in head.state_dict().items():
+                self.average[f"{resolution}.{k}"].lerp_(v, 1 - self.settings.average)
+        return float(loss.detach())
+
+    def averaged(self) -> dict[int, ExitLayer]:
+        """Return the averaged heads."""
+        out = {}
+        for r, width in zip(self.settings.resolutions, self.settings.widths, strict=True):
+            head = ExitLayer(self.generator.arch.channels[r // 2], self.prior.w_dim, width).to(self.prior.device)
+            head.load_state_dict({k.partition(".")[2]: v for k, v in self.average.items() if k.startswith(f"{r}.")})
+            out[r] = head.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return out
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Measure every exit on held samples: PSNR against the shrunk picture, and of both shrunk to a sixteenth."""
+        for r, head in self.averaged().items():
+            errors = []
+            for k in range(HELD):
+                w_plus = self.rows(torch.Generator().manual_seed(-1 - k), 1)
+                features, wanted = self.pairs(w_plus, r)
+                error = (head(features, w_plus[:, rows_of(r) - 1]).float().clamp(-1, 1) - wanted.clamp(-1, 1)) / 2
+                errors.append([float(e.square().mean()) for e in (error, F.avg_pool2d(error, 2 * COARSE))])
+            fine, coarse = (10 * torch.tensor(errors).clamp_min(1e-10).log10().mul(-1).mean(0)).tolist()
+            self.psnr[r] = fine, coarse
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain tensors and numbers, readable with `weights_only=True`."""
+        return {
+            "exits": {"prior": self.prior.sha256, "settings": asdict(self.settings)},
+            "heads": self.heads.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "steps": self.steps,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Continue from `state_dict`'s value. Raises TrainingError when it is of another run."""
+        if saved.get("exits") != self.state_dict()["exits"]:
+            raise TrainingError("the checkpoint is of another prior or other options; start anew with another -o")
+        self.heads.load_state_dict(saved["heads"])
+        self.average = saved["average"]
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.steps, self.seconds = saved["steps"], saved["seconds"]
+
+
+def train_exits(
+    prior: Prior,
+    output: str | Path,
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    settings: ExitSettings | None = None,
+    resume: bool = False,
+    save_seconds: float = 60.0,
+    checks: int = 20,
+    on_tick: Callable[[ExitTick], None] = lambda tick: None,
+) -> Path:
+    """Train the exits of `prior`, on its device, and write them to `output`; the checkpoint is `output`.train/checkpoint.pt.
+
+    Args:
+        steps, minutes: the budget in all, calls that were cut off included; one of them is needed.
+
+    Raises:
+        TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, one of another run, or the loss
+            diverged. InputError: no budget, or a prior that has no use for exits.
+    """
+    target = Path(output)
+    checkpoint = target.with_name(target.name + ".train") / "checkpoint.pt"
+    if (steps or 0) < 1 and not (minutes or 0) > 0:
+        raise InputError("say how long to train: --minutes or --steps, more than nothing")
+    if resume and not checkpoint.exists():
+        raise TrainingError(f"{checkpoint}: there is no checkpoint to resume; start without --resume")
+    if not resume and (checkpoint.exists() or target.exists()):
+        raise TrainingError(f"{target}: a training run is already there; go on with --resume or choose another -o")
+    fit = ExitFit(prior, settings or ExitSettings())
+    if resume:
+        fit.load_state_dict(torch.load(checkpoint, map_location=prior.device, weights_only=True))
+
+    def done() -> float:
+        return min(1.0, max(fit.steps / steps if steps else 0.0, fit.seconds / 60 / minutes if minutes else 0.0))
+
+    last_save, checked = time.monotonic(), int(done() * checks)
+    while (share := done()) < 1:
+        began = time.monotonic()
+        loss = fit.step(share)
+        fit.seconds += time.monotonic() - began
+        if int(done() * checks) > checked:
+            checked = int(done() * checks)
+            fit.check()
+        over = time.monotonic() - last_save > save_seconds or done() >= 1
+        if over:
+            save_exits(fit, target, checkpoint)
+            last_save = time.monotonic()
+        left = fit.seconds * (1 - done()) / max(done(), 1e-9)
+        on_tick(ExitTick(fit.steps, loss, done(), left, dict(fit.psnr), over))
+    return target
+
+
+def save_exits(fit: ExitFit, target: Path, checkpoint: Path) -> None:
+    """Write the checkpoint, then the averaged heads with their card. Raises OutputError."""
+    with atomic_path(checkpoint) as temporary, open(temporary, "wb") as file:
+        torch.save(fit.state_dict(), file)
+    device = fit.prior.device
+    threads = f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+    card = {
+        "prior": fit.prior.name,
+        "data": "the prior's own samples",
+        "licence": fit.prior.licence,
+        "training": asdict(fit.settings),
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else threads,
+        "date": datetime.date.today().isoformat(),
+        "steps": fit.steps,
+        "samples": fit.steps,
+        "minutes": round(fit.seconds / 60, 2),
+        "psnr": {str(r): [round(v, 2) for v in pair] for r, pair in fit.psnr.items()},
+    }
+    write_exits(target, fit.averaged(), fit.prior.sha256, card)
+
+
+def resolutions_text(psnr: dict[int, tuple[float, float]]) -> str:
+    """Say an exit's figures in words: `128 px 24.3 dB (27.0 shrunk)`."""
+    parts: Sequence[str] = [f"{r} px {fine:.1f} dB ({coarse:.1f} shrunk)" for r, (fine, coarse) in psnr.items()]
+    return ", ".join(parts)

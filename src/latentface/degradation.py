@@ -54,6 +54,9 @@ class Degradation(Protocol):
     def correct(self, residual: Tensor) -> Tensor:
         """Return the change of Y that answers x - A Y: A+ r at sigma 0, less where noise must be expected."""
 
+    def at(self, high: int) -> Degradation:
+        """Return the same operator from pictures of another high side."""
+
     def fit(self, pictures: Tensor, size: int | None = None) -> Tensor:
         """Return low pictures brought upright and bilinearly to `size` px, for networks that want such a face; differentiable.
 
@@ -177,6 +180,10 @@ class Downscale:
     def high_size(self) -> tuple[int, int]:
         """(high, high)."""
         return self.high, self.high
+
+    def at(self, high: int) -> Downscale:
+        """Return the same shrinking from another high side."""
+        return Downscale(self.low, high, self.kernel, self.sigma)
 
     def _as(self, like: Tensor) -> dict[str, Tensor]:
         key = (like.dtype, like.device)

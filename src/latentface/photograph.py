@@ -23,8 +23,8 @@ from latentface.degradation import counted_share, project
 from latentface.devices import out_of_memory
 from latentface.errors import InputError
 from latentface.explore.result import psnr_each
-from latentface.faces import Face, Similarity, Warp, align, crop, detect
-from latentface.faces.align import ffhq_fit
+from latentface.faces import Face, Similarity, Warp, crop, detect
+from latentface.faces.kind import square_of
 from latentface.faces.noise import estimate_sigma
 from latentface.faces.place import LEAST_FACTOR
 from latentface.faces.trust import trusted
@@ -357,11 +357,6 @@ class PhotoUpscaler:
 def prior_wanted(side: float) -> int:
     """Return the resolution of the smallest prior that makes a face larger whose square has this side in pixels."""
     return 1 << max(2, math.ceil(math.log2(side * LEAST_FACTOR)))
-
-
-def square_of(face: Face, alignment: str) -> Similarity:
-    """Return a face's oriented square as a prior of that alignment wants it. Raises InputError for landmarks without one."""
-    return ffhq_fit(face.landmarks) if alignment == "ffhq" else align(face.landmarks, alignment)
 
 
 def _padded(low: Tensor, size: tuple[int, int]) -> Tensor:

@@ -19,17 +19,23 @@ if TYPE_CHECKING:
     from latentface.cli.upscale import Run
     from latentface.photograph import FoundFaces, Job, PhotoUpscaler
     from latentface.photoresult import PhotoUpscaled
+    from latentface.prior.prior import Prior
 
 
 NO_MEMORY = "there is not enough memory; shrink or cut it first, or use a smaller factor (-f)"
 
 
-def is_photograph(data: bytes, most: int) -> bool:
-    """Say whether a file is to be searched for faces: all but square pictures smaller than the prior's faces."""
-    from latentface.photofile import picture_size
+def is_photograph(data: bytes, name: str, prior: Prior) -> bool:
+    """Say whether a file is a photograph: all but square pictures, smaller than the prior's faces, of an aligned face."""
+    from latentface.faces.kind import is_aligned
+    from latentface.images import read_picture
+    from latentface.photofile import picture_size, register_heic
 
     size = picture_size(data)
-    return size is None or size[0] != size[1] or size[0] >= most
+    if size is None or size[0] != size[1] or size[0] >= prior.resolution:
+        return True
+    register_heic(data, name)
+    return not is_aligned(read_picture(data, name), prior.alignment)
 
 
 @dataclass(slots=True)

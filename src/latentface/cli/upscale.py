@@ -42,6 +42,7 @@ def upscale(
     noise: str | None = None,
     detail: str = "auto",
     aligned: Annotated[bool, Flag] = False,
+    photo: Annotated[bool, Flag] = False,
     only_center_face: Annotated[bool, Flag] = False,
     min_face: float = 12.0,
     max_faces: int | None = None,
@@ -57,8 +58,9 @@ def upscale(
 ) -> int:
     """Enlarge photographs and the faces in them, or aligned faces.
 
-    A square picture smaller than the prior's faces is an aligned face, and becomes one large face. Everything else is
-    a photograph: its faces are found, enlarged and pasted back.
+    A square picture smaller than the prior's faces, in which a face stands as in the prior's pictures (or one of at most
+    32 px without any face that is found), is an aligned face, and becomes one large face. Everything else is a
+    photograph: its faces are found, enlarged and pasted back.
 
     Parameters
     ----------
@@ -104,6 +106,8 @@ def upscale(
         word, and a number is that side in pixels.
     aligned
         Take every picture for an aligned face.
+    photo
+        Take every picture for a photograph.
     only_center_face
         Of a photograph, enlarge only the face nearest to its middle.
     min_face
@@ -131,6 +135,8 @@ def upscale(
     """
     if not inputs:
         raise InputError("name at least one picture, folder or zip")
+    if aligned and photo:
+        raise InputError("--aligned and --photo say opposite things; give one of them, or neither")
     if aligned and background is not None:
         raise InputError("--background is for what surrounds the faces of photographs; with --aligned there is nothing")
     from latentface.devices import pick_device
@@ -171,7 +177,7 @@ def upscale(
     chosen = pick_device(device)
     loaded = load_prior(prior, chosen, judge)
     upscaler = Upscaler(loaded, settings, batch=batch, say=talk.warn)
-    run = Run(upscaler, talk, output, single, overwrite, compare, save_steps, as_json)
+    run = Run(upscaler, talk, output, single, overwrite, compare, save_steps, as_json, all_photos=photo)
     if not aligned:
         around = Background.read(background, chosen) if background is not None else None
         photos = PhotoUpscaler(loaded, photo_settings=photo_settings, faces=upscaler, background=around)
@@ -228,6 +234,7 @@ class Run:
     worst: float = float("inf")
     soft: list[int] = field(default_factory=list)  # px of detail of the faces that were soft
     photos: PhotoRun | None = None
+    all_photos: bool = False
     count: int = 0
     told_time: bool = False
 
@@ -268,7 +275,9 @@ class Run:
         for item in items:
             try:
                 data = read_entry(item.entry)
-                if self.photos is not None and is_photograph(data, self.upscaler.prior.resolution):
+                if self.photos is not None and (
+                    self.all_photos or is_photograph(data, item.entry.label, self.upscaler.prior)
+                ):
                     self.photos.add(item, data, bar)
                     continue
                 register_heic(data, item.entry.label)

@@ -55,7 +55,12 @@ class ExitLayer(nn.Module):
         styles = [affine(w) for affine in self.affines]
         x = pointwise(x, self.weights[0][:, :, 0, 0], styles[0], None, self.biases[0], 0.2)
         for i in (1, 2):
-            x = F.conv2d(x * styles[i].to(x.dtype)[:, :, None, None], self.weights[i].to(x.dtype), self.biases[i].to(x.dtype), padding=1)
+            x = F.conv2d(
+                x * styles[i].to(x.dtype)[:, :, None, None],
+                self.weights[i].to(x.dtype),
+                self.biases[i].to(x.dtype),
+                padding=1,
+            )
             x = F.leaky_relu(x, 0.2) if i == 1 else x
         return inverse_haar(x)
 
@@ -72,7 +77,11 @@ def whole_rows(w_plus: Tensor, rows: int) -> Tensor:
 
 def write_exits(path: str | Path, heads: Mapping[int, ExitLayer], prior_sha256: str, card: Mapping[str, Any]) -> None:
     """Write a prior's exits atomically. Raises OutputError, or WeightsError where a number does not fit float16."""
-    halves = {f"e{r}.{k}": v.detach().cpu().half().contiguous() for r, head in heads.items() for k, v in head.state_dict().items()}
+    halves = {
+        f"e{r}.{k}": v.detach().cpu().half().contiguous()
+        for r, head in heads.items()
+        for k, v in head.state_dict().items()
+    }
     for name, value in halves.items():
         if not bool(torch.isfinite(value).all()):
             raise WeightsError(f"{path}: {name} does not fit float16; the training has diverged")
@@ -95,7 +104,9 @@ def read_exits(path: str | Path, generator: MobileGenerator, prior_sha256: str) 
     except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
         raise WeightsError(f"{path}: these are no exits of a prior ({type(error).__name__}: {error})") from None
     if not isinstance(card, dict) or card.get("format") != FORMAT or card.get("prior_sha256") != prior_sha256:
-        raise WeightsError(f"{path}: these exits are another prior's, or of another version; train them with: latentface train exits")
+        raise WeightsError(
+            f"{path}: these exits are another prior's, or of another version; train them with: latentface train exits"
+        )
     heads = {}
     for r in sorted({int(key.partition(".")[0][1:]) for key in values if key[1:].partition(".")[0].isdigit()}):
         own = {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"e{r}.")}
@@ -103,7 +114,9 @@ def read_exits(path: str | Path, generator: MobileGenerator, prior_sha256: str) 
             head = ExitLayer(generator.arch.channels[r // 2], generator.arch.w_dim, len(own["biases.0"]))
             head.load_state_dict(own)
         except (KeyError, RuntimeError) as error:
-            raise WeightsError(f"{path}: the exit of {r} px does not fit the prior ({str(error).splitlines()[0]})") from None
+            raise WeightsError(
+                f"{path}: the exit of {r} px does not fit the prior ({str(error).splitlines()[0]})"
+            ) from None
         if not all(bool(torch.isfinite(v).all()) for v in own.values()):
             raise WeightsError(f"{path}: the exit of {r} px holds NaN or infinite values")
         heads[r] = head.eval().requires_grad_(False)

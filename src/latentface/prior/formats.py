@@ -53,7 +53,9 @@ def write_prior(
             kept = torch.float32 if f"{prefix}.{name}" == "w.gauss_cov" else torch.float16
             half = value.detach().cpu().to(kept).contiguous()
             if not bool(torch.isfinite(half).all()):
-                raise WeightsError(f"{path}: {prefix}.{name} does not fit float16; the weights are broken, or a training has diverged")
+                raise WeightsError(
+                    f"{path}: {prefix}.{name} does not fit float16; the weights are broken, or a training has diverged"
+                )
             tensors[f"{prefix}.{name}"] = half
     full = {**card, "format": FORMAT, "architecture": generator.arch.to_json()}
     write_bytes(path, save(tensors, {KEY: json.dumps(full, ensure_ascii=False)}))

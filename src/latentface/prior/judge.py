@@ -13,6 +13,7 @@ from latentface.errors import InputError, WeightsError
 from latentface.prior.formats import identity, read_discriminator
 from latentface.prior.stylegan2 import Discriminator
 
+
 class Judge:
     """A frozen discriminator.
 
@@ -21,7 +22,9 @@ class Judge:
         name, sha256: of the prior whose file holds it.
     """
 
-    def __init__(self, network: Discriminator, *, name: str = "unnamed", sha256: str = "", alignment: str = "ffhq") -> None:
+    def __init__(
+        self, network: Discriminator, *, name: str = "unnamed", sha256: str = "", alignment: str = "ffhq"
+    ) -> None:
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.resolution = network.arch.resolution
         self.name, self.sha256, self.alignment = name, sha256, alignment

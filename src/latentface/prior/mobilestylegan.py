@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -104,7 +104,10 @@ class _InverseHaar(torch.autograd.Function):
         out = g.new_empty(b, height // 2, width // 2, 4, channels)
         ll, lh, hl, hh = out.unbind(3)
         (a, c), (d, e) = (half.unbind(3) for half in g.unbind(2))  # a c over d e
-        for one, other, total, change in ((ll, lh, torch.add(a, c), torch.add(d, e)), (hl, hh, torch.sub(a, c), torch.sub(d, e))):
+        for one, other, total, change in (
+            (ll, lh, torch.add(a, c), torch.add(d, e)),
+            (hl, hh, torch.sub(a, c), torch.sub(d, e)),
+        ):
             torch.add(total, change, out=one)
             torch.sub(total, change, out=other)
         return out.flatten(3, 4).permute(0, 3, 1, 2)
@@ -251,6 +254,7 @@ class SynthesisNetwork(nn.Module):
             inputs = arch.channels.get(r // 2, 0)
             block = SynthesisBlock(inputs, arch.channels[r], arch.w_dim, r, r == self.resolutions[-1])
             self.add_module(f"b{r}", block)
+        self.head: nn.Module | None = None  # what paints instead of the last block, at an exit
 
     def block(self, side: int) -> SynthesisBlock:
         """Return the block of one side."""
@@ -265,14 +269,16 @@ class SynthesisNetwork(nn.Module):
 
     def repaint(self, features: Tensor, ws: Tensor, side: int) -> None:
         """There is no RGB skip: features (B, C, r, r) alone go on."""
-        return None
+        return
 
     def work(self) -> dict[int, float]:
         """Multiplications of each block's convolutions, by its side."""
         out = {}
         for r in self.resolutions:
             layers = [m for m in self.block(r).modules() if isinstance(m, (StyledLayer, PictureLayer))]
-            out[r] = float(sum(r * r * p.numel() for m in layers for k, p in m.named_parameters(recurse=False) if p.ndim == 4))
+            out[r] = float(
+                sum(r * r * p.numel() for m in layers for k, p in m.named_parameters(recurse=False) if p.ndim == 4)
+            )
         return out
 
     def forward(
@@ -303,7 +309,7 @@ class SynthesisNetwork(nn.Module):
                 assert x is not None
                 return x, None
         assert x is not None
-        return x, block.image(x, ws[:, row])
+        return x, (self.head or block.image)(x, ws[:, row])
 
 
 class MobileGenerator(nn.Module):
@@ -316,6 +322,19 @@ class MobileGenerator(nn.Module):
         self.arch = arch
         self.mapping = MappingNetwork(arch.z_dim, arch.w_dim, arch.mapping_layers)
         self.synthesis = SynthesisNetwork(arch)
+
+    def exit(self, resolution: int, head: nn.Module) -> MobileGenerator:
+        """Return the generator that ends after the block of half this resolution and lets `head` paint; weights are shared."""
+        arch = replace(
+            self.arch, resolution=resolution, channels={r: c for r, c in self.arch.channels.items() if r < resolution}
+        )
+        with torch.device("meta"):
+            other = MobileGenerator(arch)
+        other.mapping = self.mapping
+        for r in arch.channels:
+            other.synthesis.add_module(f"b{r}", self.synthesis.block(r))
+        other.synthesis.head = head
+        return other
 
     def style(self, z: Tensor) -> Tensor:
         """z (B, z_dim) -> w_plus (B, L, D), all rows alike."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,11 +15,15 @@ from torch import Tensor
 
 from latentface.devices import fast_dtype
 from latentface.errors import InputError, WeightsError
+from latentface.prior.exits import ExitLayer, check_exit, read_exits
+from latentface.prior.family import AnyGenerator, Entry
 from latentface.prior.formats import ALIGNMENTS, identity, read_prior
+from latentface.prior.judge import Judge
+from latentface.prior.mobilestylegan import MobileGenerator
 from latentface.prior.statistics import latent_statistics
 from latentface.prior.stylegan2 import Discriminator
-from latentface.prior.family import AnyGenerator, Entry
-from latentface.prior.judge import Judge
+
+BUNDLED = Path(str(resources.files("latentface.prior") / "bundled"))
 
 
 class Prior:
@@ -72,6 +78,38 @@ class Prior:
             path=Path(path),
         )
 
+    @cached_property
+    def exits(self) -> dict[int, ExitLayer]:
+        """The heads of the prior's exits by resolution, from `NAME.exits.safetensors` in the package or beside its file.
+
+        Raises:
+            WeightsError: the file is broken, or another prior's.
+        """
+        beside = [BUNDLED / f"{self.name}.exits.safetensors"]
+        if self.path is not None:
+            beside.append(self.path.with_name(f"{self.path.stem}.exits.safetensors"))
+        path = next((p for p in beside if p.is_file()), None)
+        if path is None or not isinstance(self.generator, MobileGenerator):
+            return {}
+        heads = read_exits(path, self.generator, self.sha256)
+        return {r: head.to(self.device, self.dtype, memory_format=torch.channels_last) for r, head in heads.items()}  # type: ignore[call-overload]
+
+    def at(self, resolution: int) -> Self:
+        """Return the prior as its exit of a resolution makes faces: fewer layers and style rows, the same latent space.
+
+        Raises:
+            InputError: there is no such exit.
+        """
+        if resolution == self.resolution:
+            return self
+        other = copy.copy(self)
+        head = check_exit(resolution, self.exits)
+        assert isinstance(self.generator, MobileGenerator)  # no other family has exits
+        other.generator = self.generator.exit(resolution, head)
+        other.resolution, other.num_ws = resolution, other.generator.arch.num_ws
+        other.sha256 = f"{self.sha256}-{resolution}" if self.sha256 else ""
+        return other
+
     def needed_judge(self) -> Judge:
         """Return the judge. Raises WeightsError where there is none."""
         if self.judge is None:
@@ -103,6 +141,7 @@ class Prior:
         other.judge = self.judge.to(target) if self.judge is not None else None
         other.statistics = {k: v.to(target) for k, v in self.statistics.items()}
         other._factors = {}
+        other.__dict__.pop("exits", None)
         return other
 
     @property
@@ -146,9 +185,7 @@ class Prior:
         """In which floating type `synthesis` may be faster than in its own, None for none: the family's and the device's word."""
         return fast_dtype(self.device) if self.generator.halves and self.dtype == torch.float32 else None
 
-    def synthesis(
-        self, w_plus: Tensor, noise: Sequence[Tensor | None] | None = None, *, fast: bool = False
-    ) -> Tensor:
+    def synthesis(self, w_plus: Tensor, noise: Sequence[Tensor | None] | None = None, *, fast: bool = False) -> Tensor:
         """w_plus (B, L, D) -> pictures (B, 3, R, R), scaled to [0, 1] and not clamped.
 
         Args:

@@ -55,7 +55,11 @@ class ExitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.resolutions) != len(self.widths) or not self.resolutions or min(self.batch, self.looks, self.kept, *self.widths) < 1:
+        if (
+            len(self.resolutions) != len(self.widths)
+            or not self.resolutions
+            or min(self.batch, self.looks, self.kept, *self.widths) < 1
+        ):
             raise InputError("each exit needs a resolution and a width, and a batch has a sample at least")
         if not self.rate > 0 or self.coarse_weight < 0 or not 0 <= self.average < 1:
             raise InputError("rate must be positive, coarse_weight not negative, average from 0 up and below 1")

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 MOST_XML = 8 << 20  # bytes; the graph of a network of thousand layers has one
 FOLDER = "random_face/data"
-FFHQ1024_MEMBERS = tuple(f"{FOLDER}/{net}.{end}" for net in ("MappingNetwork", "SynthesisNetwork") for end in ("xml", "bin"))
+FFHQ1024_MEMBERS = tuple(
+    f"{FOLDER}/{net}.{end}" for net in ("MappingNetwork", "SynthesisNetwork") for end in ("xml", "bin")
+)
 
 
 FFHQ1024_CARD = {
@@ -74,7 +76,9 @@ def read_constants(xml: bytes, flat: bytes, name: str = "the network") -> list[C
         except ValueError:
             raise WeightsError(f"{name}: the constant {label} has no size; fetch the file again") from None
         if min(shape, default=1) < 1 or 4 * math.prod(shape) != size or offset < 0 or offset + size > len(flat):
-            raise WeightsError(f"{name}: the constant {label} does not fit the file's {len(flat)} bytes; fetch it again")
+            raise WeightsError(
+                f"{name}: the constant {label} does not fit the file's {len(flat)} bytes; fetch it again"
+            )
         if size > 4:
             value = np.frombuffer(flat, "<f4", size // 4, offset).reshape(shape)
             out.append(Constant(label, torch.from_numpy(value.astype(np.float32))))
@@ -88,7 +92,9 @@ def mapping_tensors(constants: Sequence[Constant]) -> dict[str, Tensor]:
     if not weights or len(weights) != len(biases):
         raise WeightsError(f"the mapping network has {len(weights)} weights and {len(biases)} biases; expected as many")
     pairs = zip(weights, biases, strict=True)
-    return {f"mapping.fc{i}.{k}": v for i, pair in enumerate(pairs) for k, v in zip(("weight", "bias"), pair, strict=True)}
+    return {
+        f"mapping.fc{i}.{k}": v for i, pair in enumerate(pairs) for k, v in zip(("weight", "bias"), pair, strict=True)
+    }
 
 
 def synthesis_tensors(constants: Sequence[Constant]) -> dict[str, Tensor]:
@@ -101,9 +107,15 @@ def synthesis_tensors(constants: Sequence[Constant]) -> dict[str, Tensor]:
     convs = [k.removesuffix("conv.weight_dw").removesuffix(".") for k in named if k.endswith("conv.weight_dw")]
     convs.sort(key=lambda k: [int(n) for n in re.findall(r"\d+", k)])
     points = [c.value for c in constants if re.fullmatch(r"Mul_\d+_copy", c.name)]
-    noises = [c.value for c in constants if re.fullmatch(r"\d+", c.name) and tuple(c.value.shape[:2]) == (1, 1) and c.value.ndim == 4]
+    noises = [
+        c.value
+        for c in constants
+        if re.fullmatch(r"\d+", c.name) and tuple(c.value.shape[:2]) == (1, 1) and c.value.ndim == 4
+    ]
     if len(points) != len(convs) + 1 or len(noises) != len(convs) + 1:
-        raise WeightsError(f"the synthesis network has {len(convs)} layers, {len(points)} weights and {len(noises)} noise maps")
+        raise WeightsError(
+            f"the synthesis network has {len(convs)} layers, {len(points)} weights and {len(noises)} noise maps"
+        )
     try:
         out = {"synthesis.b4.const": named["m.input.input"], "synthesis.b4.conv1.weight": points[0]}
         for i, conv in enumerate(["m.conv1", *convs]):
@@ -192,7 +204,9 @@ def write_ffhq1024(members: Mapping[str, bytes], target: Path, provenance: Mappi
     from latentface.prior.formats import write_prior
 
     generator = mobilestylegan(members)
-    statistics = load_file(Path(str(resources.files("latentface.prior") / "bundled" / "ffhq1024.statistics.safetensors")))
+    statistics = load_file(
+        Path(str(resources.files("latentface.prior") / "bundled" / "ffhq1024.statistics.safetensors"))
+    )
     write_prior(target, generator, None, statistics, {**FFHQ1024_CARD, **provenance})
 
 

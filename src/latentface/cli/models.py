@@ -101,10 +101,10 @@ def convert(
     quiet
         Say nothing but errors.
     """
-    from latentface.prior.registry import PRIORS, convert_prior
+    from latentface.prior.registry import DEFAULT, convert_prior, published
 
     path = convert_prior(archive, output)
-    Talk(quiet).say(PRIORS["ffhq1024"].notice)
+    Talk(quiet).say(published(DEFAULT).notice)
     print(path)
     return 0
 

@@ -98,7 +98,7 @@ def convert_prior(archive: str | Path, output: str | Path | None = None) -> Path
     Raises:
         WeightsError: no archive of that package, or another file in it. OutputError: the result cannot be written.
     """
-    prior = published("ffhq1024")
+    prior = published(DEFAULT)
     if output is None:
         _check_cache(prior.path.parent)
     return _convert(prior, Path(archive).expanduser(), Path(output).expanduser() if output is not None else prior.path)

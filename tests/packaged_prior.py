@@ -15,7 +15,10 @@ from latentface.prior.packages import Member, Package
 from latentface.prior.published import Published
 
 FILE = "tiny_face-1.0-py3-none-any.whl"
-FILES = {"tiny_face/data/net.xml": b"<net/>", "tiny_face/data/net.bin": random.Random(0).randbytes(10_000)}  # it does not shrink
+FILES = {
+    "tiny_face/data/net.xml": b"<net/>",
+    "tiny_face/data/net.bin": random.Random(0).randbytes(10_000),
+}  # it does not shrink
 
 
 def sha256(data: bytes) -> str:

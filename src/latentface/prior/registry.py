@@ -133,7 +133,7 @@ def default_prior(say: Say = warn, *, offline: bool = False, download: Download 
     try:
         fetch_prior(DEFAULT, say, offline=offline, download=download)
     except LatentfaceError as error:
-        say(f"the embedded prior {EMBEDDED} is used, not {DEFAULT}: {error}")
+        say(f"the embedded prior {EMBEDDED} is used, not {DEFAULT} (-p {EMBEDDED} takes it at once): {error}")
         return EMBEDDED
     return DEFAULT
 

@@ -47,7 +47,7 @@ def engine(prior: Prior, low: torch.Tensor, degradation: Downscale, steps: int) 
 def main() -> None:
     """Time both in turn and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prior")
+    parser.add_argument("--prior", default="celeba128")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=5)

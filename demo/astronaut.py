@@ -22,7 +22,7 @@ FOLDER = Path(".demo")
 
 def main() -> None:
     """Make the low pictures, enlarge them and say where the results are."""
-    prior = latentface.load_prior()
+    prior = latentface.load_prior("celeba128")
     photograph = to_tensor(skimage.data.astronaut())
     found = detect(photograph)[0]
     truth = crop(photograph, align(found.landmarks, prior.alignment), prior.resolution)[0].clamp(0, 1)[None]

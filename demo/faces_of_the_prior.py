@@ -27,7 +27,7 @@ FINE = 8  # everything is put together so many times as large, then shrunk as a 
 
 def compose() -> Image.Image:
     """Return the photograph, 480 x 160 px."""
-    prior = latentface.load_prior()
+    prior = latentface.load_prior("celeba128")
     z = torch.cat([torch.randn(1, prior.z_dim, generator=torch.Generator().manual_seed(s)) for s in SEEDS])
     w = prior.generator.style(z, truncation=0.7)
     faces = (prior.synthesis(w).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
@@ -51,7 +51,20 @@ def main(output: Path = Path("docs/images/faces-of-the-prior.jpg")) -> int:
     FOLDER.mkdir(exist_ok=True)
     photograph = FOLDER / "faces-of-the-prior.png"
     compose().save(photograph)
-    code = run(["upscale", str(photograph), "-o", str(FOLDER / "large"), "-f", "3", "--compare", "--overwrite"])
+    code = run(
+        [
+            "upscale",
+            str(photograph),
+            "-o",
+            str(FOLDER / "large"),
+            "-f",
+            "3",
+            "-p",
+            "celeba128",
+            "--compare",
+            "--overwrite",
+        ]
+    )
     if code == 0:
         sheet = Image.open(FOLDER / "large" / f"{photograph.stem}-compare.png").convert("RGB")
         faces = sheet.crop((0, sheet.height - FACES_HEIGHT, FACES_WIDTH, sheet.height))  # without the whole photographs

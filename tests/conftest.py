@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaged_prior import PackagedPrior
 
 sys.path.insert(0, str(Path(__file__).parent / "explore"))  # where tiny_prior.py is
 
@@ -14,6 +15,14 @@ sys.path.insert(0, str(Path(__file__).parent / "explore"))  # where tiny_prior.p
 def no_cache_of_the_users(tmp_path_factory, monkeypatch):
     """Banks, flows and metrics of tiny priors do not belong into the user's cache folder."""
     monkeypatch.setenv("LATENTFACE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def offline():
+    """No test fetches anything, unless it is marked `network` or brings its own source."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LATENTFACE_OFFLINE", "1")
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +39,9 @@ def prior_file(prior, tmp_path_factory):
     path = tmp_path_factory.mktemp("prior") / "tiny.safetensors"
     write_prior(path, prior.generator, prior.judge.network, prior.statistics, prior.card)
     return path
+
+
+@pytest.fixture
+def packaged(prior, prior_file, tmp_path, monkeypatch):
+    """Two priors with names: `tiny`, embedded, and `large`, the default one, that a wheel of tiny files carries."""
+    return PackagedPrior(prior, prior_file, tmp_path, monkeypatch)

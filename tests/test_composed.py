@@ -27,7 +27,7 @@ SIZE = (210, 300)
 @pytest.fixture(scope="module")
 def prior() -> Prior:
     try:
-        return load_prior()
+        return load_prior("celeba128")
     except WeightsError as error:
         pytest.skip(str(error))
 

@@ -206,14 +206,14 @@ def test_batches_let_go_of_what_they_needed(prior):
 @pytest.mark.slow
 def test_real_faces_shrink_back_to_their_inputs(tmp_path):
     """As the project is judged, with few steps: unseen CelebA faces at 8x, saved, read and shrunk again."""
-    from latentface.prior.registry import DEFAULT, PRIORS
+    from latentface.prior.registry import EMBEDDED, PRIORS
 
     source = SHARED / "data" / "celeba128" / "val.zip"
     if not source.exists():
         pytest.skip("the validation faces are not at hand")
-    if not PRIORS[DEFAULT].path.exists():
+    if not PRIORS[EMBEDDED].path.exists():
         pytest.skip("the embedded prior is not at hand")
-    prior = latentface.load_prior()
+    prior = latentface.load_prior(EMBEDDED)
     side = prior.resolution
     with zipfile.ZipFile(source) as archive:
         names = [n for n in sorted(archive.namelist()) if n.endswith((".png", ".jpg", ".webp"))][:4]

@@ -1,4 +1,4 @@
-"""Where what is made or fetched once is kept: LATENTFACE_CACHE, or the user's cache folder."""
+"""Where what is made or fetched once is kept (LATENTFACE_CACHE, or the user's cache folder), and whether it may be fetched."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def cache_folder() -> Path:
 def made_of_prior(kind: str, prior_sha256: str, words: str) -> Path:
     """Return the file of something of one kind that was made of a prior, as `words` say how."""
     return cache_folder() / kind / f"{prior_sha256}-{hashlib.sha256(words.encode()).hexdigest()[:12]}.safetensors"
+
+
+def is_offline() -> bool:
+    """Say whether LATENTFACE_OFFLINE forbids to fetch anything."""
+    return os.environ.get("LATENTFACE_OFFLINE", "") not in ("", "0")

@@ -380,7 +380,7 @@ def upscale(
     Args:
         picture: a path, bytes, a Pillow image, an array (H, W, 3) or a tensor (3, H, W) in [0, 1]; square.
         factor: enlargement of the side; None: as large as the prior's faces are.
-        prior: a loaded prior, a name or a file; None: the embedded one.
+        prior: a loaded prior, a name or a file; None: as `load_prior` chooses.
         settings: any attribute of `UpscaleSettings`, such as method="rlse", seed=1 or samples=4.
 
     Raises:

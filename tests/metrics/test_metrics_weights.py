@@ -20,6 +20,7 @@ def published(no_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path.parent.mkdir()
     torch.save({"a": torch.ones(2), "note": 3}, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.delenv("LATENTFACE_OFFLINE")
     monkeypatch.setitem(FILES, "niqe", replace(FILES["niqe"], sha256=digest, address=path.as_uri()))
     return path
 
@@ -44,6 +45,12 @@ def test_the_users_folder_comes_first(published: Path, no_weights: Path) -> None
     locate("niqe", fetch=False)
     assert find("niqe") == mine / FILES["niqe"].file
     assert not no_weights.exists()
+
+
+def test_offline_nothing_is_fetched(published: Path, no_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATENTFACE_OFFLINE", "1")
+    with pytest.raises(MissingDataError, match="is not at hand"):
+        locate("niqe")
 
 
 def test_other_contents_are_refused(published: Path, no_weights: Path) -> None:

@@ -88,7 +88,7 @@ def run_ablation(
     variants = make_rows(rows, preset)
     others = make_rows(UNEXPECTED if damage_rows is None else damage_rows, preset)
     kinds = [Damage.named(name) for name in (KINDS if damages is None else damages)]
-    loaded = open_prior(prior, device)
+    loaded = open_prior(prior, device, fetch=fetch)
     tasks = [
         task_with_truth(faces, loaded.resolution, low_side(loaded.resolution, factor), kernel, limit)
         for factor in sorted(set(factors))

@@ -72,7 +72,7 @@ def run_samples(
         raise InputError(f"samples is {samples}; a spread needs at least 3")
     wanted = check_metrics(metrics, METRIC_NAMES)
     faces = open_faces(high)
-    loaded = open_prior(prior, device)
+    loaded = open_prior(prior, device, fetch=fetch)
     tasks = [
         task_with_truth(faces, loaded.resolution, low_side(loaded.resolution, factor), kernel, limit)
         for factor in sorted(set(factors))

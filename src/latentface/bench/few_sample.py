@@ -78,7 +78,7 @@ def run_few_sample(
         raise InputError("name a search, numbers of pairs, and the budget of each training: --steps or --minutes")
     faces = open_faces(high)
     found = [make_variant(name, preset) for name in searches]
-    loaded = open_prior(prior, device)
+    loaded = open_prior(prior, device, fetch=fetch)
     task = task_with_truth(faces, loaded.resolution, low_side(loaded.resolution, factor), kernel, limit)
     at_hand = len(open_sources(train))
     counts = [n for n in pairs if n is None or n < at_hand]

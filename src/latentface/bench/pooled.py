@@ -64,7 +64,7 @@ def run_pooled(
     if not seeds or len(set(seeds)) != len(seeds):
         raise InputError(f"seeds are {', '.join(map(str, seeds)) or 'none'}; expected some, each once")
     wanted = list(METRIC_NAMES if metrics is None else metrics)
-    loaded = open_prior(prior, device)
+    loaded = open_prior(prior, device, fetch=fetch)
     folder = Path(output).expanduser()
     cells: dict[int, Records] = {}
     for seed in seeds:

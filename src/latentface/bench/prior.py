@@ -151,7 +151,7 @@ def run_prior(
     if not truncations or min(truncations) <= 0:
         raise InputError(f"the truncations are {list(truncations)}; expected positive numbers such as 0.5,0.7,1")
     faces = open_faces(high)
-    loaded = open_prior(prior, device)
+    loaded = open_prior(prior, device, fetch=fetch)
     if into_card:
         check_card(loaded)
     tasks, variants = _searches(faces, loaded.resolution, inversions_of, steps, perceptual, factor)

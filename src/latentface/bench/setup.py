@@ -27,12 +27,15 @@ PROTOCOL = "bench.json"  # one folder, one protocol: its tables share what is fi
 BATCH = {"cpu": 4, "cuda": 32}
 
 
-def open_prior(prior: Prior | str | Path | None, device: str) -> Prior:
-    """Return a prior on its device; "auto" is CUDA where it works, else the CPU. Raises as `load_prior`."""
+def open_prior(prior: Prior | str | Path | None, device: str, *, fetch: bool = True) -> Prior:
+    """Return a prior on its device; "auto" is CUDA where it works, else the CPU. Raises as `load_prior`.
+
+    Without a name it is the embedded one: figures must not depend on what a machine could fetch.
+    """
     import torch
 
     from latentface.prior.prior import Prior
-    from latentface.prior.registry import load_prior
+    from latentface.prior.registry import EMBEDDED, load_prior
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -44,7 +47,7 @@ def open_prior(prior: Prior | str | Path | None, device: str) -> Prior:
         raise InputError(f"the device {device!r} cannot be used ({reason}); use --device cpu") from None
     if isinstance(prior, Prior):
         return prior if prior.device == target else prior.to(target)
-    return load_prior(prior, target)
+    return load_prior(EMBEDDED if prior is None else prior, target, offline=not fetch)
 
 
 def batch_size(batch: int | None, device: torch.device, folder: str | Path) -> int:

@@ -90,7 +90,7 @@ def run_table1(
     if not factors:
         raise InputError("no factor is named; expected some, as in --factors 8,16")
     with_truth, without = open_pair(high, native)
-    loaded = open_prior(prior, device)
+    loaded = open_prior(prior, device, fetch=fetch)
     lows = [low_side(loaded.resolution, factor) for factor in dict.fromkeys(factors)]
     tasks = []
     for low in lows:

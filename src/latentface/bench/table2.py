@@ -89,7 +89,7 @@ def run_table2(
     wanted = check_metrics(metrics, METRIC_NAMES)
     pairs = semantic_pairs(preset, projection)
     faces = open_faces(high)
-    loaded = open_prior(prior, device)
+    loaded = open_prior(prior, device, fetch=fetch)
     sizes: list[int] = []
     skipped: list[str] = []
     for factor in factors:

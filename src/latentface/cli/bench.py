@@ -24,6 +24,7 @@ app.command("latentface.cli.bench_samples:semantic")
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 PriorName = Annotated[str | None, Parameter(name=["--prior", "-p"])]
+NoFetch = Annotated[bool, Parameter(name=["--no-fetch", "--offline"], negative="")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")]
 Preset = Literal["equal", "paper"]
 Projection = Literal["off", "on", "both"]
@@ -46,7 +47,7 @@ def table1(
     gallery: str | None = None,
     device: str = "auto",
     batch_size: int | None = None,
-    no_fetch: Annotated[bool, Parameter(negative="")] = False,
+    no_fetch: NoFetch = False,
     quiet: Quiet = False,
 ) -> int:
     """Compare all methods: PSNR, SSIM, perceptual distances, NIQE, identity.
@@ -60,7 +61,7 @@ def table1(
     native
         Faces that were small when the photograph was taken.
     prior
-        A name or a file.
+        A name or a file; by default celeba128.
     factors
         Separated by commas.
     methods
@@ -82,7 +83,7 @@ def table1(
     batch_size
         Faces computed together.
     no_fetch
-        Do not fetch weights of metrics that are not at hand.
+        Fetch nothing: neither a prior nor weights of metrics.
     quiet
         Say nothing but errors.
     """
@@ -127,7 +128,7 @@ def table2(
     seed: int = 0,
     device: str = "auto",
     batch_size: int | None = None,
-    no_fetch: Annotated[bool, Parameter(negative="")] = False,
+    no_fetch: NoFetch = False,
     quiet: Quiet = False,
 ) -> int:
     """Measure what the discriminator semantic loss gives, with against without.
@@ -139,7 +140,7 @@ def table2(
     high
         Faces with truth.
     prior
-        A name or a file.
+        A name or a file; by default celeba128.
     factors
         Separated by commas.
     lows
@@ -159,7 +160,7 @@ def table2(
     batch_size
         Faces computed together.
     no_fetch
-        Do not fetch weights of metrics that are not at hand.
+        Fetch nothing: neither a prior nor weights of metrics.
     quiet
         Say nothing but errors.
     """
@@ -210,7 +211,7 @@ def timing(
     high
         Faces with truth.
     prior
-        A name or a file.
+        A name or a file; by default celeba128.
     factors
         Separated by commas.
     methods

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from latentface.cli.bench import Output, Preset, PriorName, Quiet, command_line, names, numbers, told
+from latentface.cli.bench import NoFetch, Output, Preset, PriorName, Quiet, command_line, names, numbers, told
 
 Factors = Annotated[str, Parameter(name=["--factors", "--factor", "-f"])]
 
@@ -32,7 +32,7 @@ def prior(
     seed: int = 0,
     device: str = "auto",
     batch_size: int | None = None,
-    no_fetch: Annotated[bool, Parameter(negative="")] = False,
+    no_fetch: NoFetch = False,
     quiet: Quiet = False,
 ) -> int:
     """Measure a prior: distances to faces, coverage, diversity, faces found, invertibility, by group too, and a sheet.
@@ -44,7 +44,7 @@ def prior(
     high
         Faces that the prior has not seen.
     prior
-        A name or a file.
+        A name or a file; by default celeba128.
     train
         The faces that it was trained on, for the ratio and the nearest neighbours.
     samples
@@ -76,7 +76,7 @@ def prior(
     batch_size
         Faces computed together.
     no_fetch
-        Do not fetch weights of metrics that are not at hand.
+        Fetch nothing: neither a prior nor weights of metrics.
     quiet
         Say nothing but errors.
     """
@@ -126,7 +126,7 @@ def ablation(
     finished: Annotated[bool, Parameter(negative="")] = False,
     device: str = "auto",
     batch_size: int | None = None,
-    no_fetch: Annotated[bool, Parameter(negative="")] = False,
+    no_fetch: NoFetch = False,
     quiet: Quiet = False,
 ) -> int:
     """Move one setting of RLSE at a time, on validation faces: paired differences to the defaults, and controls.
@@ -138,7 +138,7 @@ def ablation(
     high
         Validation faces; test faces are refused.
     prior
-        A name or a file.
+        A name or a file; by default celeba128.
     factors
         Separated by commas.
     rows
@@ -163,7 +163,7 @@ def ablation(
     batch_size
         Faces computed together.
     no_fetch
-        Do not fetch weights of metrics that are not at hand.
+        Fetch nothing: neither a prior nor weights of metrics.
     quiet
         Say nothing but errors.
     """

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from latentface.cli.bench import Output, Preset, PriorName, Quiet, command_line, names, numbers, told
+from latentface.cli.bench import NoFetch, Output, Preset, PriorName, Quiet, command_line, names, numbers, told
 from latentface.errors import InputError
 
 
@@ -24,7 +24,7 @@ def samples(
     seed: int = 0,
     device: str = "auto",
     batch_size: int | None = None,
-    no_fetch: Annotated[bool, Parameter(negative="")] = False,
+    no_fetch: NoFetch = False,
     quiet: Quiet = False,
 ) -> int:
     """Measure several answers a face: is the error large where they differ, and how good is their mean?
@@ -36,7 +36,7 @@ def samples(
     high
         Faces with truth.
     prior
-        A name or a file.
+        A name or a file; by default celeba128.
     factors
         Separated by commas.
     method
@@ -56,7 +56,7 @@ def samples(
     batch_size
         Samples computed together.
     no_fetch
-        Do not fetch weights of metrics that are not at hand.
+        Fetch nothing: neither a prior nor weights of metrics.
     quiet
         Say nothing but errors.
     """
@@ -102,7 +102,7 @@ def few_sample(
     seed: int = 0,
     device: str = "auto",
     batch_size: int | None = None,
-    no_fetch: Annotated[bool, Parameter(negative="")] = False,
+    no_fetch: NoFetch = False,
     quiet: Quiet = False,
 ) -> int:
     """Train the supervised baselines on few pairs and many, and compare them with a search, which needs none.
@@ -116,7 +116,7 @@ def few_sample(
     train
         Faces that the baselines are trained on.
     prior
-        A name or a file.
+        A name or a file; by default celeba128.
     factor
         A whole one.
     baselines
@@ -142,7 +142,7 @@ def few_sample(
     batch_size
         Faces computed together.
     no_fetch
-        Do not fetch weights of metrics that are not at hand.
+        Fetch nothing: neither a prior nor weights of metrics.
     quiet
         Say nothing but errors.
     """
@@ -196,7 +196,7 @@ def semantic(
     limit: int | None = None,
     device: str = "auto",
     batch_size: int | None = None,
-    no_fetch: Annotated[bool, Parameter(negative="")] = False,
+    no_fetch: NoFetch = False,
     quiet: Quiet = False,
 ) -> int:
     """Test the discriminator semantic loss once, pooled over seeds and factors.
@@ -208,7 +208,7 @@ def semantic(
     high
         Faces with truth.
     prior
-        A name or a file.
+        A name or a file; by default celeba128.
     factors
         Separated by commas.
     seeds
@@ -224,7 +224,7 @@ def semantic(
     batch_size
         Faces computed together.
     no_fetch
-        Do not fetch weights of metrics that are not at hand.
+        Fetch nothing: neither a prior nor weights of metrics.
     quiet
         Say nothing but errors.
     """

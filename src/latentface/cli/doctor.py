@@ -52,10 +52,14 @@ def _try_prior() -> int:
 
     from latentface.degradation import Downscale
     from latentface.explore.registry import find_method
-    from latentface.prior.registry import load_prior
+    from latentface.prior.registry import DEFAULT, EMBEDDED, PRIORS, is_cached, load_prior
 
-    prior = load_prior()
+    prior = load_prior(EMBEDDED)
     print(f"embedded prior: {prior.name}, {prior.resolution} px, {prior.licence}")
+    if is_cached(DEFAULT):
+        print(f"default prior: {DEFAULT}, at {PRIORS[DEFAULT].path}")
+    else:
+        print(f"default prior: {DEFAULT}, not here yet: {PRIORS[DEFAULT].how_to_fetch}")
     method = find_method("rlse")
     low = torch.full((1, 3, 8, 8), 0.5)
     began = time.perf_counter()

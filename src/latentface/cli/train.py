@@ -260,11 +260,11 @@ def encoder(
     """
     from latentface.devices import pick_device
     from latentface.explore.encoder import encoder_path
-    from latentface.prior.registry import load_prior
+    from latentface.prior.registry import EMBEDDED, load_prior
     from latentface.train.encoder import EncoderSettings, EncoderTick, train_encoder
 
     talk = Talk(quiet)
-    loaded = load_prior(prior, pick_device(device))
+    loaded = load_prior(prior or EMBEDDED, pick_device(device))
     assert loaded.path is not None  # it was read from a file
     changes: dict[str, Any] = {"batch": batch, "rate": rate, "precision": precision, "seed": seed}
     target = output or encoder_path(loaded.path)

@@ -50,6 +50,7 @@ def upscale(
     background: Path | None = None,
     device: str = "auto",
     batch_size: str = "auto",
+    offline: Annotated[bool, Flag] = False,
     overwrite: Annotated[bool, Flag] = False,
     compare: Annotated[bool, Flag] = False,
     save_steps: Annotated[bool, Flag] = False,
@@ -73,7 +74,8 @@ def upscale(
     method
         See `latentface methods`.
     prior
-        A name (see `latentface models list`) or a file.
+        A name (see `latentface models list`) or a file; by default ffhq1024, fetched once, or where that cannot be
+        celeba128, which is embedded.
     judge
         The prior whose discriminator the semantic loss asks, by name or file, or "none"; by default the prior's own or,
         where it has none, celeba128's.
@@ -122,6 +124,8 @@ def upscale(
         auto, cpu, cuda, cuda:1, mps.
     batch_size
         Faces computed together: auto, or a number.
+    offline
+        Fetch nothing; the environment variable LATENTFACE_OFFLINE=1 says the same.
     overwrite
         Replace results of other settings.
     compare
@@ -175,7 +179,7 @@ def upscale(
     batch = _batch(batch_size)
     settings.method_settings()  # a wrong name is told before anything is loaded
     chosen = pick_device(device)
-    loaded = load_prior(prior, chosen, judge)
+    loaded = load_prior(prior, chosen, judge, say=talk.say, offline=offline)
     upscaler = Upscaler(loaded, settings, batch=batch, say=talk.warn)
     run = Run(upscaler, talk, output, single, overwrite, compare, save_steps, as_json, all_photos=photo)
     if not aligned:
@@ -240,11 +244,11 @@ class Run:
 
     def start(self, count: int) -> None:
         """Say what will be done, where and with what."""
-        from latentface.prior.registry import NOTICE_OF_USE, PRIORS
+        from latentface.prior.registry import PRIORS
 
         up = self.upscaler
         if up.prior.name in PRIORS:
-            self.talk.say(NOTICE_OF_USE)
+            self.talk.say(PRIORS[up.prior.name].notice)
         self.count = count
         self.talk.say(
             f"{count} picture{'s' if count != 1 else ''}, method {up.settings.method}, prior {up.prior.name} ({up.prior.resolution} px), "

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from latentface.cache import cache_folder
+from latentface.cache import cache_folder, is_offline
 from latentface.errors import MissingDataError, UnknownNameError, WeightsError
 from latentface.images import atomic_path
 
@@ -138,7 +138,7 @@ def find(name: str) -> Path | None:
 
 
 def locate(name: str, *, fetch: bool = True) -> Path:
-    """Return the checked file of that name, fetching it into the cache when it is not at hand and `fetch` is true.
+    """Return the checked file of that name, fetching it into the cache when it is not at hand, `fetch` is true and we are not offline.
 
     Raises:
         MissingDataError: it is not at hand and cannot be fetched.
@@ -155,7 +155,7 @@ def locate(name: str, *, fetch: bool = True) -> Path:
                 f"{path}: its SHA-256 starts with {found[:8]}, expected {file.sha256[:8]} ({file.origin}); remove it, then {file.advice}"
             )
         return path
-    if not fetch or file.address is None:
+    if not fetch or is_offline() or file.address is None:
         raise MissingDataError(f"{file.file} is not at hand ({file.origin}); {file.advice}")
     return _fetch(file, folders()[-1] / file.file)
 

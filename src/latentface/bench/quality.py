@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.bench.statistics import Estimate
+from latentface.degradation import resize
 from latentface.faces.detect import detect
 from latentface.metrics.frechet import FrechetAccumulator
 from latentface.metrics.neighbours import precision_recall
@@ -70,10 +72,20 @@ def alikeness(embeddings: Tensor) -> float:
     return float((rows.sum(0).square().sum() - rows.square().sum()) / (n * (n - 1)))
 
 
+def own_judge(prior: Prior) -> Any:
+    """Return the discriminator that was trained against a prior, or None: somebody else's has not met its samples."""
+    # A prior without the attribute `judge` judges by its own methods.
+    judge: Any = getattr(prior, "judge", None if getattr(prior, "discriminator", None) is None else prior)
+    own = judge is not None and judge.resolution == prior.resolution and judge.sha256 in ("", prior.sha256)
+    return judge if own else None
+
+
 @torch.no_grad()
 def logits(prior: Prior, pictures: Iterable[Tensor]) -> Tensor:
-    """Return D's logits (N,) of batches (B, 3, R, R), each picture judged alone."""
-    return torch.cat([prior.logits(batch.to(prior.device, prior.dtype)).cpu() for batch in pictures])
+    """Return D's logits (N,) of batches (B, 3, S, S), each picture brought bicubically to D's size and judged alone."""
+    judge = own_judge(prior)
+    sized = (resize(batch.to(prior.device, prior.dtype), judge.resolution).clamp(0, 1) for batch in pictures)
+    return torch.cat([judge.logits(batch).cpu() for batch in sized])
 
 
 def separation(first: Tensor, second: Tensor) -> float:

@@ -23,6 +23,7 @@ app.command("latentface.cli.bench_samples:few_sample")
 app.command("latentface.cli.bench_samples:semantic")
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+HighSize = Annotated[int | None, Parameter(name="--high-size")]
 PriorName = Annotated[str | None, Parameter(name=["--prior", "-p"])]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")]
 Preset = Literal["equal", "paper"]
@@ -36,6 +37,7 @@ def table1(
     high: str | None = None,
     native: str | None = None,
     prior: PriorName = None,
+    high_size: HighSize = None,
     factors: str = "8,16",
     methods: str | None = None,
     preset: Preset = "equal",
@@ -61,6 +63,8 @@ def table1(
         Faces that were small when the photograph was taken.
     prior
         A name or a file.
+    high_size
+        Side in pixels of the faces that are compared; by default the prior's, 512 at most. Larger ones are shrunk by area.
     factors
         Separated by commas.
     methods
@@ -94,6 +98,7 @@ def table1(
             high=high,
             native=native,
             prior=prior,
+            high_size=high_size,
             factors=numbers("--factors", factors),
             methods=names(methods),
             preset=preset,
@@ -118,6 +123,7 @@ def table2(
     output: Output,
     high: str,
     prior: PriorName = None,
+    high_size: HighSize = None,
     factors: str = "16,32,64",
     lows: str = "16,8",
     preset: Preset = "equal",
@@ -140,6 +146,8 @@ def table2(
         Faces with truth.
     prior
         A name or a file.
+    high_size
+        Side in pixels of the faces that are compared; by default the prior's, 512 at most. Larger ones are shrunk by area.
     factors
         Separated by commas.
     lows
@@ -170,6 +178,7 @@ def table2(
             output=output,
             high=high,
             prior=prior,
+            high_size=high_size,
             factors=numbers("--factors", factors),
             lows=[int(n) for n in numbers("--lows", lows)] if lows else [],
             preset=preset,
@@ -193,6 +202,7 @@ def timing(
     output: Output,
     high: str,
     prior: PriorName = None,
+    high_size: HighSize = None,
     factors: str = "8",
     methods: str | None = None,
     preset: Preset = "equal",
@@ -211,6 +221,8 @@ def timing(
         Faces with truth.
     prior
         A name or a file.
+    high_size
+        Side in pixels of the faces that are compared; by default the prior's, 512 at most. Larger ones are shrunk by area.
     factors
         Separated by commas.
     methods
@@ -233,6 +245,7 @@ def timing(
             output=output,
             high=high,
             prior=prior,
+            high_size=high_size,
             factors=numbers("--factors", factors),
             methods=names(methods),
             preset=preset,

@@ -231,6 +231,7 @@ def read_state(name: str, *, fetch: bool = True) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
     state: Any = torch.load(path, map_location="cpu", weights_only=True)
     return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}

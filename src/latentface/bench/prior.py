@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     from latentface.prior.prior import Prior
 
-METRIC_NAMES = ("psnr", "ssim", "identity", "squeezenet-distance", "seconds")
-PERCEPTUAL = "lpips-alex"  # a metric more where its weights are at hand: they are not fetched for it alone
+PERCEPTUAL = "lpips-alex"  # where its weights are at hand: they are not fetched for it
+METRIC_NAMES = ("psnr", "ssim", "identity", PERCEPTUAL, "squeezenet-distance", "seconds")
 TRUNCATIONS = (0.5, 0.7, 1.0)
 # How many, where nobody says: with priors of up to 256 px, and with larger ones, of which a pass takes seconds on a CPU.
 COUNTS = {"samples": (5000, 1000), "inversions": (100, 16), "steps": (500, 100), "detections": (500, 200)}
@@ -173,7 +173,7 @@ def run_prior(
         check_card(loaded)
     tasks, variants = _searches(faces, side, inversions_of, steps, perceptual, factor)
     with weights_from(weights):
-        wanted = [*METRIC_NAMES, *([PERCEPTUAL] if METRICS[PERCEPTUAL].at_hand() else [])]
+        wanted = [m for m in METRIC_NAMES if m != PERCEPTUAL or METRICS[m].at_hand()]
         wanted += ["consistency"] if len(tasks) > 1 else []
         runner, protocol = make_runner(
             prior=loaded,

@@ -106,7 +106,7 @@ def _notes(study: Study, runner: Runner, protocol: Protocol, missing: dict[str, 
             for f in study.features.values()
         ),
         f"Precision and recall (Kynkaanniemi 2019, k = 3) on at most {COVERAGE_FACES} faces of each set.",
-        f"Faces are looked for by CenterFace (threshold 0.5) on pictures enlarged bicubically to {DETECTION_SIDE} px; Wilson's 95 % interval.",
+        f"Faces are looked for by CenterFace (threshold 0.5) on pictures brought bicubically to {DETECTION_SIDE} px; Wilson's 95 % interval.",
         *(
             []
             if own_judge(p) is not None

@@ -19,7 +19,7 @@ from latentface.metrics.verification import verification
 from latentface.prior.prior import Prior
 
 COVERAGE_FACES = 2000  # at most, of each set: all pairs of faces are measured
-DETECTION_SIDE = 256  # px that a face is enlarged to before it is looked for
+DETECTION_SIDE = 256  # px that a face is brought to before it is looked for
 MIN_FACE = 80.0  # px of these 256: half as high as an aligned face is at least
 
 
@@ -46,8 +46,11 @@ def one_face(pictures: Iterable[Tensor]) -> tuple[int, int]:
     """Count the pictures on which CenterFace finds exactly one face, and all: batches (B, 3, S, S) -> (found, N)."""
     found = total = 0
     for batch in pictures:
-        large = F.interpolate(batch, size=(DETECTION_SIDE,) * 2, mode="bicubic", align_corners=False).clamp(0, 1)
-        for picture in large:
+        shrinks = batch.shape[-1] > DETECTION_SIDE
+        sized = F.interpolate(
+            batch, size=(DETECTION_SIDE,) * 2, mode="bicubic", align_corners=False, antialias=shrinks
+        ).clamp(0, 1)
+        for picture in sized:
             total += 1
             found += len(detect(picture, min_face=MIN_FACE, refine=False)) == 1
     return found, total

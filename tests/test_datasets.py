@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from latentface.bench.sets import gallery_of
 from latentface.datasets import CROPS, open_faces, open_source, open_sources, read_entry, read_face
 from latentface.errors import InputError, MissingDataError, PictureError, UnknownNameError
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
 def picture(path: Path, size: tuple[int, int] = (178, 218), seed: int = 0) -> None:
@@ -48,6 +51,37 @@ def test_plain_folders_zips_and_files(tmp_path: Path) -> None:
         open_faces(tmp_path / "identities.csv")
     with pytest.raises(MissingDataError, match="no such file"):
         open_faces(tmp_path / "nowhere")
+
+
+def test_a_zip_whose_names_say_who_is_who(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", (32, 32))
+    for name, kinds in (("london-test", ["neutral"]), ("london-test-more", ["smiling"])):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            for kind in kinds:
+                for i in (2, 4):
+                    archive.write(tmp_path / "a.png", f"london-{i:03d}-{kind}.png")
+            archive.write(tmp_path / "a.png", f"{name}-neutral-or-not.png")
+    faces, more = (open_faces(str(tmp_path / f"{name}.zip")) for name in ("london-test", "london-test-more"))
+    assert faces.person == {"london-002-neutral": "london-002", "london-004-neutral": "london-004"}
+    assert (faces.name, faces.partition, len(faces)) == ("london-test", "test", 3)
+    assert {k: entry.stem for k, (_, entry) in gallery_of(faces, more).items()} == {
+        "london-002-neutral": "london-002-smiling",
+        "london-004-neutral": "london-004-smiling",
+    }
+    (tmp_path / "identities.csv").write_text("image,person\nlondon-002-neutral,9\n")
+    assert open_faces(tmp_path / "london-test.zip").person["london-002-neutral"] == "9"  # a file knows better
+
+
+@pytest.mark.parametrize(("name", "people"), [("london-val", 26), ("london-test", 52), ("wild-test", 0)])
+def test_faces_of_512_px(name: str, people: int) -> None:
+    path = SHARED / "data" / "faces512" / f"{name}.zip"
+    if not path.is_file():
+        pytest.skip("the faces of 512 px are not at hand")
+    faces = open_faces(path)
+    assert (len(set(faces.person.values())), faces.partition) == (people, name.partition("-")[2])
+    assert tuple(faces.read(faces.pictures.entries[0], 512).shape) == (3, 512, 512)
+    more = path.with_name(f"{name}-more.zip")
+    assert len(gallery_of(faces, open_faces(more) if more.is_file() else None)) == people
 
 
 def test_celebas_official_folder(celeba: Path) -> None:

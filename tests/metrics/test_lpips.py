@@ -1,5 +1,6 @@
 """LPIPS's arithmetic against straight-line code on the same tensors, and the two figures known for SqueezeNet."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 from latentface.errors import InputError, UnknownNameError, WeightsError
+from latentface.images import read_picture
 from latentface.metrics.lpips import TRUNKS, Lpips, SqueezeNetDistance, read_heads
-from latentface.metrics.weights import FILES
+from latentface.metrics.weights import FILES, read_state
 
 State = dict[str, Tensor]
 
@@ -109,6 +112,35 @@ def test_the_keras_squeezenet_is_not_lpips(need: Callable[[str], Path]) -> None:
 def test_true_lpips_on_squeezenet(need: Callable[[str], Path]) -> None:
     need(FILES["squeezenet"].file)
     assert Lpips.load("squeeze", fetch=False)(*doctest_pair()).tolist() == pytest.approx([0.1024, 0.0938], abs=1e-4)
+
+
+def test_true_lpips_on_alexnet(need: Callable[[str], Path], pairs: tuple[Tensor, Tensor]) -> None:
+    need("alexnet_trunk.safetensors")
+    heads = torch.load(need("lpips_alex.pth"), map_location="cpu", weights_only=True)
+    got = Lpips.load("alex", fetch=False)(*pairs)
+    expected = second_computation("alex", read_state("alexnet"), [h.numpy() for h in heads.values()], *pairs)
+    assert expected.min() > 0.01
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-4)
+
+
+def test_both_files_of_alexnet_hold_the_same_trunk(need: Callable[[str], Path]) -> None:
+    whole, trunk = (need(choice.file) for choice in FILES["alexnet"].choices)
+    published = torch.load(whole, map_location="cpu", weights_only=True)
+    convolutions = load_file(trunk)
+    assert convolutions.keys() == TRUNKS["alex"][0]().state_dict().keys()
+    assert all(torch.equal(value, published[key]) for key, value in convolutions.items())
+
+
+def test_the_published_pair_has_the_published_distances(need: Callable[[str], Path]) -> None:
+    folder = os.environ.get("LATENTFACE_LPIPS_PAIR")
+    if not folder:
+        pytest.skip(
+            "LATENTFACE_LPIPS_PAIR names no folder with PerceptualSimilarity's imgs/ex_ref.png, ex_p0.png, ex_p1.png"
+        )
+    need("lpips_alex.pth")
+    reference, *others = (read_picture(Path(folder) / f"ex_{name}.png")[None] for name in ("ref", "p0", "p1"))
+    metric = Lpips.load("alex", fetch=False)
+    assert [float(metric(other, reference)) for other in others] == pytest.approx([0.722, 0.138], abs=6e-4)
 
 
 def test_it_has_a_finite_slope_even_on_equal_and_black_pictures(need: Callable[[str], Path]) -> None:

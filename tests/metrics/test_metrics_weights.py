@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from latentface.errors import MissingDataError, UnknownNameError, WeightsError
 from latentface.metrics import weights
-from latentface.metrics.weights import FILES, find, folders, locate, read_state
+from latentface.metrics.weights import FILES, WeightsFile, find, folders, locate, read_state
 
 
 @pytest.fixture
@@ -53,6 +54,29 @@ def test_offline_nothing_is_fetched(published: Path, no_weights: Path, monkeypat
         locate("niqe")
 
 
+def test_another_file_with_the_same_tensors_will_do(
+    published: Path, no_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = folders()[0] / "small.safetensors"
+    small.parent.mkdir()
+    save_file({"a": torch.ones(2)}, small)
+    digest = hashlib.sha256(small.read_bytes()).hexdigest()
+    instead = WeightsFile(file=small.name, sha256=digest, megabytes=0.1, origin="a test")
+    monkeypatch.setitem(FILES, "niqe", replace(FILES["niqe"], instead=instead))
+    assert locate("niqe") == find("niqe") == small  # nothing is fetched
+    assert torch.equal(read_state("niqe")["a"], torch.ones(2))
+    (folders()[0] / FILES["niqe"].file).write_bytes(published.read_bytes())
+    assert locate("niqe").name == FILES["niqe"].file  # the first of the table where both are there
+    assert torch.equal(read_state("niqe")["a"], torch.ones(2))
+    (folders()[0] / FILES["niqe"].file).unlink()
+    small.write_bytes(b"something else")
+    with pytest.raises(WeightsError, match=r"small\.safetensors: its SHA-256 starts with"):
+        locate("niqe")
+    small.unlink()
+    with pytest.raises(MissingDataError, match=r"or put niqe_pris_params\.npz or small\.safetensors into the folder"):
+        locate("niqe", fetch=False)
+
+
 def test_other_contents_are_refused(published: Path, no_weights: Path) -> None:
     path = locate("niqe")
     path.write_bytes(b"something else")
@@ -81,7 +105,7 @@ def test_without_an_answer_one_line_says_what_to_do(published: Path, no_weights:
 
 
 def test_the_table_is_whole() -> None:
-    for file in FILES.values():
+    for file in (choice for named in FILES.values() for choice in named.choices):
         assert len(file.sha256) in (8, 64)
         if file.address is None or "download.pytorch.org" in file.address:
             continue
@@ -92,7 +116,7 @@ def test_the_table_is_whole() -> None:
 
 
 def test_the_reference_weights_are_those_of_the_table(weights_folder: Path) -> None:
-    present = [name for name, file in FILES.items() if (weights_folder / file.file).is_file()]
+    present = [name for name in FILES if any((weights_folder / c.file).is_file() for c in FILES[name].choices)]
     if not present:
         pytest.skip("the folder of reference weights holds none of the table's files")
     for name in present:

@@ -20,6 +20,7 @@ from latentface.bench.protocol import Protocol, provenance
 from latentface.bench.records import Records, factor_text
 from latentface.bench.runner import Runner, check_metrics
 from latentface.bench.setup import batch_size, make_runner, open_prior, weights_from
+from latentface.bench.sizes import high_side
 from latentface.bench.statistics import Estimate
 from latentface.bench.tables import Row, aggregate, arrow, cell, differences, digits, value_of, write_rows
 from latentface.bench.tasks import Task, low_side, task_with_truth
@@ -53,6 +54,7 @@ def run_ablation(
     output: str | Path,
     high: str | Path,
     prior: Prior | str | Path | None = None,
+    high_size: int | None = None,
     factors: Sequence[float] = (8, 16),
     rows: Sequence[str] | None = None,
     damages: Sequence[str] | None = None,
@@ -89,10 +91,8 @@ def run_ablation(
     others = make_rows(UNEXPECTED if damage_rows is None else damage_rows, preset)
     kinds = [Damage.named(name) for name in (KINDS if damages is None else damages)]
     loaded = open_prior(prior, device, fetch=fetch)
-    tasks = [
-        task_with_truth(faces, loaded.resolution, low_side(loaded.resolution, factor), kernel, limit)
-        for factor in sorted(set(factors))
-    ]
+    side = high_side(loaded, high_size)
+    tasks = [task_with_truth(faces, side, low_side(side, factor), kernel, limit) for factor in sorted(set(factors))]
     if not tasks:
         raise InputError("no factor is named; give --factors 8,16")
     damaged: list[Task] = [DamagedTask.of(task, damage) for damage in kinds for task in tasks]
@@ -108,13 +108,14 @@ def run_ablation(
                 continue
             runner, protocol = make_runner(
                 prior=loaded,
+                side=side,
                 tasks=some,
                 variants=compared,
                 metrics=wanted,
                 kernel=kernel,
                 preset=preset,
                 seed=seed,
-                batch=batch_size(batch, loaded.device, output),
+                batch=batch_size(batch, loaded, output),
                 output=output,
                 fetch=fetch,
                 curve=False,

@@ -22,6 +22,7 @@ from latentface.bench.protocol import Protocol, provenance
 from latentface.bench.records import factor_text
 from latentface.bench.runner import WALL, Runner, check_metrics
 from latentface.bench.setup import batch_size, make_runner, open_prior, weights_from
+from latentface.bench.sizes import high_side
 from latentface.bench.statistics import NOTHING
 from latentface.bench.tables import Row, aggregate, arrow, cell, differences, value_of, values_of, write_rows
 from latentface.bench.tasks import Task, load_batch, low_side, task_with_truth, to_8_bit
@@ -45,6 +46,7 @@ def run_samples(
     output: str | Path,
     high: str | Path,
     prior: Prior | str | Path | None = None,
+    high_size: int | None = None,
     factors: Sequence[float] = (8, 16),
     method: str = "rlse",
     samples: int = 8,
@@ -73,21 +75,20 @@ def run_samples(
     wanted = check_metrics(metrics, METRIC_NAMES)
     faces = open_faces(high)
     loaded = open_prior(prior, device, fetch=fetch)
-    tasks = [
-        task_with_truth(faces, loaded.resolution, low_side(loaded.resolution, factor), kernel, limit)
-        for factor in sorted(set(factors))
-    ]
+    side = high_side(loaded, high_size)
+    tasks = [task_with_truth(faces, side, low_side(side, factor), kernel, limit) for factor in sorted(set(factors))]
     variant = make_variant(method, preset, project=True)
     with weights_from(weights):
         runner, protocol = make_runner(
             prior=loaded,
+            side=side,
             tasks=tasks,
             variants=[variant],
             metrics=wanted,
             kernel=kernel,
             preset=preset,
             seed=seed,
-            batch=batch_size(batch, loaded.device, output),
+            batch=batch_size(batch, loaded, output),
             output=output,
             fetch=fetch,
             curve=False,

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from latentface.bench.sizes import by_area
 from latentface.bench.tasks import to_8_bit
 from latentface.datasets import Entry, FaceSet, open_faces
 from latentface.errors import PictureError
@@ -41,11 +42,17 @@ def read_places(places: Places, side: int, batch: int, read: Places | None = Non
 
 
 @torch.no_grad()
-def sample(prior: Prior, count: int, truncation: float = 1.0, *, seed: int = 0, batch: int = 16) -> Iterator[Tensor]:
-    """Yield `count` samples (B, 3, R, R) on the CPU; number i has the seed `seed` + i, and noise maps are the file's."""
+def sample(
+    prior: Prior, count: int, truncation: float = 1.0, *, seed: int = 0, batch: int = 16, side: int | None = None
+) -> Iterator[Tensor]:
+    """Yield `count` samples (B, 3, S, S) on the CPU; number i has the seed `seed` + i, and noise maps are the file's.
+
+    Args:
+        side: S in px, that they are shrunk to by area; None: the prior's own.
+    """
     for start in range(0, count, batch):
         z = drawn(range(seed + start, seed + min(start + batch, count)), prior.z_dim)
-        yield paint(prior, latents(prior, z, truncation))
+        yield paint(prior, latents(prior, z, truncation), side)
 
 
 @torch.no_grad()
@@ -56,6 +63,7 @@ def latents(prior: Prior, z: Tensor, truncation: float = 1.0) -> Tensor:
 
 
 @torch.no_grad()
-def paint(prior: Prior, w_plus: Tensor) -> Tensor:
-    """w_plus (B, L, D) -> pictures (B, 3, R, R) on the CPU, at 8 bits' precision."""
-    return to_8_bit(prior.synthesis(w_plus).float().cpu())
+def paint(prior: Prior, w_plus: Tensor, side: int | None = None) -> Tensor:
+    """w_plus (B, L, D) -> pictures (B, 3, S, S) on the CPU, at 8 bits' precision; shrunk by area to `side` px where it is given."""
+    made = prior.synthesis(w_plus).float().cpu().clamp(0, 1)
+    return to_8_bit(by_area(made, side or prior.resolution))

@@ -13,8 +13,11 @@ import torch
 
 from latentface.bench.progress import OnProgress, Progress, quiet
 from latentface.bench.runner import check_metrics
+from latentface.bench.sets import most_at_once
 from latentface.bench.setup import weights_from
+from latentface.bench.sizes import by_area
 from latentface.bench.statistics import NOTHING, Estimate, estimate
+from latentface.bench.tasks import to_8_bit
 from latentface.datasets import Entry, open_faces, open_source, read_entry
 from latentface.errors import InputError, LatentfaceError, PictureError
 from latentface.images import read_picture
@@ -59,6 +62,7 @@ def evaluate(
     truth: str | Path,
     metrics: Sequence[str] | None = None,
     *,
+    high_size: int | None = None,
     weights: str | Path | None = None,
     device: str = "cpu",
     fetch: bool = True,
@@ -70,10 +74,13 @@ def evaluate(
         results: a folder, zip or picture; truth: the same, or a named data set (`celeba:PATH#test`), whose crop is then
             brought to each result's size; of plain sources the sizes must agree.
         metrics: names; None: the usual ones.
+        high_size: px at which everything is compared: larger square results are shrunk to it by area, as the tables do
+            it, and truths brought to it as the tables bring theirs; None: each result at its own size.
 
     Raises:
         UnknownNameError: a metric does not exist. MissingDataError: a source does not exist or is empty.
-        InputError: a metric needs more than a result and its truth, stems stand for several files, or nothing matches.
+        InputError: a metric needs more than a result and its truth, stems stand for several files, nothing matches, or
+            the high size is below 2 px.
     """
     wanted = check_metrics(metrics, METRIC_NAMES)
     for name in wanted:
@@ -85,6 +92,8 @@ def evaluate(
             raise InputError(
                 "the metric 'null-space' needs to know the shrinking; it is measured by `latentface bench`"
             )
+    if high_size is not None and high_size < 2:
+        raise InputError(f"the high size is {high_size} px; expected at least 2")
     problems: list[str] = []
     found = _by_stem(list(open_source(results)), str(results))
     faces = open_faces(truth)
@@ -110,22 +119,25 @@ def evaluate(
     for done, stem in enumerate(shared):
         try:
             result = read_picture(read_entry(found[stem]), found[stem].label)
-            if faces.crop.box is not None and result.shape[1] == result.shape[2]:
+            if high_size is not None:
+                result, target = _at(result, high_size, found[stem].label), faces.read(truths[stem], high_size)
+            elif faces.crop.box is not None and result.shape[1] == result.shape[2]:
                 target = faces.read(truths[stem], result.shape[1])
             else:
                 target = read_picture(read_entry(truths[stem]), truths[stem].label)
             if result.shape != target.shape:
                 raise PictureError(
                     f"{found[stem].label}: it is {result.shape[2]} x {result.shape[1]} px, its truth {target.shape[2]} x "
-                    f"{target.shape[1]}; resize one of them first"
+                    f"{target.shape[1]}; resize one of them first, or compare both at one size with --high-size"
                 )
             scores = suite.score(result[None], target[None])
         except LatentfaceError as error:
             problems.append(f"{error}; left out")
             continue
         rows[stem] = {name: values[0] for name, values in scores.items()}
-        if pooled:
-            kept.setdefault(tuple(result.shape), []).append((result, target))
+        same = kept.setdefault(tuple(result.shape), []) if pooled else []
+        if pooled and len(same) < most_at_once(result.shape[-1]):
+            same.append((result, target))
         on_progress(Progress(stem, done + 1, len(shared)))
     if not rows:
         raise InputError(f"not one of {len(shared)} pairs could be scored; the first: {problems[-1]}")
@@ -134,6 +146,16 @@ def evaluate(
     return Evaluation(
         scores={n: scores_of_set.get(n, per_image.get(n, NOTHING)) for n in wanted}, faces=rows, problems=problems
     )
+
+
+def _at(result: torch.Tensor, side: int, label: str) -> torch.Tensor:
+    """Return a result (3, H, W) as a table keeps it: shrunk by area to `side` px, at 8 bits' precision. Raises PictureError."""
+    height, width = result.shape[-2:]
+    if height != width or height < side:
+        raise PictureError(
+            f"{label}: it is {width} x {height} px, expected a square of at least {side} px; use a smaller --high-size"
+        )
+    return result if height == side else to_8_bit(by_area(result[None], side)[0])
 
 
 def _by_stem(entries: list[Entry], source: str) -> dict[str, Entry]:

@@ -17,6 +17,7 @@ from latentface.bench.records import factor_text
 from latentface.bench.runner import check_metrics
 from latentface.bench.setup import batch_size, make_runner, open_prior, weights_from
 from latentface.bench.sheets import write_sheets
+from latentface.bench.sizes import high_side
 from latentface.bench.tables import Row, aggregate, arrow, cell, differences, value_of, write_rows
 from latentface.bench.tasks import Task, low_side, task_with_truth
 from latentface.bench.variants import Variant, make_variant, title_of
@@ -39,6 +40,7 @@ def run_few_sample(
     train: Sequence[str | Path],
     trainer: Callable[..., Path],
     prior: Prior | str | Path | None = None,
+    high_size: int | None = None,
     factor: int = 8,
     kinds: Sequence[str] | None = None,
     searches: Sequence[str] = ("rlse",),
@@ -79,7 +81,8 @@ def run_few_sample(
     faces = open_faces(high)
     found = [make_variant(name, preset) for name in searches]
     loaded = open_prior(prior, device, fetch=fetch)
-    task = task_with_truth(faces, loaded.resolution, low_side(loaded.resolution, factor), kernel, limit)
+    side = high_side(loaded, high_size)
+    task = task_with_truth(faces, side, low_side(side, factor), kernel, limit)
     at_hand = len(open_sources(train))
     counts = [n for n in pairs if n is None or n < at_hand]
     budget = f"{steps} steps" if minutes is None else f"{minutes:g} minutes"
@@ -87,7 +90,7 @@ def run_few_sample(
     for name in names:
         for count in counts:
             label = label_of(name, count)
-            target = folder / "baselines" / f"{name}-{loaded.resolution}-{factor}x-{count or 'all'}.safetensors"
+            target = folder / "baselines" / f"{name}-{side}-{factor}x-{count or 'all'}.safetensors"
             on_progress(Progress(f"training {label} ({budget})"))
             _train(
                 trainer,
@@ -95,7 +98,7 @@ def run_few_sample(
                 train,
                 target,
                 factor,
-                loaded.resolution,
+                side,
                 count,
                 steps,
                 minutes,
@@ -107,13 +110,14 @@ def run_few_sample(
     with weights_from(weights):
         runner, protocol = make_runner(
             prior=loaded,
+            side=side,
             tasks=[task],
             variants=found,
             metrics=wanted,
             kernel=kernel,
             preset=preset,
             seed=seed,
-            batch=batch_size(batch, loaded.device, output),
+            batch=batch_size(batch, loaded, output),
             output=output,
             fetch=fetch,
             curve=False,

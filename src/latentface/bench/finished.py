@@ -22,7 +22,7 @@ AT_ONCE = 16
 
 def finished_metrics(runner: Runner, wanted: Sequence[str]) -> list[str]:
     """Return those of the wanted metrics that tell one finished face from another: not its time, and not its agreement."""
-    names = set(runner.suite.available("image", wanted, side=runner.prior.resolution))
+    names = set(runner.suite.available("image", wanted, side=runner.side))
     return [name for name in wanted if name in names and name != "consistency"]
 
 
@@ -30,7 +30,8 @@ def finished_metrics(runner: Runner, wanted: Sequence[str]) -> list[str]:
 def score_finished(runner: Runner, metrics: Sequence[str]) -> Records:
     """Finish every result that the runner has a picture of, at full detail, score it, and return the figures.
 
-    They are made anew each time: they depend on more than the searches do. Results that a method projected itself are left out.
+    They are made anew each time: they depend on more than the searches do. It is done at the table's size, so where the
+    prior's pictures are larger, a little less of a face is faded and projected than `upscale` has. Results that a method projected itself are left out.
     """
     records = Records(runner.folder / FINISHED)
     for task in runner.tasks:

@@ -19,6 +19,7 @@ from latentface.bench.progress import OnProgress, quiet
 from latentface.bench.protocol import provenance
 from latentface.bench.records import Records, factor_text
 from latentface.bench.setup import open_prior
+from latentface.bench.sizes import high_side
 from latentface.bench.statistics import Array, Estimate, difference, estimate
 from latentface.bench.table2 import WITH, WITHOUT, run_table2
 from latentface.bench.tables import Row, arrow, values_of, write_rows
@@ -38,6 +39,7 @@ def run_pooled(
     output: str | Path,
     high: str | Path,
     prior: Prior | str | Path | None = None,
+    high_size: int | None = None,
     factors: Sequence[float] = (16, 32),
     seeds: Sequence[int] = (0, 1, 2),
     preset: str = "equal",
@@ -65,6 +67,7 @@ def run_pooled(
         raise InputError(f"seeds are {', '.join(map(str, seeds)) or 'none'}; expected some, each once")
     wanted = list(METRIC_NAMES if metrics is None else metrics)
     loaded = open_prior(prior, device, fetch=fetch)
+    side = high_side(loaded, high_size)
     folder = Path(output).expanduser()
     cells: dict[int, Records] = {}
     for seed in seeds:
@@ -72,6 +75,7 @@ def run_pooled(
             output=folder / f"seed-{seed}",
             high=high,
             prior=loaded,
+            high_size=high_size,
             factors=factors,
             lows=(),
             preset=preset,
@@ -93,7 +97,7 @@ def run_pooled(
     n = max((r.value.n for r in rows), default=0)
     lines = [
         f"With the semantic loss minus without, over {n} faces, {len(cells)} seeds and the factors "
-        f"{', '.join(factor_text(f) + 'x' for f in factors)}; prior {loaded.name} ({loaded.sha256[:12] or 'in memory'}), preset {preset}, {kernel} kernel.",
+        f"{', '.join(factor_text(f) + 'x' for f in factors)}; prior {loaded.name} ({loaded.sha256[:12] or 'in memory'}), preset {preset}, {kernel} kernel, faces of {side} px.",
         "The test was fixed before it was run: these seeds, factors and metrics, the pooled row, its 95 % interval by bootstrap "
         "over faces (a face's value is the mean over its cells). **Bold**: better with the loss for certain; *italic*: worse.",
         provenance(command),

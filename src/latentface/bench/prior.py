@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import median_low
 from typing import TYPE_CHECKING
 
 from latentface.bench import quality
@@ -26,22 +27,28 @@ from latentface.bench.prior_sheet import write_prior_sheet
 from latentface.bench.progress import OnProgress, Progress, quiet
 from latentface.bench.records import Key, Records, factor_text
 from latentface.bench.runner import Runner
-from latentface.bench.setup import batch_size, make_runner, open_prior, weights_from
+from latentface.bench.setup import MEANT_FOR, batch_size, make_runner, open_prior, weights_from
+from latentface.bench.sizes import high_side
 from latentface.bench.statistics import Estimate
 from latentface.bench.tables import Row, aggregate, write_rows
-from latentface.bench.tasks import Task, low_side, task_with_truth
+from latentface.bench.tasks import Task, low_side, square_side, task_with_truth
 from latentface.bench.variants import Variant, make_variant
 from latentface.datasets import FaceSet, open_faces
-from latentface.errors import InputError
+from latentface.errors import InputError, PictureError
 from latentface.images import write_text
+from latentface.metrics.registry import METRICS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from latentface.prior.prior import Prior
 
-METRIC_NAMES = ("psnr", "ssim", "identity", "squeezenet-distance", "seconds")
+PERCEPTUAL = "lpips-alex"  # where its weights are at hand: they are not fetched for it
+METRIC_NAMES = ("psnr", "ssim", "identity", PERCEPTUAL, "squeezenet-distance", "seconds")
 TRUNCATIONS = (0.5, 0.7, 1.0)
+# How many, where nobody says: with priors of up to 256 px, and with larger ones, of which a pass takes seconds on a CPU.
+COUNTS = {"samples": (5000, 1000), "inversions": (100, 16), "steps": (500, 100), "detections": (500, 200)}
+LOOKED_AT = 16  # pictures of a set that say how large its faces are
 TRAIN, VALIDATION = "training faces", "validation faces"
 
 
@@ -50,11 +57,13 @@ class Study:
     """One run's faces, what is known of them, and where figures are kept; features are computed when first asked for.
 
     Attributes:
+        side: px of the faces that are compared; the prior's larger ones are shrunk by area.
         held, train: the faces of both sets, in a random order; samples: how many faces a distance is measured on.
         detections: how many faces are looked for with a detector; records: `sets.csv`.
     """
 
     prior: Prior
+    side: int
     held: Places
     train: Places
     dataset: str
@@ -72,10 +81,10 @@ class Study:
         """Yield the first faces of a set: a truncation's samples, the training or the validation faces."""
         if method in (TRAIN, VALIDATION):
             places = self.train if method == TRAIN else self.held
-            yield from read_places(places[:count], self.prior.resolution, self.batch)
+            yield from read_places(places[:count], self.side, self.batch)
         else:
             truncation = float(method.rpartition(" ")[2])
-            yield from sample(self.prior, count, truncation, seed=self.seed, batch=self.batch)
+            yield from sample(self.prior, count, truncation, seed=self.seed, batch=self.batch, side=self.side)
 
     def size(self, method: str) -> int:
         """Return how many faces of a set distances are measured on."""
@@ -109,11 +118,12 @@ def run_prior(
     output: str | Path,
     high: str | Path,
     prior: Prior | str | Path | None = None,
+    high_size: int | None = None,
     train: Sequence[str | Path] = (),
-    samples: int = 5000,
-    inversions_of: int = 100,
-    steps: int = 500,
-    detections: int = 500,
+    samples: int | None = None,
+    inversions_of: int | None = None,
+    steps: int | None = None,
+    detections: int | None = None,
     truncations: Sequence[float] = TRUNCATIONS,
     limit: int | None = None,
     train_limit: int | None = None,
@@ -133,8 +143,9 @@ def run_prior(
 
     Args:
         high: faces that the prior has not seen; train: those that it was trained on, for the ratio and the neighbours.
+        high_size: px at which faces are compared; None: the smaller of the prior's and the data's.
         samples: of each truncation, and at most so many training faces; inversions_of: validation faces to invert
-            (0: none), `steps` each; detections: faces of each set that are looked for with CenterFace.
+            (0: none), `steps` each; detections: faces of each set that are looked for with CenterFace. None: `COUNTS`.
         limit, train_limit: take so many faces at most, of an order that the seed decides.
         perceptual: see `InversionSettings`.
         factor: of RLSE (preset "equal") on the faces that are inverted, for the groups; 0: none.
@@ -144,27 +155,36 @@ def run_prior(
     Raises:
         LatentfaceError: data, prior or output that cannot be used, or figures of another protocol in the folder.
     """
+    faces = open_faces(high)
+    loaded = open_prior(prior, device, fetch=fetch)
+    usual = {name: pair[loaded.resolution > MEANT_FOR] for name, pair in COUNTS.items()}
+    samples = usual["samples"] if samples is None else samples
+    inversions_of = usual["inversions"] if inversions_of is None else inversions_of
+    steps = usual["steps"] if steps is None else steps
+    detections = usual["detections"] if detections is None else detections
     if samples < 2 or inversions_of < 0 or detections < 0:
         raise InputError(
             f"got {samples} samples, {inversions_of} inversions, {detections} detections; expected at least 2, 0 and 0"
         )
     if not truncations or min(truncations) <= 0:
         raise InputError(f"the truncations are {list(truncations)}; expected positive numbers such as 0.5,0.7,1")
-    faces = open_faces(high)
-    loaded = open_prior(prior, device, fetch=fetch)
+    side = high_side(loaded, min(loaded.resolution, data_side(faces)) if high_size is None else high_size)
     if into_card:
         check_card(loaded)
-    tasks, variants = _searches(faces, loaded.resolution, inversions_of, steps, perceptual, factor)
+    tasks, variants = _searches(faces, side, inversions_of, steps, perceptual, factor)
     with weights_from(weights):
+        wanted = [m for m in METRIC_NAMES if m != PERCEPTUAL or METRICS[m].at_hand()]
+        wanted += ["consistency"] if len(tasks) > 1 else []
         runner, protocol = make_runner(
             prior=loaded,
+            side=side,
             tasks=tasks,
             variants=variants,
-            metrics=METRIC_NAMES if len(tasks) < 2 else (*METRIC_NAMES, "consistency"),
+            metrics=wanted,
             kernel="bicubic",
             preset="equal",
             seed=seed,
-            batch=batch_size(batch, loaded.device, output),
+            batch=batch_size(batch, loaded, output),
             output=output,
             fetch=fetch,
             curve=False,
@@ -173,6 +193,7 @@ def run_prior(
         features, missing = open_features(loaded.device, fetch=fetch)
     study = Study(
         prior=loaded,
+        side=side,
         held=place_faces([high], limit, seed),
         train=place_faces(train, train_limit, seed),
         dataset=faces.name,
@@ -180,7 +201,7 @@ def run_prior(
         detections=detections,
         truncations=tuple(truncations),
         seed=seed,
-        batch=max(16, runner.batch),
+        batch=runner.batch if loaded.resolution > MEANT_FOR else max(16, runner.batch),
         features=features,
         records=runner.set_records,
         on_progress=on_progress,
@@ -189,7 +210,7 @@ def run_prior(
         traits = Records(runner.folder / "traits.csv")
         groups = tell_groups(tasks[0], loaded.alignment, traits, attributes, on_progress)
     measure_samples(study)
-    if loaded.judge is not None:
+    if quality.own_judge(loaded) is not None:
         measure_judge(study)
     runner.run()
     rows = prior_rows(study, runner)
@@ -209,8 +230,25 @@ def run_prior(
     return target
 
 
+def data_side(faces: FaceSet) -> int:
+    """Return how many px wide the faces of a set are: the median of the first pictures that can be read.
+
+    Raises:
+        PictureError: not one of them can be read.
+    """
+    sides, reasons = [], []
+    for entry in faces.pictures.entries[:LOOKED_AT]:
+        try:
+            sides.append(square_side(faces, entry))
+        except PictureError as error:
+            reasons.append(error)
+    if not sides:
+        raise reasons[0]
+    return median_low(sides)
+
+
 def _searches(
-    faces: FaceSet, resolution: int, count: int, steps: int, perceptual: float, factor: float
+    faces: FaceSet, side: int, count: int, steps: int, perceptual: float, factor: float
 ) -> tuple[list[Task], list[Variant]]:
     """Return the inversions and, at a factor that is not 0, RLSE on the same faces; nothing for no faces."""
     if not count:
@@ -219,12 +257,12 @@ def _searches(
         raise InputError(f"the factor is {factor:g}; expected a number above 1 such as 8, or 0 for no search")
     inverting = inversions(steps, perceptual)
     names = tuple(v.name for v in inverting)
-    tasks = [replace(task_with_truth(faces, resolution, resolution, "bicubic", count), only=names)]
+    tasks = [replace(task_with_truth(faces, side, side, "bicubic", count), only=names)]
     if not factor:
         return tasks, inverting
     searching = make_variant("rlse")
-    low = low_side(resolution, factor)
-    tasks.append(replace(task_with_truth(faces, resolution, low, "bicubic", count), only=(searching.name,)))
+    low = low_side(side, factor)
+    tasks.append(replace(task_with_truth(faces, side, low, "bicubic", count), only=(searching.name,)))
     return tasks, [*inverting, searching]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +16,7 @@ from latentface.bench.notes import NOTICE
 from latentface.bench.prior_sheet import Section, in_rows
 from latentface.bench.progress import Progress
 from latentface.bench.protocol import Protocol, provenance
-from latentface.bench.quality import COVERAGE_FACES, DETECTION_SIDE, nearest
+from latentface.bench.quality import COVERAGE_FACES, DETECTION_SIDE, nearest, own_judge
 from latentface.bench.records import factor_text
 from latentface.bench.runner import Runner
 from latentface.bench.statistics import NOTHING
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from latentface.bench.prior import Study
 
 SHOWN, NEIGHBOURS, INVERTED, INTERPOLATIONS, BETWEEN = 36, 12, 12, 8, 12
+SEEN = 128  # px at most of the samples on the sheet
 ROWS = {
     "frechet": "Frechet distance to the validation faces ↓",
     "precision": "precision ↑",
@@ -92,8 +92,11 @@ def _inversions(rows: Sequence[Row], runner: Runner, dataset: str) -> list[str]:
 
 def _notes(study: Study, runner: Runner, protocol: Protocol, missing: dict[str, str], steps: int) -> list[str]:
     p = study.prior
+    shrunk = (
+        "" if p.resolution == study.side else f"samples shrunk by area to {study.side} px, the size of the comparison, "
+    )
     out = [
-        f"Prior {p.name} ({p.sha256[:12] or 'unsaved'}), {p.resolution} px, {p.card.get('pictures', 'an unknown number of')} pictures shown in training.",
+        f"Prior {p.name} ({p.sha256[:12] or 'unsaved'}), {p.resolution} px, {shrunk}{p.card.get('pictures', 'an unknown number of')} pictures shown in training.",
         f"{study.dataset}: {len(study.held)} held-out faces; {len(study.train)} training faces"
         + (f", of which {study.size('training faces')} take part in the distances." if study.train else "."),
         f"{study.samples} samples of each truncation, seeds {study.seed} to {study.seed + study.samples - 1}, constant noise maps, everything rounded to 8 bits. "
@@ -103,7 +106,12 @@ def _notes(study: Study, runner: Runner, protocol: Protocol, missing: dict[str, 
             for f in study.features.values()
         ),
         f"Precision and recall (Kynkaanniemi 2019, k = 3) on at most {COVERAGE_FACES} faces of each set.",
-        f"Faces are looked for by CenterFace (threshold 0.5) on pictures enlarged bicubically to {DETECTION_SIDE} px; Wilson's 95 % interval.",
+        f"Faces are looked for by CenterFace (threshold 0.5) on pictures brought bicubically to {DETECTION_SIDE} px; Wilson's 95 % interval.",
+        *(
+            []
+            if own_judge(p) is not None
+            else ["What D tells apart is not measured: the prior has no discriminator of its own."]
+        ),
         *(f"`{name}` features are not available: {reason}." for name, reason in missing.items()),
         *(f"`{name}` is not available: {reason}." for name, reason in runner.suite.missing.items()),
         *(f"{name} is not available: {reason}." for (_, _, name), reason in runner.unavailable.items()),
@@ -112,13 +120,13 @@ def _notes(study: Study, runner: Runner, protocol: Protocol, missing: dict[str, 
         fixed = InversionSettings()
         rates = ", ".join(f"{rate:g} in {space}" for space, rate in RATES.items())
         out.append(
-            f"Inversions: {len(runner.tasks[0].entries)} held-out faces at {p.resolution} px, {steps} evaluations of the mean square, {100 * fixed.first:g} % by Adam (rate {rates}, half a cosine) "
+            f"Inversions: {len(runner.tasks[0].entries)} held-out faces at {study.side} px, {steps} evaluations of the mean square, {100 * fixed.first:g} % by Adam (rate {rates}, half a cosine) "
             f"and the rest by L-BFGS ({fixed.memory} pairs), from the mean w (z: from the best of {fixed.candidates} draws), unconstrained, w_plus as one w for the first {100 * fixed.together:g} % of Adam's; PSNR over RGB, SSIM on Y; intervals: 95 %, bootstrap over faces."
         )
     for task in runner.tasks[1:]:
         out.append(
             f"RLSE at {factor_text(task.factor)}x: the same faces, shrunk to {task.degradation.low} px ({protocol.kernel}, rounded to 8 bits), "
-            f"preset {protocol.preset}, seed {protocol.seed}, not projected; its figures over all faces stand in prior.csv."
+            f"preset {protocol.preset}, seed {protocol.seed}, not projected; {protocol.searched}its figures over all faces stand in prior.csv."
         )
     return out
 
@@ -126,8 +134,8 @@ def _notes(study: Study, runner: Runner, protocol: Protocol, missing: dict[str, 
 def prior_sections(study: Study, runner: Runner) -> list[Section]:
     """Return what the sheet shows; all of it is made anew from seeds but for the inversions, which lie in the folder."""
     p, n = study.prior, min(SHOWN, study.samples)
-    plain = torch.cat(list(sample(p, n, 1.0, seed=study.seed)))
-    cut = torch.cat(list(sample(p, n, 0.7, seed=study.seed)))
+    options = {"seed": study.seed, "batch": min(16, study.batch), "side": min(study.side, SEEN)}
+    plain, cut = (torch.cat(list(sample(p, n, truncation, **options))) for truncation in (1.0, 0.7))
     sections = [
         Section("samples at truncation 1, the first seeds", in_rows(list(plain))),
         Section("samples at truncation 0.7, the same seeds", in_rows(list(cut))),
@@ -154,9 +162,9 @@ def _neighbours(study: Study, pictures: Tensor) -> Section:
     kind = study.features.get("squeezenet") or next(iter(study.features.values()))
     study.on_progress(Progress(f"nearest of {len(study.train)} training faces, by {kind.name}"))
     places: Places = []  # those that can be read
-    among = gather(read_places(study.train, study.prior.resolution, study.batch, places), [kind])[kind.name]
+    among = gather(read_places(study.train, study.side, study.batch, places), [kind])[kind.name]
     best = nearest(kind.embed(pictures), among).tolist()
-    faces = torch.cat(list(read_places([places[i] for i in best], study.prior.resolution, 1)))
+    faces = torch.cat(list(read_places([places[i] for i in best], min(study.side, SEEN), 1)))
     side = f", seen at {SQUEEZE_SIDE} px" if kind.name == "squeezenet" else ""
     return Section(
         f"samples, and below the nearest of {len(among)} training faces ({kind.name}{side})",
@@ -165,17 +173,11 @@ def _neighbours(study: Study, pictures: Tensor) -> Section:
 
 
 def _interpolations(study: Study) -> list[list[Tensor]]:
-    p = study.prior
+    p, side = study.prior, min(study.side, SEEN)
     ends = latents(p, drawn(range(study.seed, study.seed + 2 * INTERPOLATIONS), p.z_dim), 0.7)
     steps = torch.linspace(0, 1, BETWEEN)
-    return [
-        list(
-            islice(
-                paint(
-                    p, torch.cat([ends[2 * i : 2 * i + 1].lerp(ends[2 * i + 1 : 2 * i + 2], float(t)) for t in steps])
-                ),
-                BETWEEN,
-            )
-        )
-        for i in range(INTERPOLATIONS)
-    ]
+    rows = []
+    for a, b in ends.view(INTERPOLATIONS, 2, *ends.shape[1:]):
+        between = torch.stack([a.lerp(b, float(t)) for t in steps])
+        rows.append([face for part in between.split(study.batch) for face in paint(p, part, side)])
+    return rows

@@ -25,6 +25,7 @@ class Protocol:
 
     Attributes:
         sets: data set -> its crop; resolution: the high side R in px; kernel: of the shrinking.
+        painted: the side in px of the prior's own pictures where it is another.
         prior, prior_sha256; preset: of the methods' settings; seed: of every face.
         batch: faces searched together; device: "cpu" or "cuda"; variants: name -> settings.
     """
@@ -39,15 +40,26 @@ class Protocol:
     batch: int
     device: str
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    painted: int | None = None
 
     def line(self, counts: Mapping[str, int]) -> str:
         """Return the line under a table; `counts` says how many faces of each set took part."""
         sets = ", ".join(f"{name} (n = {counts.get(name, 0)}, crop: {crop})" for name, crop in self.sets.items())
         return (
             f"Protocol: {sets}; truth brought to {self.resolution} px (bicubic), low pictures shrunk from it with the "
-            f"{self.kernel} kernel and rounded to 8 bits; {CHANNELS}, on results rounded to 8 bits; "
+            f"{self.kernel} kernel and rounded to 8 bits; {self.searched}{CHANNELS}, on results rounded to 8 bits; "
             f"prior {self.prior} ({self.prior_sha256[:12] or 'unsaved'}); preset {self.preset}; seed {self.seed} for every "
             f"face; batches of {self.batch} on {self.device}; intervals: 95 %, paired bootstrap over faces."
+        )
+
+    @property
+    def searched(self) -> str:
+        """The part of the line that says how a prior of another size is searched; "" where there is nothing to say."""
+        if self.painted is None:
+            return ""
+        return (
+            f"searches invert the same kernel from the prior's {self.painted} px directly, and their faces are shrunk by area to "
+            f"{self.resolution} px before they are kept and compared; "
         )
 
 
@@ -62,7 +74,7 @@ def resume(path: Path, protocol: Protocol) -> None:
     now = json.loads(json.dumps(asdict(protocol)))
     if path.exists():
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = {"painted": None, **json.loads(path.read_text(encoding="utf-8"))}
             for key, value in now.items():
                 if isinstance(value, dict):
                     for name in set(value) & set(before[key]):

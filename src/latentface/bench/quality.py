@@ -10,14 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.bench.statistics import Estimate
+from latentface.degradation import resize
 from latentface.faces.detect import detect
 from latentface.metrics.frechet import FrechetAccumulator
 from latentface.metrics.neighbours import precision_recall
 from latentface.metrics.verification import verification
+from latentface.prior.judge import Judge
 from latentface.prior.prior import Prior
 
 COVERAGE_FACES = 2000  # at most, of each set: all pairs of faces are measured
-DETECTION_SIDE = 256  # px that a face is enlarged to before it is looked for
+DETECTION_SIDE = 256  # px that a face is brought to before it is looked for
 MIN_FACE = 80.0  # px of these 256: half as high as an aligned face is at least
 
 
@@ -44,8 +46,11 @@ def one_face(pictures: Iterable[Tensor]) -> tuple[int, int]:
     """Count the pictures on which CenterFace finds exactly one face, and all: batches (B, 3, S, S) -> (found, N)."""
     found = total = 0
     for batch in pictures:
-        large = F.interpolate(batch, size=(DETECTION_SIDE,) * 2, mode="bicubic", align_corners=False).clamp(0, 1)
-        for picture in large:
+        shrinks = batch.shape[-1] > DETECTION_SIDE
+        sized = F.interpolate(
+            batch, size=(DETECTION_SIDE,) * 2, mode="bicubic", align_corners=False, antialias=shrinks
+        ).clamp(0, 1)
+        for picture in sized:
             total += 1
             found += len(detect(picture, min_face=MIN_FACE, refine=False)) == 1
     return found, total
@@ -70,10 +75,19 @@ def alikeness(embeddings: Tensor) -> float:
     return float((rows.sum(0).square().sum() - rows.square().sum()) / (n * (n - 1)))
 
 
+def own_judge(prior: Prior) -> Judge | None:
+    """Return the discriminator that was trained against a prior, or None: somebody else's has not met its samples."""
+    judge = prior.judge
+    own = judge is not None and judge.resolution == prior.resolution and judge.sha256 in ("", prior.sha256)
+    return judge if own else None
+
+
 @torch.no_grad()
 def logits(prior: Prior, pictures: Iterable[Tensor]) -> Tensor:
-    """Return D's logits (N,) of batches (B, 3, R, R), each picture judged alone."""
-    return torch.cat([prior.needed_judge().logits(batch.to(prior.device, prior.dtype)).cpu() for batch in pictures])
+    """Return D's logits (N,) of batches (B, 3, S, S), each picture brought bicubically to D's size and judged alone."""
+    judge = own_judge(prior) or prior.needed_judge()
+    sized = (resize(batch.to(prior.device, prior.dtype), judge.resolution).clamp(0, 1) for batch in pictures)
+    return torch.cat([judge.logits(batch).cpu() for batch in sized])
 
 
 def separation(first: Tensor, second: Tensor) -> float:

@@ -40,12 +40,14 @@ class Runner:
     """One run of a table.
 
     Attributes:
+        side: px of the faces that are compared, `sizes.high_side`.
         suite: the metrics that are at hand; metrics: those that the table wants, `seconds` included.
         folder: of the output; records, curve, set_records: its `per_image.csv`, `steps.csv` and `sets.csv`.
         unavailable: (dataset, factor, variant) -> why there are no figures; filled while it runs.
     """
 
     prior: Prior
+    side: int
     tasks: Sequence[Task]
     variants: Sequence[Variant]
     suite: Suite

@@ -15,7 +15,7 @@ from latentface.errors import LatentfaceError
 from latentface.images import read_picture
 from latentface.metrics.registry import METRICS
 
-MEMORY = 1 << 30  # bytes of pictures that are held at once; the first faces of a larger set stand for it
+MEMORY = 1 << 30  # bytes of pictures that are held at once
 GALLERY_SIDE = 128  # px of the other photographs
 Galleries = dict[str, dict[str, tuple[FaceSet, Entry]]]  # data set -> picture's stem -> another photograph
 SetFigures = dict[tuple[str, str, str, str], Estimate]
@@ -68,13 +68,18 @@ def set_figures(runner: Runner, galleries: Galleries) -> SetFigures:
     return out
 
 
+def most_at_once(side: int) -> int:
+    """Return how many faces of `side` px the memory holds; the first ones of a larger set stand for it."""
+    return max(2, MEMORY // (12 * side**2))
+
+
 def _needs_gallery(metric: str) -> bool:
     return METRICS[metric].reference == "other photo"
 
 
 def _ready(runner: Runner, task: Task, name: str) -> list[str]:
     """Return the faces of which a result is kept, as many as fit the memory."""
-    most = max(2, MEMORY // (12 * task.degradation.high**2))
+    most = most_at_once(task.degradation.high)
     images = list(task.entries)
     if name == TRUTH:
         return images[:most] if task.has_truth else []

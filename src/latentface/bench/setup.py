@@ -19,12 +19,11 @@ from latentface.errors import InputError, MissingDataError
 from latentface.metrics.suite import Suite
 
 if TYPE_CHECKING:
-    import torch
-
     from latentface.prior.prior import Prior
 
 PROTOCOL = "bench.json"  # one folder, one protocol: its tables share what is finished
 BATCH = {"cpu": 4, "cuda": 32}
+MEANT_FOR = 256  # px of the pictures, up to which these fit
 
 
 def open_prior(prior: Prior | str | Path | None, device: str, *, fetch: bool = True) -> Prior:
@@ -50,14 +49,18 @@ def open_prior(prior: Prior | str | Path | None, device: str, *, fetch: bool = T
     return load_prior(EMBEDDED if prior is None else prior, target, offline=not fetch)
 
 
-def batch_size(batch: int | None, device: torch.device, folder: str | Path) -> int:
+def batch_size(batch: int | None, prior: Prior, folder: str | Path) -> int:
     """Return how many faces are searched together: as asked for, as the run in the folder began, or the device's usual.
+
+    Above 256 px the usual number falls with the pictures' area, as memory asks.
 
     Raises:
         InputError: it is below 1.
     """
     if batch is None:
-        return stored_batch(Path(folder).expanduser() / PROTOCOL) or BATCH.get(device.type, 8)
+        usual = BATCH.get(prior.device.type, 8)
+        fitting = max(1, usual * MEANT_FOR**2 // max(MEANT_FOR, prior.resolution) ** 2)
+        return stored_batch(Path(folder).expanduser() / PROTOCOL) or fitting
     if batch < 1:
         raise InputError(f"the batch size is {batch}; expected at least 1")
     return batch
@@ -79,6 +82,7 @@ def open_pair(high: str | Path | None, native: str | Path | None) -> tuple[FaceS
 def make_runner(
     *,
     prior: Prior,
+    side: int,
     tasks: Sequence[Task],
     variants: Sequence[Variant],
     metrics: Sequence[str],
@@ -93,13 +97,17 @@ def make_runner(
 ) -> tuple[Runner, Protocol]:
     """Load the metrics, check that the folder's figures belong to the same protocol, and return what runs the tasks.
 
+    Args:
+        side: the table's high size in px, `high_side`.
+
     Raises:
         InputError: the folder holds figures of another protocol. OutputError: it cannot be written.
     """
     folder = Path(output).expanduser()
     protocol = Protocol(
         sets={task.dataset: task.faces.crop.summary for task in tasks},
-        resolution=prior.resolution,
+        resolution=side,
+        painted=prior.resolution if prior.resolution != side else None,
         kernel=kernel,
         prior=prior.name,
         prior_sha256=prior.sha256,
@@ -116,6 +124,7 @@ def make_runner(
         on_progress(Progress(f"the metric {name} is not at hand: {reason}"))
     runner = Runner(
         prior=prior,
+        side=side,
         tasks=tasks,
         variants=variants,
         suite=suite,

@@ -15,6 +15,7 @@ from latentface.bench.runner import Runner, check_metrics
 from latentface.bench.sets import Galleries, gallery_of, set_figures
 from latentface.bench.setup import batch_size, make_runner, open_pair, open_prior, weights_from
 from latentface.bench.sheets import write_sheets
+from latentface.bench.sizes import high_side
 from latentface.bench.tables import Row, aggregate, differences, markdown_table, write_rows
 from latentface.bench.tasks import low_side, task_with_truth, task_without_truth
 from latentface.bench.variants import TRUTH, make_variants, title_of
@@ -52,6 +53,7 @@ def run_table1(
     high: str | Path | None = None,
     native: str | Path | None = None,
     prior: Prior | str | Path | None = None,
+    high_size: int | None = None,
     factors: Sequence[float] = (8, 16),
     methods: Sequence[str] | None = None,
     preset: str = "equal",
@@ -75,6 +77,7 @@ def run_table1(
     Args:
         high, native: sets with and without truth, as `open_faces` takes them; at least one.
         prior: a prior, its name or file; None: the embedded one.
+        high_size: px of the table's faces; None: the prior's, 512 px at most. A larger prior's are shrunk (see `sizes`).
         methods: variants as `make_variant` takes them (`rlse`, `rlse@paper`, `rlse+projection`); None: all registered.
         projection: "off" (the poster's setting), "on" or "both".
         limit: the first faces of each set; seed: of every face; kernel: of the shrinking.
@@ -91,23 +94,25 @@ def run_table1(
         raise InputError("no factor is named; expected some, as in --factors 8,16")
     with_truth, without = open_pair(high, native)
     loaded = open_prior(prior, device, fetch=fetch)
-    lows = [low_side(loaded.resolution, factor) for factor in dict.fromkeys(factors)]
+    side = high_side(loaded, high_size)
+    lows = [low_side(side, factor) for factor in dict.fromkeys(factors)]
     tasks = []
     for low in lows:
         if with_truth is not None:
-            tasks.append(task_with_truth(with_truth, loaded.resolution, low, kernel, limit))
+            tasks.append(task_with_truth(with_truth, side, low, kernel, limit))
         if without is not None:
-            tasks.append(task_without_truth(without, loaded.resolution, low, kernel, limit))
+            tasks.append(task_without_truth(without, side, low, kernel, limit))
     with weights_from(weights):
         runner, protocol = make_runner(
             prior=loaded,
+            side=side,
             tasks=tasks,
             variants=variants,
             metrics=wanted,
             kernel=kernel,
             preset=preset,
             seed=seed,
-            batch=batch_size(batch, loaded.device, output),
+            batch=batch_size(batch, loaded, output),
             output=output,
             fetch=fetch,
             curve=True,

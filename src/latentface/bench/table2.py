@@ -14,6 +14,7 @@ from latentface.bench.runner import check_metrics
 from latentface.bench.sets import set_figures
 from latentface.bench.setup import batch_size, make_runner, open_prior, weights_from
 from latentface.bench.sheets import write_sheets
+from latentface.bench.sizes import high_side
 from latentface.bench.tables import Row, aggregate, arrow, best, cell, differences, value_of, write_rows
 from latentface.bench.tasks import low_side, task_with_truth
 from latentface.bench.variants import Variant, make_variant
@@ -63,6 +64,7 @@ def run_table2(
     output: str | Path,
     high: str | Path,
     prior: Prior | str | Path | None = None,
+    high_size: int | None = None,
     factors: Sequence[float] = (16, 32, 64),
     lows: Sequence[int] = (16, 8),
     preset: str = "equal",
@@ -90,29 +92,31 @@ def run_table2(
     pairs = semantic_pairs(preset, projection)
     faces = open_faces(high)
     loaded = open_prior(prior, device, fetch=fetch)
+    side = high_side(loaded, high_size)
     sizes: list[int] = []
     skipped: list[str] = []
     for factor in factors:
         try:
-            sizes.append(low_side(loaded.resolution, factor))
+            sizes.append(low_side(side, factor))
         except InputError as error:
             skipped.append(f"skipped: {error}")
             on_progress(Progress(skipped[-1]))
-    sizes += [low for low in lows if 2 <= low < loaded.resolution]
+    sizes += [low for low in lows if 2 <= low < side]
     if not sizes:
-        raise InputError(f"no low size is left to test at {loaded.resolution} px; use smaller factors")
-    tasks = [task_with_truth(faces, loaded.resolution, low, kernel, limit) for low in sorted(set(sizes), reverse=True)]
+        raise InputError(f"no low size is left to test at {side} px; use smaller factors")
+    tasks = [task_with_truth(faces, side, low, kernel, limit) for low in sorted(set(sizes), reverse=True)]
     variants = [v for pair in pairs for v in pair]
     with weights_from(weights):
         runner, protocol = make_runner(
             prior=loaded,
+            side=side,
             tasks=tasks,
             variants=variants,
             metrics=wanted,
             kernel=kernel,
             preset=preset,
             seed=seed,
-            batch=batch_size(batch, loaded.device, output),
+            batch=batch_size(batch, loaded, output),
             output=output,
             fetch=fetch,
             curve=True,

@@ -17,6 +17,7 @@ from latentface.bench.progress import OnProgress, Progress, duration, quiet
 from latentface.bench.protocol import Protocol, provenance, resume
 from latentface.bench.records import Records, factor_text
 from latentface.bench.setup import open_prior
+from latentface.bench.sizes import high_side
 from latentface.bench.statistics import Estimate, estimate
 from latentface.bench.stopwatch import network_time
 from latentface.bench.tables import Row, write_rows
@@ -98,6 +99,7 @@ def run_time(
     output: str | Path,
     high: str | Path,
     prior: Prior | str | Path | None = None,
+    high_size: int | None = None,
     factors: Sequence[float] = (8,),
     methods: Sequence[str] | None = None,
     preset: str = "equal",
@@ -123,13 +125,15 @@ def run_time(
         raise InputError(f"repeats is {repeats} and batches {tuple(batches)}; expected numbers from 1 up")
     variants = make_variants(methods, preset)
     loaded = open_prior(prior, device)
+    side = high_side(loaded, high_size)
     faces = open_faces(high)
-    lows = [low_side(loaded.resolution, f) for f in dict.fromkeys(factors)]
-    tasks = [task_with_truth(faces, loaded.resolution, low, kernel, max(batches)) for low in lows]
+    lows = [low_side(side, f) for f in dict.fromkeys(factors)]
+    tasks = [task_with_truth(faces, side, low, kernel, max(batches)) for low in lows]
     folder = Path(output).expanduser()
     protocol = Protocol(
         sets={faces.name: faces.crop.summary},
-        resolution=loaded.resolution,
+        resolution=side,
+        painted=loaded.resolution if loaded.resolution != side else None,
         kernel=kernel,
         prior=loaded.name,
         prior_sha256=loaded.sha256,
@@ -240,7 +244,7 @@ def _markdown(
     notes = [
         f"Seconds of wall-clock time a face, the mean of {n} calls after a warm-up; networks: forward and backward passes; rest: drawing, "
         "losses' forward passes, the optimiser, keeping the best iterate.",
-        f"High side {protocol.resolution} px, prior {protocol.prior}, preset {protocol.preset}, device {protocol.device}.",
+        f"High side {protocol.resolution} px, {protocol.searched}prior {protocol.prior}, preset {protocol.preset}, device {protocol.device}.",
         *(f"{name} at {factor}x is not available: {reason}." for (name, factor), reason in unavailable.items()),
         provenance(command),
     ]

@@ -16,7 +16,7 @@ from latentface.explore.registry import METHODS, Method, find_method
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from latentface.degradation import Degradation
+    from latentface.degradation import Downscale
     from latentface.explore.result import Exploration, Step
     from latentface.explore.warmstart import WarmStart
     from latentface.prior.prior import Prior
@@ -63,17 +63,27 @@ class Variant:
         self,
         prior: Prior,
         low: Tensor,
-        degradation: Degradation,
+        degradation: Downscale,
         seeds: Sequence[int],
         on_step: Callable[[Step], bool | None] | None = None,
     ) -> Exploration:
-        """Restore low (B, 3, h, w) in [0, 1]."""
+        """Restore low (B, 3, h, w) in [0, 1], as pictures of the degradation's high size (see `bench.sizes`)."""
+        from latentface.bench.sizes import compared_at, previews_at, searched_from
+
         options: dict[str, Any] = {}
+        inverted = searched_from(prior, degradation) if self.method.searches else degradation
         if self.start != "random":
-            options["start"] = _warm_start(prior, self.start)(low, degradation, seeds)
-        return self.method.function(
-            prior, low, degradation=degradation, settings=self.settings, seeds=tuple(seeds), on_step=on_step, **options
+            options["start"] = _warm_start(prior, self.start)(low, inverted, seeds)
+        found = self.method.function(
+            prior,
+            low,
+            degradation=inverted,
+            settings=self.settings,
+            seeds=tuple(seeds),
+            on_step=on_step if inverted is degradation else previews_at(on_step, degradation.high),
+            **options,
         )
+        return compared_at(found, low.to(found.high), degradation)
 
     def described(self, prior: Prior) -> dict[str, Any]:
         """Return what a search of the prior's faces depends on, as JSON has it, for the file that a run resumes from.

@@ -23,6 +23,7 @@ app.command("latentface.cli.bench_samples:few_sample")
 app.command("latentface.cli.bench_samples:semantic")
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+HighSize = Annotated[int | None, Parameter(name="--high-size")]
 PriorName = Annotated[str | None, Parameter(name=["--prior", "-p"])]
 NoFetch = Annotated[bool, Parameter(name=["--no-fetch", "--offline"], negative="")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")]
@@ -37,6 +38,7 @@ def table1(
     high: str | None = None,
     native: str | None = None,
     prior: PriorName = None,
+    high_size: HighSize = None,
     factors: str = "8,16",
     methods: str | None = None,
     preset: Preset = "equal",
@@ -62,6 +64,8 @@ def table1(
         Faces that were small when the photograph was taken.
     prior
         A name or a file; by default celeba128.
+    high_size
+        Side in pixels of the faces that are compared; by default the prior's, 512 at most. Larger ones are shrunk by area.
     factors
         Separated by commas.
     methods
@@ -95,6 +99,7 @@ def table1(
             high=high,
             native=native,
             prior=prior,
+            high_size=high_size,
             factors=numbers("--factors", factors),
             methods=names(methods),
             preset=preset,
@@ -119,6 +124,7 @@ def table2(
     output: Output,
     high: str,
     prior: PriorName = None,
+    high_size: HighSize = None,
     factors: str = "16,32,64",
     lows: str = "16,8",
     preset: Preset = "equal",
@@ -141,6 +147,8 @@ def table2(
         Faces with truth.
     prior
         A name or a file; by default celeba128.
+    high_size
+        Side in pixels of the faces that are compared; by default the prior's, 512 at most. Larger ones are shrunk by area.
     factors
         Separated by commas.
     lows
@@ -171,6 +179,7 @@ def table2(
             output=output,
             high=high,
             prior=prior,
+            high_size=high_size,
             factors=numbers("--factors", factors),
             lows=[int(n) for n in numbers("--lows", lows)] if lows else [],
             preset=preset,
@@ -194,6 +203,7 @@ def timing(
     output: Output,
     high: str,
     prior: PriorName = None,
+    high_size: HighSize = None,
     factors: str = "8",
     methods: str | None = None,
     preset: Preset = "equal",
@@ -212,6 +222,8 @@ def timing(
         Faces with truth.
     prior
         A name or a file; by default celeba128.
+    high_size
+        Side in pixels of the faces that are compared; by default the prior's, 512 at most. Larger ones are shrunk by area.
     factors
         Separated by commas.
     methods
@@ -234,6 +246,7 @@ def timing(
             output=output,
             high=high,
             prior=prior,
+            high_size=high_size,
             factors=numbers("--factors", factors),
             methods=names(methods),
             preset=preset,

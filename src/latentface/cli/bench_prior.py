@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from latentface.cli.bench import NoFetch, Output, Preset, PriorName, Quiet, command_line, names, numbers, told
+from latentface.cli.bench import HighSize, NoFetch, Output, Preset, PriorName, Quiet, command_line, names, numbers, told
 
 Factors = Annotated[str, Parameter(name=["--factors", "--factor", "-f"])]
 
@@ -17,11 +17,12 @@ def prior(
     output: Output,
     high: str,
     prior: PriorName = None,
+    high_size: HighSize = None,
     train: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
-    samples: int = 5000,
-    inversions: int = 100,
-    steps: int = 500,
-    detections: int = 500,
+    samples: int | None = None,
+    inversions: int | None = None,
+    steps: int | None = None,
+    detections: int | None = None,
     truncations: str = "0.5,0.7,1",
     perceptual: float = 0.0,
     factor: float = 8.0,
@@ -45,16 +46,18 @@ def prior(
         Faces that the prior has not seen.
     prior
         A name or a file; by default celeba128.
+    high_size
+        Side in pixels of the faces that are compared; by default the smaller of the prior's and the data's.
     train
         The faces that it was trained on, for the ratio and the nearest neighbours.
     samples
-        Of each truncation.
+        Of each truncation; by default 5000, and 1000 of a prior of more than 256 px.
     inversions
-        Faces that are searched for in z, w and w_plus.
+        Faces that are searched for in z, w and w_plus; by default 100, and 16 with a prior of more than 256 px.
     steps
-        Of each inversion.
+        Of each inversion; by default 500, and 100 with a prior of more than 256 px.
     detections
-        Faces of each set that are looked for with CenterFace.
+        Faces of each set that are looked for with CenterFace; by default 500, and 200 of a prior of more than 256 px.
     truncations
         Separated by commas.
     perceptual
@@ -87,6 +90,7 @@ def prior(
             output=output,
             high=high,
             prior=prior,
+            high_size=high_size,
             train=train,
             samples=samples,
             inversions_of=inversions,
@@ -115,6 +119,7 @@ def ablation(
     output: Output,
     high: str,
     prior: PriorName = None,
+    high_size: HighSize = None,
     factors: Factors = "8,16",
     rows: str | None = None,
     damages: str | None = None,
@@ -139,6 +144,8 @@ def ablation(
         Validation faces; test faces are refused.
     prior
         A name or a file; by default celeba128.
+    high_size
+        Side in pixels of the faces that are compared; by default the prior's, 512 at most. Larger ones are shrunk by area.
     factors
         Separated by commas.
     rows
@@ -174,6 +181,7 @@ def ablation(
             output=output,
             high=high,
             prior=prior,
+            high_size=high_size,
             factors=numbers("--factors", factors),
             rows=listed(rows),
             damages=listed(damages),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from latentface.cli.bench import NoFetch, Output, Preset, PriorName, Quiet, command_line, names, numbers, told
+from latentface.cli.bench import HighSize, NoFetch, Output, Preset, PriorName, Quiet, command_line, names, numbers, told
 from latentface.errors import InputError
 
 
@@ -15,6 +15,7 @@ def samples(
     output: Output,
     high: str,
     prior: PriorName = None,
+    high_size: HighSize = None,
     factors: str = "8,16",
     method: str = "rlse",
     samples: int = 8,
@@ -37,6 +38,8 @@ def samples(
         Faces with truth.
     prior
         A name or a file; by default celeba128.
+    high_size
+        Side in pixels of the faces that are compared; by default the prior's, 512 at most. Larger ones are shrunk by area.
     factors
         Separated by commas.
     method
@@ -67,6 +70,7 @@ def samples(
             output=output,
             high=high,
             prior=prior,
+            high_size=high_size,
             factors=numbers("--factors", factors),
             method=method,
             samples=samples,
@@ -90,6 +94,7 @@ def few_sample(
     high: str,
     train: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
     prior: PriorName = None,
+    high_size: HighSize = None,
     factor: Annotated[int, Parameter(name=["--factor", "-f"])] = 8,
     baselines: str | None = None,
     methods: str = "rlse",
@@ -117,6 +122,8 @@ def few_sample(
         Faces that the baselines are trained on.
     prior
         A name or a file; by default celeba128.
+    high_size
+        Side in pixels of the faces that are compared; by default the prior's, 512 at most. Larger ones are shrunk by area.
     factor
         A whole one.
     baselines
@@ -156,6 +163,7 @@ def few_sample(
             train=train,
             trainer=train_supervised,
             prior=prior,
+            high_size=high_size,
             factor=factor,
             kinds=names(baselines),
             searches=names(methods) or (),
@@ -189,6 +197,7 @@ def semantic(
     output: Output,
     high: str,
     prior: PriorName = None,
+    high_size: HighSize = None,
     factors: str = "16,32",
     seeds: str = "0,1,2",
     preset: Preset = "equal",
@@ -209,6 +218,8 @@ def semantic(
         Faces with truth.
     prior
         A name or a file; by default celeba128.
+    high_size
+        Side in pixels of the faces that are compared; by default the prior's, 512 at most. Larger ones are shrunk by area.
     factors
         Separated by commas.
     seeds
@@ -235,6 +246,7 @@ def semantic(
             output=output,
             high=high,
             prior=prior,
+            high_size=high_size,
             factors=numbers("--factors", factors),
             seeds=[int(n) for n in numbers("--seeds", seeds)],
             preset=preset,

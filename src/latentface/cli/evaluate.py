@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from latentface.cli.bench import names, told
+from latentface.cli.bench import HighSize, names, told
 from latentface.cli.console import Talk
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
@@ -19,6 +19,7 @@ def evaluate(
     *,
     against: str,
     metrics: str | None = None,
+    high_size: HighSize = None,
     device: str = "cpu",
     no_fetch: Annotated[bool, Parameter(negative="")] = False,
     as_json: Json = False,
@@ -34,6 +35,8 @@ def evaluate(
         The truth: the same, or a data set such as celeba:PATH#test.
     metrics
         Names separated by commas; see `latentface metrics`.
+    high_size
+        Side in pixels at which everything is compared; by default each result's own. Larger results are shrunk by area.
     device
         Where networks compute.
     no_fetch
@@ -46,7 +49,9 @@ def evaluate(
     from latentface.bench.evaluate import evaluate as score_all
 
     with told(quiet) as tell:
-        found = score_all(results, against, names(metrics), device=device, fetch=not no_fetch, on_progress=tell)
+        found = score_all(
+            results, against, names(metrics), high_size=high_size, device=device, fetch=not no_fetch, on_progress=tell
+        )
     talk = Talk(quiet)
     for problem in found.problems:
         talk.warn(problem)

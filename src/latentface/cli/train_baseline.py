@@ -238,7 +238,7 @@ def _train(
 
     talk = Talk(quiet)
     chosen = pick_device(device)
-    judge = load_prior(prior, chosen) if prior is not None else None
+    judge = load_prior(prior, chosen).needed_judge() if prior is not None else None
     talk.say(f"training {kind} on {chosen}; the weights go to {output}, curves to {output}.train")
     with talk.progress("training", 1.0, counted=False) as bar:
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from latentface.datasets.crop import CROPS, Crop, read_face
 from latentface.datasets.files import Entry, Pictures, open_source
-from latentface.datasets.people import people_beside
+from latentface.datasets.people import people_beside, people_by_name
 from latentface.errors import InputError, MissingDataError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -136,7 +136,10 @@ def open_faces(source: str | Path) -> FaceSet:
 
 
 def open_plain(source: str | Path) -> FaceSet:
-    """Open a folder, zip or picture; identities come from `identities.csv` in it or beside it. Raises as `open_source`."""
+    """Open a folder, zip or picture; identities come from `identities.csv` in it or beside it, or from names that tell.
+
+    Raises as `open_source`.
+    """
     pictures = open_source(source)
     path = Path(source).expanduser()
     people = people_beside(path)
@@ -149,7 +152,7 @@ def open_plain(source: str | Path) -> FaceSet:
     return FaceSet(
         name=path.stem if path.is_file() else path.resolve().name,
         pictures=pictures,
-        person={s: people.person[s] for s in stems if s in people.person},
+        person=people_by_name(stems) | {s: people.person[s] for s in stems if s in people.person},
         partition=partition,
     )
 

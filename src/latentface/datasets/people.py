@@ -1,9 +1,10 @@
-"""Who is who in a data set: the identity files that data sets come with, each as picture stem -> person."""
+"""Who is who in a data set: by the identity files that data sets come with, or by names; as picture stem -> person."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,3 +70,12 @@ def people_beside(path: Path) -> People:
             if place.is_file():
                 return read_identities_csv(place) if name.endswith(".csv") else People(read_pairs(place))
     return People()
+
+
+def people_by_name(stems: Iterable[str]) -> dict[str, str]:
+    """Return who is who where a set's names say it: `london-010-neutral` and `london-010-smiling` are one person.
+
+    These are the names of the Face Research Lab London Set (DeBruine, Jones 2017) when it is cut to aligned faces.
+    """
+    found = {stem: re.fullmatch(r"(london-\d+)-(?:neutral|smiling)", stem) for stem in stems}
+    return {stem: match[1] for stem, match in found.items() if match}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from latentface.errors import InputError, UnknownNameError, WeightsError, require
 from latentface.metrics.luma import check_pair
 from latentface.metrics.trunks import AlexNet, SqueezeNet, Trunk, Vgg16
-from latentface.metrics.weights import FILES, locate, read_state
+from latentface.metrics.weights import locate, read_state
 
 LEAST_SIDE = 32  # px; below it the deepest features have no pixel
 TRUNKS: dict[str, tuple[Callable[[], Trunk], str]] = {
@@ -95,7 +95,7 @@ class Lpips(FeatureDistance):
         """Load the official weights.
 
         Args:
-            net: "alex" (the paper's choice for evaluation; 233 MB), "vgg" (528 MB) or "squeeze" (5 MB).
+            net: "alex" (the paper's choice for evaluation; 233 MB, or 10 MB without its classifier), "vgg" (528 MB) or "squeeze" (5 MB).
             fetch: whether files that are not at hand may be fetched.
 
         Raises:
@@ -107,7 +107,7 @@ class Lpips(FeatureDistance):
         heads = read_heads(read_state(f"lpips-{net}", fetch=fetch))
         with torch.device("meta"):  # its random start would cost more time than reading the file
             trunk = build()
-        trunk.load_published(read_state(name, fetch=fetch), FILES[name].file)
+        trunk.load_published(read_state(name, fetch=fetch), locate(name, fetch=fetch).name)
         return cls(trunk, heads)
 
 

@@ -2,7 +2,8 @@
 
 A file is looked for in the folder that `LATENTFACE_WEIGHTS` names, then in the cache (`LATENTFACE_CACHE`, or the
 system's cache folder for latentface) under `weights`, then fetched from its public address. Wherever it comes from, its
-SHA-256 is compared with the table's: figures from other weights would not be comparable. Fetching is atomic.
+SHA-256 is compared with the table's: figures from other weights would not be comparable. Fetching is atomic. Where
+several files hold the same tensors, the first that is at hand is taken.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class WeightsFile:
         file: its name in a weights folder; sha256: in hexadecimal, whole or (torchvision's files) its first 8 digits.
         megabytes: about how much is fetched; address: where, or None if it must be put there by hand.
         origin: who made it, and its licence.
+        instead: another file with the same tensors, which is as good.
     """
 
     file: str
@@ -44,11 +46,18 @@ class WeightsFile:
     megabytes: float
     origin: str
     address: str | None = None
+    instead: WeightsFile | None = None
+
+    @property
+    def choices(self) -> tuple[WeightsFile, ...]:
+        """The files of which one is enough, itself first."""
+        return (self, *(self.instead.choices if self.instead else ()))
 
     @property
     def by_hand(self) -> str:
         """How to give it, in one line."""
-        return f"put {self.file} into the folder that the environment variable LATENTFACE_WEIGHTS names"
+        names = " or ".join(choice.file for choice in self.choices)
+        return f"put {names} into the folder that the environment variable LATENTFACE_WEIGHTS names"
 
     @property
     def advice(self) -> str:
@@ -93,6 +102,12 @@ FILES: dict[str, WeightsFile] = {
         megabytes=233,
         origin="torchvision, BSD-3-Clause",
         address=_TORCH + "alexnet-owt-7be5be79.pth",
+        instead=WeightsFile(
+            file="alexnet_trunk.safetensors",
+            sha256="54fb956b1787feb6aabca555eebd67c7fa31470901b3768bd6f244c9a0ba81fc",
+            megabytes=9.9,
+            origin="the convolutions of torchvision's AlexNet, BSD-3-Clause",
+        ),
     ),
     "vgg16": WeightsFile(
         file="vgg16-397923af.pth",
@@ -130,11 +145,16 @@ def folders() -> list[Path]:
 
 
 def find(name: str) -> Path | None:
-    """Return where the file of that name lies on this machine, unread, or None. Raises UnknownNameError."""
+    """Return where a file of that name lies on this machine, unread, or None. Raises UnknownNameError."""
+    found = _find(name)
+    return found and found[1]
+
+
+def _find(name: str) -> tuple[WeightsFile, Path] | None:
     if name not in FILES:
         raise UnknownNameError("weights file", name, FILES)
-    paths = (folder / FILES[name].file for folder in folders())
-    return next((path for path in paths if path.is_file()), None)
+    places = ((file, folder / file.file) for folder in folders() for file in FILES[name].choices)
+    return next((place for place in places if place[1].is_file()), None)
 
 
 def locate(name: str, *, fetch: bool = True) -> Path:
@@ -145,16 +165,17 @@ def locate(name: str, *, fetch: bool = True) -> Path:
         WeightsError: a file of that name is there, with other contents.
         OutputError: the cache cannot be written.
     """
-    path = find(name)
-    file = FILES[name]
-    if path is not None:
+    at_hand = _find(name)
+    if at_hand is not None:
+        file, path = at_hand
         status = path.stat()
         found = _sha256(path, status.st_size, status.st_mtime_ns)
         if not found.startswith(file.sha256):
             raise WeightsError(
-                f"{path}: its SHA-256 starts with {found[:8]}, expected {file.sha256[:8]} ({file.origin}); remove it, then {file.advice}"
+                f"{path}: its SHA-256 starts with {found[:8]}, expected {file.sha256[:8]} ({file.origin}); remove it, then {FILES[name].advice}"
             )
         return path
+    file = FILES[name]
     if not fetch or is_offline() or file.address is None:
         raise MissingDataError(f"{file.file} is not at hand ({file.origin}); {file.advice}")
     return _fetch(file, folders()[-1] / file.file)
@@ -200,9 +221,17 @@ def _not_fetched(file: WeightsFile, error: Exception) -> MissingDataError:
 
 
 def read_state(name: str, *, fetch: bool = True) -> dict[str, Tensor]:
-    """Read a checked .pth file as a dictionary of CPU tensors, running no code of the file's. Raises as `locate`."""
+    """Read a checked .pth or .safetensors file as a dictionary of CPU tensors, running no code of the file's.
+
+    Raises as `locate`.
+    """
     import torch
 
     path = locate(name, fetch=fetch)
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
     state: Any = torch.load(path, map_location="cpu", weights_only=True)
     return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}

@@ -14,8 +14,10 @@ from small_training import ARCH, same, settings, write_pictures
 
 from latentface.errors import InputError, OutputError, TrainingError
 from latentface.prior.architecture import Architecture
-from latentface.prior.formats import read_card, read_prior
+from latentface.prior.formats import read_card, read_prior, write_prior
+from latentface.prior.mobilestylegan import MobileArchitecture, MobileGenerator
 from latentface.prior.statistics import latent_statistics
+from latentface.prior.stylegan2 import Generator
 from latentface.train import session
 from latentface.train.gan import GanTrainer
 from latentface.train.session import train_prior
@@ -169,6 +171,17 @@ def test_what_cannot_start(data, output):
         train(data, output, resume=True, arch=other)
     with pytest.raises(InputError, match="not the one asked for"):
         train(data, output.with_name("b.safetensors"), init=output, arch=other)
+
+
+@pytest.mark.parametrize("family", [True, False])
+def test_a_start_from_another_family_or_without_a_discriminator(data, output, tmp_path, family):
+    generator = Generator(ARCH)
+    if family:
+        generator = MobileGenerator(MobileArchitecture(resolution=8, channels={4: 3}, z_dim=4, w_dim=4))
+    start, mapping = tmp_path / "start.safetensors", generator.mapping
+    write_prior(start, generator, None, latent_statistics(mapping, generator.arch.z_dim, 200), {})
+    with pytest.raises(InputError, match=r"start\.safetensors: training goes on from StyleGAN2's generator"):
+        train(data, output, init=start, arch=None)
 
 
 @pytest.mark.parametrize("value", [b"", b"text", torch.zeros(3), [1, 2], {"step": 3}])

@@ -190,10 +190,13 @@ def prior(
 
 def _grown(init: Path, resolution: int | None, channels: dict[int, int]) -> Any:
     """The architecture of a prior's file, grown."""
+    from latentface.prior.architecture import Architecture
     from latentface.prior.formats import architecture_of, read_card
     from latentface.train.grow import grown_architecture
 
     its = architecture_of(read_card(init), init)
+    if not isinstance(its, Architecture):
+        raise InputError(f"{init}: only a StyleGAN2 grows, and this is a {its.family}; start anew without --init")
     return grown_architecture(its, resolution or max(channels, default=its.resolution), channels)
 
 

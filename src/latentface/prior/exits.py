@@ -46,9 +46,9 @@ class ExitLayer(nn.Module):
         self.biases = nn.ParameterList(torch.zeros(o) for o in outputs)
         with torch.no_grad():
             self.weights[2].mul_(0.1)
-            for affine in self.affines:
-                affine.weight.mul_(0.1)
-                affine.bias.fill_(1.0)
+            for affine in self.affines.children():
+                nn.init.normal_(affine.weight, std=0.002)  # type: ignore[arg-type]
+                nn.init.ones_(affine.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """x (B, C, r, r) channels last, w (B, D) -> (B, 3, 2 r, 2 r) in about [-1, 1]."""

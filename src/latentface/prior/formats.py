@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -153,7 +153,7 @@ def read_prior(path: str | Path) -> tuple[AnyGenerator, Discriminator | None, di
     d = (arch.w_dim,)
     shapes = {"mean": d, "std": d, "gauss_mean": d, "gauss_std": d, "gauss_cov": d * 2}
     _check(groups["w"], shapes, f"{path}: w")
-    return cast(AnyGenerator, generator), _discriminator(groups["d"], arch, path), groups["w"], card
+    return generator, _discriminator(groups["d"], arch, path), groups["w"], card
 
 
 def read_discriminator(path: str | Path) -> tuple[Discriminator | None, dict[str, Any]]:

@@ -38,10 +38,10 @@ class Judge:
         own = name or Path(path).stem
         return cls(network, name=own, sha256=identity(path), alignment=str(card.get("alignment", "ffhq")))
 
-    def to(self, target: torch.device | str | torch.dtype) -> Self:
-        """Return a copy on another device or in another floating type."""
+    def to(self, *target: torch.device | str | torch.dtype) -> Self:
+        """Return a copy on another device, in another floating type, or both."""
         other = copy.copy(self)
-        other.network = copy.deepcopy(self.network).to(target)
+        other.network = copy.deepcopy(self.network).to(*target)
         return other
 
     @property
@@ -54,7 +54,8 @@ class Judge:
 
         They come before the minibatch deviation, so nothing couples the batch.
         """
-        return self.network.features(self._to_signed(pictures))
+        features: list[Tensor] = self.network.features(self._to_signed(pictures))
+        return features
 
     def logits(self, pictures: Tensor) -> Tensor:
         """Return the logits (B,) of pictures (B, 3, r, r) in [0, 1], high for photographs; each picture is judged alone."""

@@ -114,7 +114,8 @@ class Prior:
         """Return the judge. Raises WeightsError where there is none."""
         if self.judge is None:
             raise WeightsError(
-                f"the prior {self.name} has no judge (a discriminator), which this loss needs; name a prior that has one with --judge, or take a method without it (--method pulse)"
+                f"the prior {self.name} has no judge (a discriminator), which this loss needs; "
+                "name a prior that has one with --judge, or take a method without it (--method pulse)"
             )
         return self.judge
 
@@ -126,11 +127,11 @@ class Prior:
         """
         if judge is not None and judge.alignment != self.alignment:
             raise InputError(
-                f"the judge {judge.name} knows faces in the alignment {judge.alignment}, and the prior {self.name} makes them in {self.alignment}; "
-                "take another judge, or none"
+                f"the judge {judge.name} knows faces in the alignment {judge.alignment}, and the prior {self.name} "
+                f"makes them in {self.alignment}; take another judge, or none"
             )
         other = copy.copy(self)
-        other.judge = None if judge is None else judge.to(self.device).to(self.dtype)
+        other.judge = None if judge is None else judge.to(self.device, self.dtype)
         return other
 
     def to(self, target: torch.device | str | torch.dtype) -> Self:
@@ -182,7 +183,7 @@ class Prior:
 
     @property
     def fast_dtype(self) -> torch.dtype | None:
-        """In which floating type `synthesis` may be faster than in its own, None for none: the family's and the device's word."""
+        """The floating type in which `synthesis` may be faster than in its own, by family and device; None for none."""
         return fast_dtype(self.device) if self.generator.halves and self.dtype == torch.float32 else None
 
     def synthesis(self, w_plus: Tensor, noise: Sequence[Tensor | None] | None = None, *, fast: bool = False) -> Tensor:
@@ -190,8 +191,8 @@ class Prior:
 
         Args:
             noise: L - 1 maps (B or 1, 1, r, r); None stands for the file's constant maps.
-            fast: features in `fast_dtype`, for the steps of a search: pictures are off by half a grey level, their slopes in
-                w_plus by 1 % (docs/performance.md). The picture's own type stays.
+            fast: features in `fast_dtype`, for the steps of a search: pictures are off by half a grey level, their
+                slopes in w_plus by 1 % (docs/performance.md). The picture's own type stays.
         """
         if w_plus.ndim != 3 or tuple(w_plus.shape[1:]) != (self.num_ws, self.w_dim):
             raise InputError(f"w_plus is {tuple(w_plus.shape)}, expected (B, {self.num_ws}, {self.w_dim})")

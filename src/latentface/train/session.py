@@ -26,6 +26,7 @@ from latentface.images import atomic_path, grid, write_picture, write_text
 from latentface.prior.architecture import Architecture
 from latentface.prior.formats import read_card, read_prior, write_prior
 from latentface.prior.statistics import latent_statistics
+from latentface.prior.stylegan2 import Generator
 from latentface.train.gan import GanSettings, GanState, GanTrainer, TrainingStep, new_state, settings_from
 from latentface.train.grow import grow, grown_architecture
 from latentface.train.pictures import load_pictures
@@ -196,6 +197,10 @@ def _make_state(
     if init is None:
         return new_state(arch or Architecture(resolution=128), settings, device, vision_weights=vision_weights)
     generator, discriminator, _, card = read_prior(init)
+    if not isinstance(generator, Generator) or discriminator is None:
+        raise InputError(
+            f"{init}: training goes on from StyleGAN2's generator and its discriminator; name a file of both"
+        )
     small = generator.arch
     if arch is not None and arch != small:
         if arch.resolution <= small.resolution or arch != grown_architecture(small, arch.resolution, arch.channels):

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from latentface.prior.mobilestylegan import MobileGenerator
 
-MOST_XML = 8 << 20  # bytes; the graph of a network of thousand layers has one
+MOST_XML = 1 << 20  # bytes; MobileStyleGAN's graph has 0.4 MB
+MOST_AXES = 8
 FOLDER = "random_face/data"
 FFHQ1024_MEMBERS = tuple(
     f"{FOLDER}/{net}.{end}" for net in ("MappingNetwork", "SynthesisNetwork") for end in ("xml", "bin")
@@ -56,32 +57,36 @@ def read_constants(xml: bytes, flat: bytes, name: str = "the network") -> list[C
     Raises:
         WeightsError: it is no such graph, or a constant lies outside the flat file.
     """
-    import numpy as np
     import torch
 
-    if len(xml) > MOST_XML or b"<!" in xml:  # entities could grow without bound; this format has no declarations
-        raise WeightsError(f"{name}: {len(xml)} bytes of XML or a declaration in it; expected a plain OpenVINO graph")
     try:
-        layers = ElementTree.fromstring(xml).findall("layers/layer[@type='Const']")
-    except ElementTree.ParseError as error:
+        text = xml[: MOST_XML + 1].decode()
+        if len(xml) > MOST_XML or "<!" in text:  # entities could grow without bound; this format has no declarations
+            raise WeightsError(
+                f"{name}: {len(xml)} bytes of XML, or a declaration in it; expected a plain OpenVINO graph"
+            )
+        layers = ElementTree.fromstring(text).findall("layers/layer[@type='Const']")
+    except (ElementTree.ParseError, ValueError) as error:
         raise WeightsError(f"{name}: its XML cannot be read ({error}); fetch the file again") from None
+    shared = bytearray(flat)  # the constants are views of it: many that overlap take no more memory
     out = []
     for layer in layers:
         label, data = layer.get("name", "?"), layer.find("data")
+        if data is None or data.get("element_type") != "f32":
+            continue
         try:
-            if data is None or data.get("element_type") != "f32":
-                continue
             shape = [int(n) for n in data.get("shape", "").split(",") if n.strip()]
             offset, size = int(data.get("offset", "")), int(data.get("size", ""))
         except ValueError:
             raise WeightsError(f"{name}: the constant {label} has no size; fetch the file again") from None
-        if min(shape, default=1) < 1 or 4 * math.prod(shape) != size or offset < 0 or offset + size > len(flat):
+        bounded = len(shape) <= MOST_AXES and all(0 < n <= len(flat) for n in shape)  # before they are multiplied
+        if not bounded or 4 * math.prod(shape) != size or not 0 <= offset <= len(flat) - size:
             raise WeightsError(
                 f"{name}: the constant {label} does not fit the file's {len(flat)} bytes; fetch it again"
             )
         if size > 4:
-            value = np.frombuffer(flat, "<f4", size // 4, offset).reshape(shape)
-            out.append(Constant(label, torch.from_numpy(value.astype(np.float32))))
+            value = torch.frombuffer(shared, dtype=torch.float32, count=size // 4, offset=offset)
+            out.append(Constant(label, value.reshape(shape)))
     return out
 
 
@@ -104,40 +109,33 @@ def synthesis_tensors(constants: Sequence[Constant]) -> dict[str, Tensor]:
     `Mul_*_copy`, and the noise maps have numbers for names; both stand in the order of the layers.
     """
     named = {c.name: c.value for c in constants}
-    convs = [k.removesuffix("conv.weight_dw").removesuffix(".") for k in named if k.endswith("conv.weight_dw")]
+    convs = [k.removesuffix(".conv.weight_dw") for k in named if k.endswith(".conv.weight_dw")]
     convs.sort(key=lambda k: [int(n) for n in re.findall(r"\d+", k)])
     points = [c.value for c in constants if re.fullmatch(r"Mul_\d+_copy", c.name)]
-    noises = [
-        c.value
-        for c in constants
-        if re.fullmatch(r"\d+", c.name) and tuple(c.value.shape[:2]) == (1, 1) and c.value.ndim == 4
-    ]
-    if len(points) != len(convs) + 1 or len(noises) != len(convs) + 1:
+    maps = [c.value for c in constants if re.fullmatch(r"\d+", c.name) and c.value.ndim == 4]
+    maps = [value[0, 0] for value in maps if value.shape[:2] == (1, 1)]  # the others are Haar filters
+    if not convs or len(points) != len(convs) + 1 or len(maps) != len(convs) + 1:
         raise WeightsError(
-            f"the synthesis network has {len(convs)} layers, {len(points)} weights and {len(noises)} noise maps"
+            f"the synthesis network has {len(convs)} layers, {len(points)} weights and {len(maps)} noise maps; "
+            "it is no MobileStyleGAN"
         )
-    try:
-        out = {"synthesis.b4.const": named["m.input.input"], "synthesis.b4.conv1.weight": points[0]}
-        for i, conv in enumerate(["m.conv1", *convs]):
-            side = noises[i].shape[-1]
-            ours = f"synthesis.b{side}.{conv.rpartition('.')[2]}"
-            if i:
-                out[f"{ours}.depthwise"] = named[f"{conv}.conv.weight_dw"].flatten(0, 2)[:, None]
-            out[f"{ours}.weight"] = points[i]
-            out[f"{ours}.bias"] = named[f"{conv}.bias"].flatten()
-            out[f"{ours}.noise"] = noises[i][0, 0]
-            out |= _affine(named, f"{conv}.conv.modulation", f"{ours}.affine")
-            if conv.endswith(".conv1") and i:
-                block = conv.rpartition(".")[0]
-                out |= _affine(named, f"{block}.up.modulation", f"synthesis.b{side}.up")
-        last = max(int(n) for conv in convs for n in re.findall(r"layers\.(\d+)", conv))
-        image = f"synthesis.b{noises[-1].shape[-1]}.image"
-        out[f"{image}.weight"] = named[f"m.layers.{last}.to_img.conv.weight"]
-        out[f"{image}.bias"] = named[f"m.layers.{last}.to_img.bias"].flatten()
-        out |= _affine(named, f"m.layers.{last}.to_img.conv.modulation", f"{image}.affine")
-    except KeyError as error:
-        raise WeightsError(f"the synthesis network has no {error.args[0]}; it is no MobileStyleGAN") from None
-    return out
+    out = {"b4.const": named["m.input.input"]}
+    for i, conv in enumerate(["m.conv1", *convs]):
+        block, _, kind = conv.rpartition(".")
+        ours = f"b{len(maps[i])}.{kind}"
+        out |= {f"{ours}.weight": points[i], f"{ours}.noise": maps[i], f"{ours}.bias": named[f"{conv}.bias"].flatten()}
+        out |= _affine(named, f"{conv}.conv.modulation", f"{ours}.affine")
+        if i:
+            out[f"{ours}.depthwise"] = named[f"{conv}.conv.weight_dw"].flatten(0, 2)[:, None]
+        if i and kind == "conv1":
+            out |= _affine(named, f"{block}.up.modulation", f"b{len(maps[i])}.up")
+    last, image = convs[-1].rpartition(".")[0], f"b{len(maps[-1])}.image"
+    out |= _affine(named, f"{last}.to_img.conv.modulation", f"{image}.affine")
+    out |= {
+        f"{image}.weight": named[f"{last}.to_img.conv.weight"],
+        f"{image}.bias": named[f"{last}.to_img.bias"].flatten(),
+    }
+    return {f"synthesis.{name}": value for name, value in out.items()}
 
 
 def mobilestylegan(members: Mapping[str, bytes]) -> MobileGenerator:
@@ -156,22 +154,13 @@ def mobilestylegan(members: Mapping[str, bytes]) -> MobileGenerator:
     absent = [name for name in FFHQ1024_MEMBERS if name not in members]
     if absent:
         raise WeightsError(f"{absent[0]} is missing; fetch the package again")
-    files = [members[name] for name in FFHQ1024_MEMBERS]
-    mapping = read_constants(*files[:2], name=FFHQ1024_MEMBERS[0])
-    tensors = mapping_tensors(mapping) | synthesis_tensors(read_constants(*files[2:], name=FFHQ1024_MEMBERS[2]))
-    sides = sorted(int(k.split(".")[1][1:]) for k in tensors if k.endswith("conv1.bias"))
-    for name, value in tensors.items():
-        if name.endswith(".depthwise"):
-            tensors[name] = value / math.sqrt(9 * len(value))
-    first, image = "synthesis.b4.conv1.weight", f"synthesis.b{sides[-1]}.image"
-    tensors[first] = tensors[first] / math.sqrt(9 * tensors[first].shape[1])
-    tensors[f"{image}.weight"] = tensors[f"{image}.weight"] / math.sqrt(tensors[f"{image}.weight"].shape[1])
-    before = [f"synthesis.b{r}.conv{1 if r == 4 else 2}" for r in sides[:-1]]
-    transformed = [f"synthesis.b{r}.up" for r in sides[1:]] + [image]
-    for name in (f"{place}.{kind}" for place in before + transformed for kind in ("weight", "bias")):
-        planes = _planes(tensors[name])
-        tensors[name] = planes / 2 if name.rpartition(".")[0] in transformed else planes
+    mapping, synthesis = (
+        read_constants(members[graph], members[flat], graph)
+        for graph, flat in (FFHQ1024_MEMBERS[:2], FFHQ1024_MEMBERS[2:])
+    )
     try:
+        tensors = mapping_tensors(mapping) | synthesis_tensors(synthesis)
+        sides = _fold_factors(tensors)
         arch = MobileArchitecture(
             resolution=2 * sides[-1],
             channels={r: len(tensors[f"synthesis.b{r}.conv1.bias"]) for r in sides},
@@ -182,9 +171,30 @@ def mobilestylegan(members: Mapping[str, bytes]) -> MobileGenerator:
         with torch.device("meta"):
             generator = MobileGenerator(arch)
         generator.load_state_dict(tensors, assign=True)
-    except (ValueError, RuntimeError) as error:
-        raise WeightsError(f"the networks do not fit MobileStyleGAN ({str(error).splitlines()[0]})") from None
+    except KeyError as error:
+        raise WeightsError(f"the networks have no {error.args[0]}; they are no MobileStyleGAN") from None
+    except (IndexError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise WeightsError(f"the networks do not fit MobileStyleGAN ({reason}); fetch the package again") from None
     return generator
+
+
+def _fold_factors(tensors: dict[str, Tensor]) -> list[int]:
+    """Put constant factors into the weights and channels into planes, in place; return the sides of the blocks."""
+    sides = sorted(int(k.split(".")[1][1:]) for k in tensors if k.endswith("conv1.bias"))
+    image = f"synthesis.b{sides[-1]}.image"
+    for name, value in tensors.items():
+        if name.endswith(".depthwise"):
+            tensors[name] = value / math.sqrt(9 * len(value))
+    for name, kernel in (("synthesis.b4.conv1.weight", 9), (f"{image}.weight", 1)):
+        tensors[name] = tensors[name] / math.sqrt(kernel * tensors[name].shape[1])
+    before = [f"synthesis.b{r}.conv{1 if r == 4 else 2}" for r in sides[:-1]]
+    for place in (f"{layer}.{kind}" for layer in before for kind in ("weight", "bias")):
+        tensors[place] = _planes(tensors[place])
+    transformed = [*(f"synthesis.b{r}.up" for r in sides[1:]), image]
+    for place in (f"{layer}.{kind}" for layer in transformed for kind in ("weight", "bias")):
+        tensors[place] = _planes(tensors[place]) / 2
+    return sides
 
 
 def write_ffhq1024(members: Mapping[str, bytes], target: Path, provenance: Mapping[str, str]) -> None:

@@ -1,0 +1,105 @@
+"""Coarse to fine: most steps of a search at an exit of the prior, the last ones at full size.
+
+An exit's face is nearly the full one, shrunk, at a fraction of its cost; the few steps at full size close the gap and free
+the style rows that draw finer detail. The exit's last row stands for all of those until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from latentface.degradation import Degradation
+from latentface.errors import InputError
+from latentface.explore.registry import Method, with_steps
+from latentface.explore.result import Exploration, OnStep, Step
+from latentface.prior.exits import whole_rows
+from latentface.prior.prior import Prior
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coarse:
+    """The first stage: `steps` iterations at the prior's exit of `resolution` px."""
+
+    resolution: int = 128
+    steps: int = 80
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.resolution < 8:
+            raise InputError(
+                f"coarse is {self.steps} steps at {self.resolution} px; expected at least 1 at 8 px or more"
+            )
+
+
+def explore_coarse(
+    method: Method,
+    prior: Prior,
+    low: Tensor,
+    coarse: Coarse,
+    *,
+    degradation: Degradation,
+    settings: Any,
+    seeds: Sequence[int],
+    on_step: OnStep | None = None,
+    start: Tensor | None = None,
+) -> Exploration:
+    """Search at an exit, then from what was found there by the method's own `settings` at full size; arguments as a method's.
+
+    Raises:
+        InputError: the prior has no such exit, or the method cannot begin at given style rows.
+    """
+    if not method.starts:
+        raise InputError(f"the method {method.name} cannot begin at given style rows; leave coarse steps out")
+    small = prior.at(coarse.resolution)
+    side, fine = prior.resolution, int(settings.steps)
+    at_exit = with_steps(settings, coarse.steps)
+    first = method.function(
+        small,
+        low,
+        degradation=degradation.at(coarse.resolution),
+        settings=at_exit,
+        seeds=seeds,
+        on_step=_among(on_step, 0, coarse.steps + fine, side),
+        start=None if start is None else start[:, : small.num_ws] if start.ndim == 3 else start,
+    )
+    then = method.function(
+        prior,
+        low,
+        degradation=degradation,
+        settings=settings,
+        seeds=seeds,
+        on_step=_among(on_step, coarse.steps, coarse.steps + fine, side),
+        start=whole_rows(first.latent["w_plus"], prior.num_ws),
+    )
+    share = (coarse.resolution / side) ** 2  # of a pass's memory traffic, which is what takes the time
+    history = {k: torch.cat([first.history[k], v]) for k, v in then.history.items() if k in first.history}
+    return replace(
+        then,
+        history=history,
+        best_step=then.best_step + coarse.steps,
+        seconds=first.seconds + then.seconds,
+        passes=first.passes * share + then.passes,
+    )
+
+
+def _among(on_step: OnStep | None, before: int, total: int, side: int) -> OnStep | None:
+    """Return `on_step` for one stage: `before` steps were made, `total` will be, and previews have the final side."""
+    if on_step is None:
+        return None
+    call = on_step
+
+    def tell(step: Step) -> bool | None:
+        def preview() -> Tensor:
+            pictures = step.preview()
+            if pictures.shape[-1] == side:
+                return pictures
+            return F.interpolate(pictures, size=(side, side), mode="bilinear", align_corners=False)
+
+        return call(replace(step, number=before + step.number, total=total, preview=preview))
+
+    return tell

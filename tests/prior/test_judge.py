@@ -1,0 +1,210 @@
+"""The judge: whose it is, at its own resolution, and the methods with a judge of another size than the prior."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mobile_networks import mobile_prior
+from small_networks import normal, small_arch, small_networks, small_prior
+from tiny_prior import tiny_faces
+
+from latentface.degradation import Downscale, resize
+from latentface.errors import InputError, UnknownNameError, WeightsError
+from latentface.explore.dgp import DgpSettings, dgp
+from latentface.explore.flow import FlowSettings
+from latentface.explore.ilo import IloSettings, ilo
+from latentface.explore.losses import REACHES, DiscriminatorSemantic
+from latentface.explore.mganprior import MganpriorSettings, mganprior
+from latentface.explore.pulse import PulseSettings, pulse
+from latentface.explore.rls import RlsSettings, rls
+from latentface.explore.rlse import RlseSettings, rlse
+from latentface.prior import load_prior
+from latentface.prior.formats import identity, write_prior
+from latentface.prior.judge import Judge
+from latentface.prior.registry import EMBEDDED
+
+
+def judge_of(resolution=16, dtype=torch.float32, **described):
+    return Judge(small_networks(small_arch(resolution), dtype=dtype)[1], **{"alignment": "celeba", **described})
+
+
+def written(path, prior, judge=None, **card):
+    network = judge.network if judge is not None else None
+    write_prior(path, prior.generator, network, prior.statistics, {**prior.card, **card})
+    return path
+
+
+# -- whose it is -------------------------------------------------------------------------------------------------------
+
+
+def test_a_prior_without_discriminator_takes_the_embedded_one_where_faces_stand_alike(tmp_path):
+    embedded = load_prior().judge
+    alike = load_prior(written(tmp_path / "a.safetensors", mobile_prior(32), alignment=embedded.alignment))
+    assert (alike.judge.name, alike.judge.resolution) == (EMBEDDED, 128)
+    assert alike.judge.sha256 == identity(EMBEDDED.path)
+    assert alike.resolution == 32
+    other = {"ffhq": "celeba", "celeba": "ffhq"}[embedded.alignment]
+    path = written(tmp_path / "b.safetensors", mobile_prior(32), alignment=other)
+    assert load_prior(path).judge is None
+    with pytest.raises(InputError, match=f"{EMBEDDED} knows faces in the alignment {embedded.alignment}.*b makes"):
+        load_prior(path, judge=EMBEDDED)
+
+
+def test_a_judge_by_name_or_file_or_none(tmp_path):
+    own = small_prior(8)
+    with_own = written(tmp_path / "own.safetensors", own, own.judge)
+    other = written(tmp_path / "other.safetensors", small_prior(16), judge_of(16))
+    bare = written(tmp_path / "bare.safetensors", mobile_prior(32))
+    assert load_prior(with_own).judge.name == "own"
+    assert load_prior(with_own).judge.sha256 == load_prior(with_own).sha256
+    chosen = load_prior(with_own, judge=other)
+    assert (chosen.judge.name, chosen.judge.resolution, chosen.resolution) == ("other", 16, 8)
+    assert chosen.judge.sha256 == identity(other)
+    assert load_prior(with_own, judge="none").judge is None
+    assert load_prior(bare, judge=str(other)).judge.resolution == 16
+    with pytest.raises(WeightsError, match=r"bare\.safetensors: there is no discriminator in it; name another prior"):
+        load_prior(with_own, judge=bare)
+    with pytest.raises(WeightsError, match="there is no such file"):
+        load_prior(with_own, judge=tmp_path / "absent.safetensors")
+    with pytest.raises(UnknownNameError, match="celeba46"):
+        load_prior(with_own, judge="celeba46")
+
+
+def test_with_judge_leaves_the_prior_as_it_was():
+    prior, judge = mobile_prior(32, dtype=torch.float64), judge_of(16)
+    with pytest.raises(WeightsError, match=r"mobile has no judge.*--judge.*--method pulse"):
+        prior.needed_judge()
+    other = prior.with_judge(judge)
+    assert prior.judge is None
+    assert other.generator is prior.generator
+    assert other.needed_judge().resolution == 16
+    pictures = normal(2, 3, 16, 16).sigmoid()
+    assert other.judge.logits(pictures).dtype == torch.float64  # in the prior's floating type
+    assert judge.logits(pictures.float()).dtype == torch.float32
+    assert other.to(torch.float32).judge.logits(pictures.float()).dtype == torch.float32
+    assert other.with_judge(None).judge is None
+    with pytest.raises(InputError, match="knows faces in the alignment ffhq"):
+        prior.with_judge(judge_of(16, alignment="ffhq"))
+
+
+# -- what it sees ------------------------------------------------------------------------------------------------------
+
+
+def test_features_at_its_own_resolution_whatever_the_priors():
+    judge = judge_of(16, torch.float64)
+    prior = mobile_prior(64, judge, dtype=torch.float64)
+    pictures = normal(3, 3, 16, 16).sigmoid()
+    mine, theirs = prior.judge.features(pictures), judge.network.features(2 * pictures - 1)
+    assert len(mine) == prior.judge.blocks == 2
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+    with pytest.raises(InputError, match=r"pictures are \(1, 3, 64, 64\).*takes \(B, 3, 16, 16\)"):
+        prior.judge.features(normal(1, 3, 64, 64))
+
+
+def test_an_untrained_judge_has_the_shape_and_other_numbers():
+    judge = judge_of(16, torch.float64, name="known")
+    one, two = judge.untrained(), judge.untrained()
+    pictures = normal(2, 3, 16, 16).sigmoid()
+    assert torch.equal(one.logits(pictures), two.logits(pictures))
+    assert (one.logits(pictures) - judge.logits(pictures)).abs().min() > 1e-3
+    assert (one.alignment, one.resolution, one.name) == ("celeba", 16, "known, untrained")
+    assert not any(p.requires_grad for p in one.network.parameters())
+
+
+@pytest.mark.parametrize("reach", REACHES)
+@pytest.mark.parametrize(("large", "size"), [(32, 16), (8, 16)])
+def test_the_semantic_loss_at_the_judges_size(reach, large, size):
+    judge, down = judge_of(size, torch.float64), Downscale(4, large)
+    x, high = tiny_faces(2, dtype=torch.float64), tiny_faces(2, large, seed=2, dtype=torch.float64)
+    y = down.forward(high)
+    got = DiscriminatorSemantic(judge, x, down, reach=reach)(y, high)
+    if reach == "bilinear":
+        pair = [F.interpolate(v, size=(size, size), mode="bilinear", align_corners=False) for v in (y, x)]
+    else:
+        sides = (down.pinv(y), down.pinv(x)) if reach == "pinv" else (high, high + down.pinv(x - y))
+        pair = [F.interpolate(v, size=(size, size), mode="bicubic", antialias=True, align_corners=False) for v in sides]
+    for i in range(2):
+        one, other = (judge.network.features(2 * v[i : i + 1] - 1) for v in pair)
+        wanted = sum(float((a - b).abs().mean()) for a, b in zip(one, other, strict=True))
+        assert float(got[i]) == pytest.approx(wanted, rel=1e-9)
+
+
+# -- the methods on MobileStyleGAN, with a judge of another size ---------------------------------------------------------
+
+RUNS = {
+    "rlse": (rlse, RlseSettings(steps=3, candidates=2)),
+    "rlse, projected": (rlse, RlseSettings(steps=3, candidates=2, semantic_reach="projected")),
+    "rlse, random": (rlse, RlseSettings(steps=3, candidates=2, semantic_model="random")),
+    "pulse": (pulse, PulseSettings(steps=3)),
+    "dgp": (
+        dgp,
+        DgpSettings(steps=(2, 2), latent_rates=(1e-2, 1e-2), generator_rates=(1e-3, 1e-3), candidates=3),
+    ),
+    "mganprior": (mganprior, MganpriorSettings(codes=3, steps=3, optimiser="adam", rate=0.02, feature_weight=0.1)),
+    "ilo": (ilo, IloSettings(steps=(3, 3, 3, 3))),
+    "rls": (rls, RlsSettings(steps=3, rate=0.05, flow=FlowSettings(couplings=2, hidden=8, steps=5, batch=16))),
+}
+
+
+@pytest.fixture(scope="module")
+def judged():
+    return mobile_prior(32, judge_of(16))
+
+
+def of_the_prior(prior, count, size=8):
+    """Faces that the prior can make, shrunk."""
+    high = prior.synthesis(prior.mapping(normal(count, prior.z_dim, seed=99, dtype=prior.dtype)))
+    return resize(high, size).clamp(0, 1)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_method_runs(judged, name):
+    method, settings = RUNS[name]
+    low = of_the_prior(judged, 2)
+    found = method(judged, low, degradation=Downscale(8, 32), settings=settings, seeds=[0, 1])
+    assert found.high.shape == (2, 3, 32, 32)
+    assert all(v.isfinite().all() for v in (found.high, found.low_again, found.consistency_db))
+    assert all(v.isfinite().all() for v in found.latent.values())
+    history = {k: v for k, v in found.history.items() if k != "consistency_db"}
+    total = torch.stack(list(history.values())).sum(0)  # (S, B)
+    assert total.isfinite().all()
+    assert (total.min(0).values < total[0]).all()  # a step was better than the start
+    assert found.best_step.min() > 1
+
+
+def test_dgp_moves_the_weights_of_mobilestylegan(judged):
+    settings = DgpSettings(
+        steps=(3,), latent_rates=(1e-9,), generator_rates=(1e-2,), candidates=1, keep_generators=True
+    )
+    before = {k: v.clone() for k, v in judged.generator.synthesis.named_parameters()}
+    found = dgp(judged, of_the_prior(judged, 2), degradation=Downscale(8, 32), settings=settings, seeds=[0, 1])
+    for name, value in before.items():
+        assert torch.equal(dict(judged.generator.synthesis.named_parameters())[name], value)
+        kept = next(v for k, v in found.latent.items() if k.endswith(name))
+        assert (kept[0] != value).any(), name
+        assert (kept[0] != kept[1]).any(), name
+
+
+def test_methods_that_need_a_judge_say_so():
+    prior, low = mobile_prior(32), tiny_faces(1)
+    for name in ("rlse", "dgp", "mganprior"):
+        method, settings = RUNS[name]
+        with pytest.raises(WeightsError, match="mobile has no judge"):
+            method(prior, low, degradation=Downscale(4, 32), settings=settings, seeds=[0])
+    settings = RlseSettings(steps=2, candidates=1, semantic_weight=0)
+    assert rlse(prior, low, degradation=Downscale(4, 32), settings=settings, seeds=[0]).high.isfinite().all()
+
+
+def test_rlse_in_half_precision_gives_exact_pictures(judged, monkeypatch):
+    low, settings = of_the_prior(judged, 2), RlseSettings(steps=3, candidates=2)
+    monkeypatch.setattr("latentface.prior.prior.fast_dtype", lambda device: torch.bfloat16)
+    found = rlse(judged, low, degradation=Downscale(8, 32), settings=settings, seeds=[0, 1])
+    exact = judged.synthesis(found.latent["w_plus"]).clamp(0, 1)
+    torch.testing.assert_close(found.high, exact)
+    again = -10 * torch.log10((found.low_again - low).square().mean((1, 2, 3)))
+    torch.testing.assert_close(found.consistency_db, again, atol=1e-3, rtol=0)
+    assert math.isfinite(float(found.history["consistency_db"].sum()))

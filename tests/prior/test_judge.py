@@ -24,7 +24,7 @@ from latentface.explore.rlse import RlseSettings, rlse
 from latentface.prior import load_prior
 from latentface.prior.formats import identity, write_prior
 from latentface.prior.judge import Judge
-from latentface.prior.registry import EMBEDDED
+from latentface.prior.published import EMBEDDED, PRIORS
 
 
 def judge_of(resolution=16, dtype=torch.float32, **described):
@@ -44,7 +44,7 @@ def test_a_prior_without_discriminator_takes_the_embedded_one_where_faces_stand_
     embedded = load_prior().judge
     alike = load_prior(written(tmp_path / "a.safetensors", mobile_prior(32), alignment=embedded.alignment))
     assert (alike.judge.name, alike.judge.resolution) == (EMBEDDED, 128)
-    assert alike.judge.sha256 == identity(EMBEDDED.path)
+    assert alike.judge.sha256 == identity(PRIORS[EMBEDDED].path)
     assert alike.resolution == 32
     other = {"ffhq": "celeba", "celeba": "ffhq"}[embedded.alignment]
     path = written(tmp_path / "b.safetensors", mobile_prior(32), alignment=other)

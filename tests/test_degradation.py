@@ -135,6 +135,11 @@ def test_it_keeps_the_protocol_and_the_dtype():
 def test_fit_and_resize_are_pytorchs():
     down, x = Downscale(4, 16), rand(1, 3, 4, 4)
     torch.testing.assert_close(down.fit(x), F.interpolate(x, size=(16, 16), mode="bilinear", align_corners=False))
+    larger, smaller = down.fit(x, 24), down.fit(x, 3)
+    torch.testing.assert_close(larger, F.interpolate(x, size=(24, 24), mode="bilinear", align_corners=False))
+    torch.testing.assert_close(smaller, resize(x, 3, "bilinear"))
+    with pytest.raises(InputError, match="size is 0 px; expected at least 1"):
+        down.fit(x, 0)
     assert resize(x, 4) is x
     assert resize(x, (8, 6)).shape == (1, 3, 8, 6)
 

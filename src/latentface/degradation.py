@@ -54,8 +54,20 @@ class Degradation(Protocol):
     def correct(self, residual: Tensor) -> Tensor:
         """Return the change of Y that answers x - A Y: A+ r at sigma 0, less where noise must be expected."""
 
-    def fit(self, pictures: Tensor) -> Tensor:
-        """Return low pictures bilinearly enlarged into the high frame, for networks that want an upright face; differentiable."""
+    def fit(self, pictures: Tensor, size: int | None = None) -> Tensor:
+        """Return low pictures brought upright and bilinearly to `size` px, for networks that want such a face; differentiable.
+
+        None: the high side. Where that is fewer pixels than the face has, they are shrunk without aliasing.
+        """
+
+
+def checked_side(size: int | None, high: int) -> int:
+    """Return the side that `fit` is asked for: `size`, or `high` for None. Raises InputError for less than 1 px."""
+    if size is None:
+        return high
+    if size < 1:
+        raise InputError(f"fit: the size is {size} px; expected at least 1 px, or None for the high side of {high} px")
+    return size
 
 
 def counted_share(degradation: Degradation) -> Tensor | float:
@@ -199,10 +211,13 @@ class Downscale:
         spectrum = torch.outer(m["values"], m["values"]) + (self.sigma / PRIOR_SIGMA) ** 2
         return _both_sides(m["lift"], _both_sides(m["vectors"].t(), residual) / spectrum)
 
-    def fit(self, pictures: Tensor) -> Tensor:
-        """Return pictures enlarged bilinearly; (B, 3, low, low) -> (B, 3, high, high)."""
+    def fit(self, pictures: Tensor, size: int | None = None) -> Tensor:
+        """Return pictures bilinearly enlarged, or shrunk, to `size`; (B, 3, low, low) -> (B, 3, size, size)."""
         self._check(pictures, self.low, "low")
-        return F.interpolate(pictures, size=self.high_size, mode="bilinear", align_corners=False)
+        side = checked_side(size, self.high)
+        return F.interpolate(
+            pictures, size=(side, side), mode="bilinear", align_corners=False, antialias=side < self.low
+        )
 
 
 def _both_sides(m: Tensor, x: Tensor) -> Tensor:

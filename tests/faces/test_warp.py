@@ -154,6 +154,25 @@ def test_fit_brings_the_face_upright() -> None:
     torch.testing.assert_close(flat, torch.full_like(flat, 0.3))
 
 
+def test_fit_takes_another_size() -> None:
+    """The same view at twice and at a quarter of R, from the same pixels; one face's does not know its neighbours."""
+    warp = Warp(PLACES, R, PHOTO)
+    low = warp.forward(smooth(4))
+    upright, large, small = warp.fit(low), warp.fit(low, 2 * R), warp.fit(low, R // 4)
+    assert torch.equal(warp.fit(low, R), upright)
+    assert (large.shape, small.shape) == ((4, 3, 2 * R, 2 * R), (4, 3, R // 4, R // 4))
+    inside = [0, 1, 3]  # wholly in the photograph
+    assert (F.avg_pool2d(large, 2) - upright)[inside, :, 4:-4, 4:-4].abs().max() < 0.03
+    assert (F.avg_pool2d(upright, 4) - small)[inside, :, 1:-1, 1:-1].abs().mean() < 0.02
+    alone = warp.select([1])
+    h, w = alone.low_size
+    torch.testing.assert_close(alone.fit(low[1:2, :, :h, :w], R // 4)[0], small[1])
+    stripes = low * 0 + warp.mask * (torch.arange(warp.low_size[1]) % 2)
+    assert (warp.fit(stripes, 4)[3] - 0.5).abs().max() < 0.15  # 20 px of stripes are grey at 4 px, not aliased
+    with pytest.raises(InputError, match="size is -1 px"):
+        warp.fit(low, -1)
+
+
 def test_errors_say_what_to_do() -> None:
     for side in (31.5, 32.0, 33.0, 64.0):
         with pytest.raises(InputError, match="as large as the 32 px of the prior or larger; leave it"):

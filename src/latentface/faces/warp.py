@@ -11,14 +11,15 @@ photograph or in the padding are masked: 0 in `forward`, ignored by `adjoint`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
-from latentface.degradation import KERNELS, PRIOR_SIGMA
+from latentface.degradation import KERNELS, PRIOR_SIGMA, checked_side
 from latentface.errors import InputError, UnknownNameError
 from latentface.faces.align import Similarity
 from latentface.faces.linear import apply, solve, to_torch
@@ -76,7 +77,7 @@ class Warp:
         self.mask = torch.zeros(len(faces), 1, *self._low, dtype=torch.bool)  # (B, 1, h, w): the pixels that count
         for mask, face in zip(self.mask, faces, strict=True):
             mask[0, : face.box[3], : face.box[2]] = face.mask
-        self._cache: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+        self._cache: dict[tuple[str, int, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
     @classmethod
     def join(cls, warps: Sequence[Warp]) -> Warp:
@@ -139,17 +140,18 @@ class Warp:
             out[:, :h, :w] = photo[:, y : y + h, x : x + w] * face.mask.to(photo)
         return low
 
-    def fit(self, pictures: Tensor) -> Tensor:
-        """Bring low pictures (B, 3, h, w) into the aligned frame (B, 3, R, R), bilinearly, from valid pixels only.
+    def fit(self, pictures: Tensor, size: int | None = None) -> Tensor:
+        """Bring low pictures (B, 3, h, w) into the aligned frame (B, 3, size, size), bilinearly, from valid pixels only.
 
-        For what wants an upright face: a discriminator's features, a start from the nearest thumbnails, a baseline.
+        None: R. For what wants an upright face: a discriminator's features, a start from the nearest thumbnails, a baseline.
         Where no valid pixel is near, the face's mean colour stands. Linear and differentiable.
         """
         self._check(pictures, self._low, "low")
         mask = self.mask.to(pictures) if len(self) > 1 else self.mask.to(pictures).expand(len(pictures), -1, -1, -1)
         mean = (pictures * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True)
-        matrix, back = self._matrices("fit", pictures)
-        return mean + apply(matrix, back, (pictures - mean) * mask, self.high_size, len(self))
+        side = checked_side(size, self.size)
+        matrix, back = self._matrices("fit", pictures, side)
+        return mean + apply(matrix, back, (pictures - mean) * mask, (side, side), len(self))
 
     def forward(self, high: Tensor) -> Tensor:
         """Return A Y; (B, 3, R, R) -> (B, 3, h, w), 0 where masked; differentiable."""
@@ -184,15 +186,18 @@ class Warp:
                 f"the {what} pictures are {tuple(picture.shape)}, expected {(len(self), 3, *size)}; for a part of the faces use select()"
             )
 
-    def _matrices(self, name: str, like: Tensor) -> tuple[Tensor, Tensor]:
-        """The block-diagonal matrix over all faces, and its transpose, for this dtype and device."""
-        key = (name, like.dtype, like.device)
+    def _matrices(self, name: str, like: Tensor, side: int = 0) -> tuple[Tensor, Tensor]:
+        """The block-diagonal matrix over all faces, and its transpose, for this dtype and device; `side`: of "fit"."""
+        key = (name, side, like.dtype, like.device)
         if key not in self._cache:
-            build = {"rows": self._padded_rows, "gram": self._gram, "fit": self._padded_fit}[name]
-            matrix = sparse.block_diag([build(i) for i in range(len(self))], format="csr")
-            self._cache[key] = to_torch(matrix, like)
-            self._cache[f"{name} back", like.dtype, like.device] = to_torch(matrix.T.tocsr(), like)
-        return self._cache[key], self._cache[f"{name} back", like.dtype, like.device]
+            builders: dict[str, Callable[[int], sparse.csr_matrix]] = {
+                "rows": self._padded_rows,
+                "gram": self._gram,
+                "fit": partial(self._padded_fit, side=side),
+            }
+            matrix = sparse.block_diag([builders[name](i) for i in range(len(self))], format="csr")
+            self._cache[key] = to_torch(matrix, like), to_torch(matrix.T.tocsr(), like)
+        return self._cache[key]
 
     def _padding(self, face: Placed) -> sparse.csr_matrix:
         """The (h * w, height * width) matrix that puts a face's own box into the common one."""
@@ -204,8 +209,8 @@ class Warp:
     def _padded_rows(self, i: int) -> sparse.csr_matrix:
         return self._padding(self.faces[i]) @ self.faces[i].rows
 
-    def _padded_fit(self, i: int) -> sparse.csr_matrix:
-        return fitting_rows(self.faces[i], self.size) @ self._padding(self.faces[i]).T
+    def _padded_fit(self, i: int, side: int) -> sparse.csr_matrix:
+        return fitting_rows(self.faces[i], side) @ self._padding(self.faces[i]).T
 
     def _gram(self, i: int) -> sparse.csr_matrix:
         """A A^T, with 1 on the diagonal of masked pixels: some hundred numbers a row, so a round costs little."""

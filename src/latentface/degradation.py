@@ -18,7 +18,8 @@ from torch import Tensor
 from latentface.errors import InputError, UnknownNameError
 
 KERNELS = ("bicubic", "bilinear", "box", "lanczos")
-PRIOR_SIGMA = 0.1  # how far a face from a search is off in the low picture, where sigma > 0 weighs it against the input
+# How far a pixel of a face from a search is off at so many px a side, where sigma > 0 weighs it against the input
+PRIOR_SIGMA, PRIOR_SIZE = 0.1, 128
 
 
 @runtime_checkable
@@ -71,6 +72,15 @@ def checked_side(size: int | None, high: int) -> int:
     if size < 1:
         raise InputError(f"fit: the size is {size} px; expected at least 1 px, or None for the high side of {high} px")
     return size
+
+
+def noise_damping(sigma: float, high: int) -> float:
+    """Return what noise adds to A A^T where a residual is answered, with high pictures of `high` px.
+
+    A search's errors are smooth: from `PRIOR_SIZE` up, more pixels show the same error, and as each counts for less in
+    A A^T, they must weigh more.
+    """
+    return (sigma / PRIOR_SIGMA) ** 2 * min(1.0, (PRIOR_SIZE / high) ** 2)
 
 
 def counted_share(degradation: Degradation) -> Tensor | float:
@@ -211,11 +221,11 @@ class Downscale:
         return _both_sides(self._as(low)["inverse"], low)
 
     def correct(self, residual: Tensor) -> Tensor:
-        """Return A^T (A A^T + (sigma / PRIOR_SIGMA)^2)^-1 r; at sigma 0 this is A+ r."""
+        """Return A^T (A A^T + d)^-1 r with d = `noise_damping`; at sigma 0 this is A+ r."""
         if self.sigma == 0:
             return self.pinv(residual)
         m = self._as(residual)
-        spectrum = torch.outer(m["values"], m["values"]) + (self.sigma / PRIOR_SIGMA) ** 2
+        spectrum = torch.outer(m["values"], m["values"]) + noise_damping(self.sigma, self.high)
         return _both_sides(m["lift"], _both_sides(m["vectors"].t(), residual) / spectrum)
 
     def fit(self, pictures: Tensor, size: int | None = None) -> Tensor:

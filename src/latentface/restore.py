@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from latentface.degradation import KERNELS, Degradation, Downscale, project, resize
 from latentface.devices import out_of_memory, pick_device, usual_batch
 from latentface.errors import InputError, UnknownNameError
+from latentface.explore.coarse import Coarse, explore_coarse
 from latentface.explore.metric import metric_is_kept
 from latentface.explore.registry import find_method, with_steps
 from latentface.explore.result import Exploration, OnStep, psnr_each
@@ -30,7 +32,7 @@ from latentface.faceresult import Upscaled
 from latentface.faces.detail import detail_side
 from latentface.faces.noise import LUMA
 from latentface.faces.trust import trusted
-from latentface.images import check_batch, to_tensor
+from latentface.images import check_batch, sha256, to_tensor
 from latentface.prior.prior import Prior
 from latentface.prior.registry import load_prior
 
@@ -43,6 +45,7 @@ NOTICE = (
 )
 ANSWERS = ("one", "mean")
 DETAILS = ("auto", "full")
+FULL_SHARE = 0.2  # of a search's steps at full size where the prior has exits: docs/decisions.md
 CHANNELS_TO_LUMA = math.hypot(*LUMA)  # of the deviation of noise that is each channel's own
 
 
@@ -54,6 +57,9 @@ class UpscaleSettings:
         factor: enlargement of the side; None: as large as the prior's faces are.
         method, preset: see `latentface methods`; steps: instead of the preset's, over all stages where there are several.
         seed: of the random start; sample k uses seed + k. samples: how many faces.
+        full_steps: of a search's iterations the last so many are made at the prior's full size, those before at its smallest exit;
+            None: all where the prior has no exits or the method allows none, else a fifth. A face whose target size an exit
+            reaches is searched there altogether, unless all steps are asked for.
         start: "random", the method's own; "bank", near the most similar of the prior's faces; "encoder", near the answer
             of the prior's encoder.
         stop: a face whose loss fell by less than this share in 10 steps makes room for the next; None: all go to the end.
@@ -69,6 +75,7 @@ class UpscaleSettings:
     method: str = "rlse"
     preset: str = "paper"
     steps: int | None = None
+    full_steps: int | None = None
     seed: int = 0
     samples: int = 1
     start: str = "random"
@@ -92,6 +99,8 @@ class UpscaleSettings:
             raise InputError(f"samples is {self.samples}; expected at least 1")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps is {self.steps}; expected at least 1")
+        if self.full_steps is not None and self.full_steps < 1:
+            raise InputError(f"full_steps is {self.full_steps}; expected at least 1, or None")
         if not -(2**62) <= self.seed <= 2**62:
             raise InputError(f"seed is {self.seed}; expected a whole number of at most 62 bits")
         if not 0 <= self.sigma <= 1:
@@ -154,7 +163,21 @@ class Upscaler:
         self.start = WarmStart(prior, self.settings.start)
         if self.start.kind != "random" and isinstance(self.method_settings, RlseSettings):
             self.method_settings = from_w_plus(self.method_settings)  # as it does itself: the record must say so
+        self.coarse = self._coarse()
         self._degradations: dict[tuple[int, int, float], Downscale] = {}
+
+    def _coarse(self) -> Coarse | None:
+        """Return the stage at an exit that the searches have, or None."""
+        steps = getattr(self.method_settings, "steps", None)
+        if not (self.method.coarse and isinstance(steps, int) and self.prior.exits):
+            return None
+        full = self.settings.full_steps or max(1, round(steps * FULL_SHARE))
+        return Coarse(resolution=min(self.prior.exits), steps=steps - full) if full < steps else None
+
+    def prior_for(self, target: int) -> Prior:
+        """Return the prior as faces of a target side are searched with: at the smallest exit that reaches it, or whole."""
+        sizes = [r for r in self.prior.exits if r >= target] if self.coarse is not None else []
+        return self.prior.at(min(sizes)) if sizes else self.prior
 
     def plan(self, height: int, width: int) -> tuple[int, int]:
         """Return the sides (low, high) for an aligned face of that size.
@@ -191,6 +214,7 @@ class Upscaler:
             "judge_sha256": self.prior.judge and self.prior.judge.sha256,
             "seed": self.settings.seed,
             "start": self.start.kind,
+            **({"coarse": asdict(self.coarse), "exits_sha256": self._exits_sha256} if self.coarse is not None else {}),
             **({"wander": list(self.start.wander)} if any(self.start.wander) else {}),
             **({"encoder_sha256": self.start.sha256} if self.start.sha256 else {}),
             "low_size": [low, low],
@@ -198,6 +222,11 @@ class Upscaler:
             "generated": True,
             "notice": NOTICE,
         }
+
+    @cached_property
+    def _exits_sha256(self) -> str:
+        path = self.prior.exits_path
+        return sha256(path.read_bytes()) if path is not None else ""
 
     def _degradation(self, low: int, high: int, sigma: float) -> Downscale:
         key = low, high, sigma
@@ -305,16 +334,32 @@ class Upscaler:
     def explore(
         self, low: Tensor, degradation: Degradation, seeds: Sequence[int], on_step: OnStep | None = None
     ) -> Exploration:
-        """Search for faces, rows of low pictures (B, 3, h, w), by the settings' method from the settings' start."""
+        """Search for faces, rows of low pictures (B, 3, h, w), by the settings' method from the settings' start.
+
+        The degradation's high side is the prior's or that of one of its exits, which is then where the search goes on.
+        """
         low = low.to(self.prior.device)
+        prior = self.prior.at(degradation.high_size[0])
         if getattr(self.method_settings, "pixel_norm", "") == "prior" and not metric_is_kept(self.prior, degradation):
             self.say(f"measuring how the prior's faces vary at {low.shape[-1]} px, once: about half a minute on a CPU")
         options: dict[str, Any] = {"places": self.batch} if self._queues else {}
         start = self.start(low, degradation, seeds)
         if start is not None:
-            options["start"] = start
+            options["start"] = start[:, : prior.num_ws]
+        if self.coarse is not None and prior is self.prior:
+            return explore_coarse(
+                self.method,
+                prior,
+                low,
+                self.coarse,
+                degradation=degradation,
+                settings=with_steps(self.method_settings, self.method_settings.steps - self.coarse.steps),
+                seeds=seeds,
+                on_step=on_step,
+                **options,
+            )
         return self.method.function(
-            self.prior,
+            prior,
             low,
             degradation=degradation,
             settings=self.method_settings,
@@ -334,7 +379,7 @@ class Upscaler:
     ) -> tuple[Tensor, Tensor, float]:
         began = time.perf_counter()
         low, seeds = low[rows.start : rows.stop], seeds[rows.start : rows.stop]
-        side, most = low.shape[-1], self.prior.resolution
+        side, most = low.shape[-1], self.prior_for(target).resolution
         found = self.explore(low, self._degradation(side, most, sigma), seeds, lambda step: on_step(rows, step))
         high = found.high.float().cpu()
         if target != most:

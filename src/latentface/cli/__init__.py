@@ -70,6 +70,9 @@ def _plain(error: CycloptsError) -> str:
 
 def main() -> None:
     """The console script."""
+    # A thread of PyTorch's that waits for the others by spinning takes a core from whatever else runs: beside one other
+    # process on two cores a search took three times as long. Read when PyTorch is imported, so it is set here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a file's name may be no Unicode; print it as it is
     sys.exit(run(sys.argv[1:]))

@@ -103,7 +103,7 @@ class PhotoRun:
         steps = PhotoSteps() if self.run.save_steps else None
 
         def on_step(jobs: Sequence[Job], step: Any) -> None:
-            bar.advance(bar.task_ids[0], len(waiting) * len(jobs) / (step.total * faces * samples))
+            bar.advance(bar.task_ids[0], len(waiting) * len(jobs) * step.part / (faces * samples))
             if steps is not None:
                 steps.tell(jobs, step)
 

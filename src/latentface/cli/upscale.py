@@ -32,6 +32,7 @@ def upscale(
     judge: str | None = None,
     preset: str = "paper",
     steps: int | None = None,
+    full_steps: int | None = None,
     seed: int = 0,
     samples: int | None = None,
     start: Literal["random", "bank", "encoder"] = "random",
@@ -84,6 +85,9 @@ def upscale(
         for aligned faces; PULSE: "eps", its own stopping rule).
     steps
         Iterations, instead of the preset's.
+    full_steps
+        How many of them, the last, are made at the prior's full size where it has exits: by default a fifth, with --steps as
+        many (100) all of them, as the poster has it.
     seed
         Of the random start, the same for every face.
     samples
@@ -159,6 +163,7 @@ def upscale(
         method=method,
         preset=preset,
         steps=steps,
+        full_steps=full_steps,
         seed=seed,
         samples=samples if samples is not None else (8 if answer == "mean" else 1),
         start=start,
@@ -334,8 +339,7 @@ class Run:
         steps = StepSheets(self.upscaler.settings.samples) if self.save_steps else None
 
         def on_step(rows: Sequence[int], step: Any) -> None:
-            total = step.total * self.upscaler.settings.samples
-            bar.advance(bar.task_ids[0], len(rows) / total)
+            bar.advance(bar.task_ids[0], len(rows) * step.part / self.upscaler.settings.samples)
             if steps is not None:
                 steps.tell(rows, step)
 

@@ -57,6 +57,8 @@ def explore_coarse(
         raise InputError(f"the method {method.name} cannot begin at given style rows; leave coarse steps out")
     small = prior.at(coarse.resolution)
     side, fine = prior.resolution, int(settings.steps)
+    ratio = coarse.resolution / side  # of the time of a pass: 0.05 s against 0.40 at 128 and 1024 px
+    total, whole = coarse.steps + fine, coarse.steps * ratio + fine
     at_exit = with_steps(settings, coarse.steps)
     first = method.function(
         small,
@@ -64,7 +66,7 @@ def explore_coarse(
         degradation=degradation.at(coarse.resolution),
         settings=at_exit,
         seeds=seeds,
-        on_step=_among(on_step, 0, coarse.steps + fine, side),
+        on_step=_among(on_step, 0, total, side, ratio / whole),
         start=None if start is None else start[:, : small.num_ws] if start.ndim == 3 else start,
     )
     then = method.function(
@@ -73,22 +75,21 @@ def explore_coarse(
         degradation=degradation,
         settings=settings,
         seeds=seeds,
-        on_step=_among(on_step, coarse.steps, coarse.steps + fine, side),
+        on_step=_among(on_step, coarse.steps, total, side, 1 / whole),
         start=whole_rows(first.latent["w_plus"], prior.num_ws),
     )
-    share = (coarse.resolution / side) ** 2  # of a pass's memory traffic, which is what takes the time
     history = {k: torch.cat([first.history[k], v]) for k, v in then.history.items() if k in first.history}
     return replace(
         then,
         history=history,
         best_step=then.best_step + coarse.steps,
         seconds=first.seconds + then.seconds,
-        passes=first.passes * share + then.passes,
+        passes=first.passes * ratio + then.passes,
     )
 
 
-def _among(on_step: OnStep | None, before: int, total: int, side: int) -> OnStep | None:
-    """Return `on_step` for one stage: `before` steps were made, `total` will be, and previews have the final side."""
+def _among(on_step: OnStep | None, before: int, total: int, side: int, share: float) -> OnStep | None:
+    """Return `on_step` for one stage: `before` steps were made, `total` will be, previews have the final side."""
     if on_step is None:
         return None
     call = on_step
@@ -100,6 +101,6 @@ def _among(on_step: OnStep | None, before: int, total: int, side: int) -> OnStep
                 return pictures
             return F.interpolate(pictures, size=(side, side), mode="bilinear", align_corners=False)
 
-        return call(replace(step, number=before + step.number, total=total, preview=preview))
+        return call(replace(step, number=before + step.number, total=total, preview=preview, share=share))
 
     return tell

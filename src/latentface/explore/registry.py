@@ -27,7 +27,8 @@ class Method:
         presets: "paper" (published settings) and "equal" (as many generator passes as RLSE's 100 steps and 16 draws,
             which is 105); PULSE has "eps", its own stopping rule, and ESRGAN "l1", its first stage, too.
         searches: whether it needs a prior and seeds; seeded: whether another seed gives another face (from a random start).
-        starts: whether it takes `start`, a w or w_plus to begin at; queues: whether it takes `places`, with a setting `stop`.
+        starts: whether it takes `start`, a w or w_plus to begin at; coarse: whether most of its steps may be made at an exit of
+            the prior (`explore.coarse`), which the published rivals' may not; queues: whether it takes `places`, with a setting `stop`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Method:
     searches: bool = True
     seeded: bool = True
     starts: bool = False
+    coarse: bool = False
     queues: bool = False
 
     @property
@@ -99,6 +101,7 @@ METHODS: dict[str, Method] = {
             module="latentface.explore.rlse",
             settings_class="RlseSettings",
             starts=True,
+            coarse=True,
             queues=True,
             presets={"paper": {}, "equal": {}, "fast": {"pixel_norm": "prior", "semantic_weight": 0.0}},
         ),

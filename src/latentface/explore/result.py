@@ -39,6 +39,7 @@ class Step:
     Attributes:
         number: from 1 to `total`; losses: each (B,), weighted as they are summed; consistency_db: (B,) of this iterate.
         preview: call it for the best pictures so far, (B, 3, H, W) in [0, 1].
+        share: of the whole search's time that this step takes, about; None: 1 / total.
     """
 
     number: int
@@ -46,6 +47,12 @@ class Step:
     losses: Mapping[str, Tensor]
     consistency_db: Tensor
     preview: Callable[[], Tensor]
+    share: float | None = None
+
+    @property
+    def part(self) -> float:
+        """Share of the whole search's time that this step takes, about."""
+        return 1 / self.total if self.share is None else self.share
 
 
 OnStep = Callable[[Step], bool | None]

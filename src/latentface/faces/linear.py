@@ -8,6 +8,10 @@ inside its face, so a face's bits do not depend on its neighbours.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -15,15 +19,48 @@ from torch import Tensor
 
 MAX_ROUNDS = 400  # of conjugate gradients; 20 to 60 are usual
 
+Gram = Callable[[Tensor], Tensor]  # A A^T times low pictures
 
-def to_torch(matrix: sparse.csr_matrix, like: Tensor) -> Tensor:
-    """Return a SciPy matrix as a sparse tensor of `like`'s dtype and device."""
-    coo = matrix.tocoo()
-    index = torch.from_numpy(np.stack([coo.row, coo.col]).astype(np.int64))
-    values = torch.from_numpy(coo.data).to(like.dtype)
-    # Rows are in order and no entry comes twice, so the sum's order is fixed: the same bits in every batch.
-    made = torch.sparse_coo_tensor(index, values, coo.shape, check_invariants=False, is_coalesced=True)
+
+class Sparse:
+    """A SciPy matrix as a tensor of one dtype and device, and its transpose, which is made when it is first asked for.
+
+    Indices have 32 bits where that is enough: a face of 1000 px in a prior of 1024 px has 17 million weights.
+    """
+
+    def __init__(self, matrix: sparse.csr_matrix, like: Tensor) -> None:
+        self.matrix = _to_torch(matrix, like)
+        self._source, self._like = matrix, like.new_empty(0)
+
+    @cached_property
+    def back(self) -> Tensor:
+        """The transpose."""
+        return _to_torch(self._source.T.tocsr(), self._like)
+
+
+def _to_torch(matrix: sparse.csr_matrix, like: Tensor) -> Tensor:
+    small = max(matrix.nnz, *matrix.shape) < 2**31
+    pointers, indices = (a.astype(np.int32 if small else np.int64, copy=False) for a in (matrix.indptr, matrix.indices))
+    values = torch.from_numpy(matrix.data).to(like.dtype)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        made = torch.sparse_csr_tensor(
+            torch.from_numpy(pointers), torch.from_numpy(indices), values, matrix.shape, check_invariants=False
+        )
     return made.to(like.device)
+
+
+def stacked(parts: Sequence[sparse.csr_matrix]) -> sparse.csr_matrix:
+    """Return the block-diagonal matrix of these, each row's entries in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = np.cumsum([0] + [p.shape[1] for p in parts])
+    entries = np.cumsum([0] + [p.nnz for p in parts])
+    kind = np.int32 if max(columns[-1], entries[-1]) < 2**31 else np.int64
+    pointers = [[0], *(p.indptr[1:].astype(np.int64) + n for p, n in zip(parts, entries[:-1], strict=True))]
+    indices = [p.indices.astype(kind) + kind(n) for p, n in zip(parts, columns[:-1], strict=True)]
+    made = np.concatenate([p.data for p in parts]), np.concatenate(indices), np.concatenate(pointers).astype(kind)
+    return sparse.csr_matrix(made, shape=(sum(p.shape[0] for p in parts), columns[-1]))
 
 
 def _columns(pictures: Tensor, faces: int) -> Tensor:
@@ -40,31 +77,39 @@ def _pictures(columns: Tensor, like: torch.Size, size: tuple[int, int], faces: i
     return columns.t().reshape(batch, channels, *size)
 
 
-def apply(matrix: Tensor, transposed: Tensor, pictures: Tensor, size: tuple[int, int], faces: int) -> Tensor:
-    """Return a matrix times pictures (B, 3, y, x) as pictures of `size`; differentiable by its transpose."""
+def apply(matrix: Sparse, pictures: Tensor, size: tuple[int, int], faces: int, *, transposed: bool = False) -> Tensor:
+    """Return a matrix, or its transpose, times pictures (B, 3, y, x) as pictures of `size`; differentiable."""
     product: Tensor = _Product.apply(matrix, transposed, _columns(pictures, faces))  # type: ignore[no-untyped-call]
     return _pictures(product, pictures.shape, size, faces)
 
 
-def solve(gram: Tensor, low: Tensor, damping: float, faces: int) -> Tensor:
-    """Return (G + damping)^-1 x for pictures x (B, 3, h, w), each channel for itself; G symmetric; differentiable."""
-    solved: Tensor = _Solve.apply(gram, low, damping, faces)  # type: ignore[no-untyped-call]
+def solve(gram: Gram, low: Tensor, damping: Tensor | float, tolerance: float | None = None) -> Tensor:
+    """Return (G + damping)^-1 x for pictures x (B, 3, h, w), each channel for itself; differentiable.
+
+    Args:
+        gram: G times pictures; symmetric.
+        damping: one for all, or (B or 1, 1, 1, 1).
+        tolerance: of the squared norms, at which a channel is solved; None: the number format's grain.
+    """
+    if tolerance is None:
+        tolerance = 1e-20 if low.dtype == torch.float64 else 1e-12
+    solved: Tensor = _Solve.apply(gram, low, damping, tolerance)  # type: ignore[no-untyped-call]
     return solved
 
 
 class _Product(torch.autograd.Function):
-    """A sparse matrix times columns; the gradient uses the transpose that is at hand (PyTorch would sort it each time)."""
+    """A sparse matrix times columns; the gradient uses the transpose that is kept (PyTorch would sort it each time)."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, matrix: Tensor, back: Tensor, columns: Tensor) -> Tensor:
-        ctx.matrices = (matrix, back)  # type: ignore[attr-defined]
-        product: Tensor = torch.sparse.mm(matrix, columns)
+    def forward(ctx: torch.autograd.function.FunctionCtx, matrix: Sparse, transposed: bool, columns: Tensor) -> Tensor:
+        ctx.problem = (matrix, transposed)  # type: ignore[attr-defined]
+        product: Tensor = torch.sparse.mm(matrix.back if transposed else matrix.matrix, columns)
         return product
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[None, None, Tensor]:
-        matrix, back = ctx.matrices  # type: ignore[attr-defined]
-        return None, None, _Product.apply(back, matrix, grads[0].contiguous())  # type: ignore[no-untyped-call]
+        matrix, transposed = ctx.problem  # type: ignore[attr-defined]
+        return None, None, _Product.apply(matrix, not transposed, grads[0].contiguous())  # type: ignore[no-untyped-call]
 
 
 class _Solve(torch.autograd.Function):
@@ -72,21 +117,19 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx, gram: Tensor, low: Tensor, damping: float, faces: int
+        ctx: torch.autograd.function.FunctionCtx, gram: Gram, low: Tensor, damping: Tensor | float, tolerance: float
     ) -> Tensor:
-        ctx.problem = (gram, damping, faces)  # type: ignore[attr-defined]
-        return _conjugate_gradients(gram, low, damping, faces)
+        ctx.problem = (gram, damping, tolerance)  # type: ignore[attr-defined]
+        return _conjugate_gradients(gram, low, damping, tolerance)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[None, Tensor, None, None]:
-        gram, damping, faces = ctx.problem  # type: ignore[attr-defined]
-        return None, solve(gram, grads[0], damping, faces), None, None
+        gram, damping, tolerance = ctx.problem  # type: ignore[attr-defined]
+        return None, solve(gram, grads[0], damping, tolerance), None, None
 
 
-def _conjugate_gradients(gram: Tensor, low: Tensor, damping: float, faces: int) -> Tensor:
-    """Solve for low (B, 3, h, w); a channel stops when its residual is at the number format's grain."""
-    size = (low.shape[2], low.shape[3])
-    tolerance = 1e-20 if low.dtype == torch.float64 else 1e-12  # of the squared norms
+def _conjugate_gradients(gram: Gram, low: Tensor, damping: Tensor | float, tolerance: float) -> Tensor:
+    """Solve for low (B, 3, h, w); a channel stops when its residual is within the tolerance."""
     x, r = torch.zeros_like(low), low.clone()
     direction = r
     energy = (r * r).sum((2, 3), keepdim=True)
@@ -95,8 +138,7 @@ def _conjugate_gradients(gram: Tensor, low: Tensor, damping: float, faces: int) 
         active = energy > enough
         if not bool(active.any()):
             break
-        product = torch.sparse.mm(gram, _columns(direction, faces))
-        image = _pictures(product, low.shape, size, faces) + damping * direction
+        image = gram(direction) + damping * direction
         curvature = (direction * image).sum((2, 3), keepdim=True)
         go = active & (curvature > 0)
         step = torch.where(

@@ -1,4 +1,4 @@
-"""One face's place in a photograph: its box, the weights of the box's pixels, and which of them count."""
+"""One face's place in a photograph: its box, which of the box's pixels count, and their weights."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from latentface.faces.resample import Taps, taps
 LEAST_FACTOR = 1.02
 
 
+# Up to so many high pixels a side weights are kept in float64 and A A^T is formed; of more, memory would run out.
+SMALL = 128
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One face's operator: where its box lies, its rows over the whole box, and which pixels count."""
+    """Where a face's box lies, and which of its pixels count."""
 
     transform: Similarity
     box: tuple[int, int, int, int]  # left, top, width, height in the photograph
-    rows: sparse.csr_matrix  # (height * width, R * R) float64; masked rows are empty
     mask: Tensor  # (height, width) bool
 
 
@@ -68,43 +71,59 @@ def place(
     )
     near = 1e-6 / transform.scale
     valid = ((unit >= -near) & (unit <= 1 + near)).all(axis=(0, 3)).ravel()
-    rows, inside = _gather(taps(inverse.scaled(size), (left, top, width, height), (size, size), kernel), size * size)
-    valid &= inside
+    if kernel == "box":  # turned, and hardly larger than a high pixel, it may fall between their centres
+        parts = taps(inverse.scaled(size), (left, top, width, height), (size, size), kernel)
+        valid &= np.concatenate([part.inside.numpy() for part in parts])
     if not valid.any():
         raise InputError(f"no pixel of the photograph lies wholly in the face about {transform.centre}; leave it out")
-    rows = (sparse.diags(valid.astype(np.float64)) @ rows).tocsr()
-    rows.eliminate_zeros()
-    return Placed(transform, (left, top, width, height), rows, torch.from_numpy(valid.reshape(height, width)))
+    return Placed(transform, (left, top, width, height), torch.from_numpy(valid.reshape(height, width)))
 
 
-def fitting_rows(face: Placed, size: int) -> sparse.csr_matrix:
-    """Return the matrix (size * size, height * width) that brings a face's box into its aligned frame, bilinearly.
+def high_rows(face: Placed, size: int, kernel: str, low: tuple[int, int]) -> sparse.csr_matrix:
+    """Return the matrix (h * w, size * size) that shows a face of `size` px in its box, which is padded to `low`.
+
+    Rows sum to 1; masked ones are empty. float64 up to `SMALL`, else float32.
+    """
+    parts = taps(face.transform.inverse().scaled(size), face.box, (size, size), kernel)
+    rows = _gather(parts, size * size, face.mask.flatten().numpy(), np.float64 if size <= SMALL else np.float32)
+    (h, w), (_, _, width, height) = low, face.box
+    counts = np.zeros((h, w), np.int64)
+    counts[:height, :width] = np.diff(rows.indptr).reshape(height, width)
+    pointers = np.concatenate([[0], counts.cumsum()]).astype(np.int32)
+    return sparse.csr_matrix((rows.data, rows.indices, pointers), shape=(h * w, size * size))
+
+
+def fitting_rows(face: Placed, size: int, low: tuple[int, int]) -> sparse.csr_matrix:
+    """Return the matrix (size * size, h * w) that brings a face's box, padded to `low`, into its aligned frame, bilinearly.
 
     Only valid pixels are taken, and rows sum to 1; a row without any is empty.
     """
     left, top, width, height = face.box
     local = face.transform.then(Similarity(1.0, 0.0, -left, -top)).pixels(size)
-    rows, _ = _gather(taps(local, (0, 0, size, size), (height, width), "bilinear"), height * width)
-    rows = rows @ sparse.diags(face.mask.flatten().double().numpy())
+    rows = _gather(taps(local, (0, 0, size, size), (height, width), "bilinear"), height * width)
+    rows.data *= face.mask.flatten().numpy()[rows.indices]
     total = np.asarray(rows.sum(1)).ravel()
     solid = total > 1e-6
-    rows = (sparse.diags(np.divide(1.0, total, out=np.zeros_like(total), where=solid)) @ rows).tocsr()
+    rows.data *= np.repeat(np.divide(1.0, total, out=np.zeros_like(total), where=solid), np.diff(rows.indptr))
     rows.eliminate_zeros()
-    return rows
+    y, x = np.divmod(rows.indices, np.int32(width))
+    return sparse.csr_matrix((rows.data, y * np.int32(low[1]) + x, rows.indptr), shape=(size * size, low[0] * low[1]))
 
 
-def _gather(parts: Iterable[Taps], columns: int) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
-    """Put chunks of weights together as one matrix of so many columns, and their `inside`."""
-    values, indices, counts, inside = [], [], [], []
+def _gather(
+    parts: Iterable[Taps], columns: int, wanted: NDArray[np.bool_] | None = None, dtype: type = np.float64
+) -> sparse.csr_matrix:
+    """Put chunks of weights together as one matrix of so many columns; rows that are not wanted stay empty."""
+    values, indices, counts = [], [], []
     for part in parts:
         weight = part.weight.numpy()
         kept = weight != 0
-        values.append(weight[kept])
-        indices.append(part.index.numpy()[kept])
+        if wanted is not None:
+            kept &= wanted[part.first : part.first + len(weight), None]
+        values.append(weight[kept].astype(dtype))
+        indices.append(part.index.numpy()[kept].astype(np.int32))
         counts.append(kept.sum(1))
-        inside.append(part.inside.numpy())
-    pointers = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-    matrix = sparse.csr_matrix(
-        (np.concatenate(values), np.concatenate(indices), pointers), shape=(len(pointers) - 1, columns)
-    )
-    return matrix, np.concatenate(inside)
+    pointers = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int32)
+    data = np.concatenate(values)
+    values.clear()  # as large as `data`
+    return sparse.csr_matrix((data, np.concatenate(indices), pointers), shape=(len(pointers) - 1, columns))

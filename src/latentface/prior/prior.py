@@ -78,17 +78,20 @@ class Prior:
             path=Path(path),
         )
 
+    @property
+    def exits_path(self) -> Path | None:
+        """The file of the prior's exits, beside its own or in the package; None where there is none."""
+        beside = [] if self.path is None else [self.path.with_name(f"{self.path.stem}.exits.safetensors")]
+        return next((p for p in (*beside, BUNDLED / f"{self.name}.exits.safetensors") if p.is_file()), None)
+
     @cached_property
     def exits(self) -> dict[int, ExitLayer]:
-        """The heads of the prior's exits by resolution, from `NAME.exits.safetensors` in the package or beside its file.
+        """The heads of the prior's exits by resolution, from `NAME.exits.safetensors`; none where there is no such file.
 
         Raises:
             WeightsError: the file is broken, or another prior's.
         """
-        beside = [BUNDLED / f"{self.name}.exits.safetensors"]
-        if self.path is not None:
-            beside.append(self.path.with_name(f"{self.path.stem}.exits.safetensors"))
-        path = next((p for p in beside if p.is_file()), None)
+        path = self.exits_path
         if path is None or not isinstance(self.generator, MobileGenerator):
             return {}
         heads = read_exits(path, self.generator, self.sha256)
@@ -108,6 +111,7 @@ class Prior:
         other.generator = self.generator.exit(resolution, head)
         other.resolution, other.num_ws = resolution, other.generator.arch.num_ws
         other.sha256 = f"{self.sha256}-{resolution}" if self.sha256 else ""
+        other.__dict__["exits"] = {}
         return other
 
     def needed_judge(self) -> Judge:

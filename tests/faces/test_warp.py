@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from latentface.degradation import KERNELS, Degradation, Downscale, project
 from latentface.errors import InputError, UnknownNameError
 from latentface.faces import Similarity, Warp
+from latentface.faces.warp import inner_side
 
 R = 32
 PLACES = [
@@ -189,3 +190,98 @@ def test_errors_say_what_to_do() -> None:
         Warp(PLACES, R, PHOTO).forward(random(3, 3, R, R))
     with pytest.raises(InputError, match="one pair a face"):
         Warp(PLACES, R, [PHOTO, PHOTO])
+
+
+LARGE = 256  # a prior above `SMALL`
+FEW = [Similarity.square((30.3, 24.8), 21.0, 12), Similarity.square((24.0, 21.5), 14.2, -100)]
+
+
+def large(seed: int = 0, size: int = LARGE, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """Pictures with waves of all lengths, as strong as in faces."""
+    waves = torch.fft.fftfreq(size, 1 / size, dtype=torch.float64)
+    strength = torch.hypot(waves[:, None], waves).clamp(min=1) ** -1.5
+    noise = torch.fft.ifft2(torch.fft.fft2(random(2, 3, size, size, seed=seed) - 0.5) * strength).real
+    return (0.5 + 0.15 * noise / noise.std((2, 3), keepdim=True)).clamp(0.02, 0.98).to(dtype)
+
+
+def whole(warp: Warp) -> Warp:
+    """The same warp from all high pixels."""
+    return Warp._of(warp.faces, warp.size, warp.kernel, warp.sigma, warp.size)
+
+
+@pytest.mark.parametrize(("side", "size", "inner"), [
+    (8, 1024, 128), (42.6, 1024, 128), (43, 1024, 256), (170, 1024, 512), (171, 1024, 1024), (1000, 1024, 1024),
+    (120, 128, 128), (8, 32, 32), (30, 256, 128), (80, 256, 256),
+])  # fmt: skip
+def test_the_inner_side_follows_the_face(side: float, size: int, inner: int) -> None:
+    assert inner_side(side, size) == inner
+
+
+@pytest.mark.parametrize("degrees", [0, 12, 45])
+@pytest.mark.parametrize("side", [42, 28, 12])
+def test_a_large_priors_warp_is_that_of_all_its_pixels(side: float, degrees: float) -> None:
+    warp = Warp([Similarity.square((45.3, 43.8), side, degrees)], 512, (90, 90))
+    assert warp.inner == 128
+    truth = large(size=512)
+    exact = whole(warp)
+    off = warp.forward(truth) - exact.forward(truth)
+    assert off.abs().max() < 1 / 255
+    assert off.square().sum() / (6 * warp.mask.sum()) < 10**-6.5
+    start, low = large(1, 512), exact.forward(truth)
+    corrected = start + warp.correct(low - warp.forward(start))
+    smooth_too = start + exact.correct(low - exact.forward(start))
+    assert (corrected - smooth_too).square().mean() < 0.03 * (corrected - start).square().mean()
+    steps = (corrected - start).diff(dim=-1).abs().mean((0, 1, 2))  # blocks would show as a period of 4 px
+    assert max(steps[100 + k : 400 : 4].mean() for k in range(4)) < 1.1 * steps[100:400].mean()
+
+
+def test_a_large_prior_keeps_the_protocol() -> None:
+    warp = Warp(FEW, LARGE, PHOTO)
+    assert warp.inner == 128
+    high, low = large(), random(2, 3, *warp.low_size, seed=1)
+    left, right = (warp.forward(high) * low).sum((1, 2, 3)), (high * warp.adjoint(low)).sum((1, 2, 3))
+    torch.testing.assert_close(left, right, rtol=1e-12, atol=0)
+    least = warp.pinv(warp.forward(high))
+    torch.testing.assert_close(warp.forward(least), warp.forward(high), atol=1e-8, rtol=0)
+    assert ((least * (high - least)).sum((1, 2, 3)).abs() < 1e-6).all()
+    high.requires_grad_()
+    (warp.forward(high) * low).sum().backward()
+    torch.testing.assert_close(high.grad, warp.adjoint(low))
+
+
+@pytest.mark.parametrize("places", [FEW, [Similarity.square((100.3, 100.8), s, 12) for s in (90, 150)]])
+def test_a_large_priors_faces_are_projected_and_do_not_know_their_neighbours(places: list[Similarity]) -> None:
+    """Of an inner side below R, and of R itself, where A A^T is not formed."""
+    photo = (200, 200)
+    batch = Warp(places, LARGE, photo)
+    truth, start = large(dtype=torch.float32), large(1, dtype=torch.float32)
+    low = batch.forward(truth)
+    found = project(batch, start, low, rounds=8, tolerance=0.5 / 255)
+    error = (batch.forward(found) - low).square().sum((1, 2, 3)) / (3 * batch.mask.sum((1, 2, 3)))
+    assert (-10 * error.log10() > 55).all()
+    for i, place in enumerate(places):
+        alone = Warp([place], LARGE, photo)
+        h, w = alone.low_size
+        assert torch.equal(alone.forward(truth[i : i + 1])[0], low[i, :, :h, :w])
+        own = project(alone, start[i : i + 1], low[i : i + 1, :, :h, :w], rounds=8, tolerance=0.5 / 255)
+        torch.testing.assert_close(own[0], found[i], atol=1e-4, rtol=0)
+    two = batch.select([1, 1])
+    h, w = two.low_size
+    assert torch.equal(two.forward(truth[[1, 1]])[0], low[1, :, :h, :w])
+    with pytest.raises(InputError, match="inner side"):
+        Warp.join([Warp(FEW, LARGE, photo), Warp([Similarity.square((100.3, 100.8), 120, 12)], LARGE, photo)])
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("side", [12, 60])
+def test_noise_is_answered_alike_whatever_the_priors_size(side: float, sigma: float) -> None:
+    place = Similarity.square((60.3, 60.8), side, 12)
+    warps = [Warp([place], size, (120, 120), sigma=sigma) for size in (128, 512)]
+    truth = large(size=512)
+    low = warps[1].forward(truth) - 0.5
+    seen = [warp.forward(warp.correct(low)) for warp in warps]
+    assert (seen[0] - seen[1]).square().sum() < 0.02 * low.square().sum()
+    down = [Downscale(32, size, sigma=max(sigma, 1e-3)) for size in (128, 512)]
+    small = down[1].forward(truth) - 0.5
+    seen = [d.forward(d.correct(small)) for d in down]
+    assert (seen[0] - seen[1]).square().sum() < 0.02 * small.square().sum()

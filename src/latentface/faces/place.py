@@ -82,11 +82,11 @@ def place(
 def high_rows(face: Placed, size: int, kernel: str, low: tuple[int, int]) -> sparse.csr_matrix:
     """Return the matrix (h * w, size * size) that shows a face of `size` px in its box, which is padded to `low`.
 
-    Rows sum to 1; masked ones are empty. float64 up to `SMALL`, else float32.
+    Rows sum to 1; masked ones are empty.
     """
     parts = taps(face.transform.inverse().scaled(size), face.box, (size, size), kernel)
-    rows = _gather(parts, size * size, face.mask.flatten().numpy(), np.float64 if size <= SMALL else np.float32)
     (h, w), (_, _, width, height) = low, face.box
+    rows = _gather(parts, (height * width, size * size), _weights(size), face.mask.flatten().numpy())
     counts = np.zeros((h, w), np.int64)
     counts[:height, :width] = np.diff(rows.indptr).reshape(height, width)
     pointers = np.concatenate([[0], counts.cumsum()]).astype(np.int32)
@@ -100,30 +100,38 @@ def fitting_rows(face: Placed, size: int, low: tuple[int, int]) -> sparse.csr_ma
     """
     left, top, width, height = face.box
     local = face.transform.then(Similarity(1.0, 0.0, -left, -top)).pixels(size)
-    rows = _gather(taps(local, (0, 0, size, size), (height, width), "bilinear"), height * width)
+    rows = _gather(taps(local, (0, 0, size, size), (height, width), "bilinear"), (size * size, height * width), _weights(size))
     rows.data *= face.mask.flatten().numpy()[rows.indices]
     total = np.asarray(rows.sum(1)).ravel()
     solid = total > 1e-6
-    rows.data *= np.repeat(np.divide(1.0, total, out=np.zeros_like(total), where=solid), np.diff(rows.indptr))
+    rows.data *= np.repeat(np.divide(1, total, out=np.zeros_like(total), where=solid), np.diff(rows.indptr))
     rows.eliminate_zeros()
     y, x = np.divmod(rows.indices, np.int32(width))
     return sparse.csr_matrix((rows.data, y * np.int32(low[1]) + x, rows.indptr), shape=(size * size, low[0] * low[1]))
 
 
+def _weights(size: int) -> type:
+    """The number format of a face's weights."""
+    return np.float64 if size <= SMALL else np.float32
+
+
 def _gather(
-    parts: Iterable[Taps], columns: int, wanted: NDArray[np.bool_] | None = None, dtype: type = np.float64
+    parts: Iterable[Taps], shape: tuple[int, int], dtype: type, wanted: NDArray[np.bool_] | None = None
 ) -> sparse.csr_matrix:
-    """Put chunks of weights together as one matrix of so many columns; rows that are not wanted stay empty."""
-    values, indices, counts = [], [], []
+    """Put chunks of weights together as one matrix of this shape; rows that are not wanted stay empty."""
+    values, indices = np.empty(0, dtype), np.empty(0, np.int32)
+    pointers, filled = np.zeros(shape[0] + 1, np.int32), 0
     for part in parts:
         weight = part.weight.numpy()
+        here = slice(part.first, part.first + len(weight))
+        if not len(values):  # room for all: what is not written takes no memory
+            values, indices = (np.empty(shape[0] * weight.shape[1], kind) for kind in (dtype, np.int32))
         kept = weight != 0
         if wanted is not None:
-            kept &= wanted[part.first : part.first + len(weight), None]
-        values.append(weight[kept].astype(dtype))
-        indices.append(part.index.numpy()[kept].astype(np.int32))
-        counts.append(kept.sum(1))
-    pointers = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int32)
-    data = np.concatenate(values)
-    values.clear()  # as large as `data`
-    return sparse.csr_matrix((data, np.concatenate(indices), pointers), shape=(len(pointers) - 1, columns))
+            kept &= wanted[here, None]
+        counts = kept.sum(1)
+        end = filled + int(counts.sum())
+        values[filled:end], indices[filled:end] = weight[kept], part.index.numpy()[kept]
+        pointers[part.first + 1 : part.first + 1 + len(weight)] = filled + counts.cumsum()
+        filled = end
+    return sparse.csr_matrix((values[:filled], indices[:filled], pointers), shape=shape)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from latentface.faces.align import Similarity
 
 RADIUS = {"bicubic": 2.0, "bilinear": 1.0, "box": 0.5, "lanczos": 3.0}
-MAX_TAPS = 1 << 21  # a chunk's weights: 16 MiB in float64
+MAX_TAPS = 1 << 17  # a chunk's weights: 1 MiB in float64
 
 
 def kernel_value(t: Tensor, kernel: str) -> Tensor:

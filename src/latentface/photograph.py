@@ -242,13 +242,17 @@ class PhotoUpscaler:
             if too_large and (detail == side or WORTHWHILE * detail > most):
                 return LeftFace(face, reason, prior_wanted(transform.scale))
             upright, _ = crop(picture, transform, side)
+            # An exit serves where its faces are as large as the enlarged photograph shows them.
+            size = self.faces.prior_for(
+                math.ceil(transform.scale * max(self.photo_settings.factor, LEAST_FACTOR))
+            ).resolution
             if detail == side:
-                warp = Warp([transform], most, photo.size, kernel=self.settings.kernel, sigma=sigma)
+                warp = Warp([transform], size, photo.size, kernel=self.settings.kernel, sigma=sigma)
                 return Job(face, transform, warp, warp.cut(picture), upright)
             levels = 255 if self.photo_settings.noise is None else 1020
             sigma = round(levels * sigma * detail / transform.scale) / levels  # a mean of several pixels has less noise
             whole = Similarity.square((detail / 2, detail / 2), detail)
-            warp = Warp([whole], most, (detail, detail), kernel=self.settings.kernel, sigma=sigma)
+            warp = Warp([whole], size, (detail, detail), kernel=self.settings.kernel, sigma=sigma)
             return Job(face, transform, warp, crop(picture, transform, detail)[0][None], upright)
         except InputError:
             return LeftFace(face, "too small, or too little of it in the photograph")
@@ -259,10 +263,11 @@ class PhotoUpscaler:
         """Explore for the faces of these photographs in common batches, and yield the photographs, in order."""
         count = self.settings.samples
         jobs = [job for found in window for job in found.jobs]
-        # Equal noise may share a batch; similar boxes need little padding.
-        order = sorted(range(len(jobs)), key=lambda i: (jobs[i].warp.sigma, jobs[i].warp.low_size))
+        # Equal noise and sizes may share a batch; similar boxes need little padding.
+        kinds = [(job.warp.sigma, job.warp.size, job.warp.inner) for job in jobs]
+        order = sorted(range(len(jobs)), key=lambda i: (kinds[i], jobs[i].warp.low_size))
         answers: dict[int, list[_Answer]] = {}
-        for _, members in groupby(order, key=lambda i: jobs[i].warp.sigma):
+        for _, members in groupby(order, key=lambda i: kinds[i]):
             group = list(members)
             rows = [_Row(jobs[i], self.settings.seed + k) for i in group for k in range(count)]
             made = self._explore(rows, on_step)
@@ -330,7 +335,7 @@ class PhotoUpscaler:
             samples=samples,
             low=job.upright,
             bilinear=job.warp.fit(job.low)[0].clamp(0, 1),
-            factor=self.prior.resolution / job.transform.scale,
+            factor=job.warp.size / job.transform.scale,
             detail=job.warp.transforms[0].scale,
             sigma=job.warp.sigma,
             consistency_db=consistency,

@@ -50,7 +50,9 @@ class PhotoRun:
     left: Counter[str] = field(default_factory=Counter)  # faces that were left, by reason
     wants: int = 0  # px of the prior that would enlarge those that are too large
     plain: int = 0
-    a_face: float | None = None  # seconds, of one sample; what the last window took
+    a_face: dict[int, float] = field(
+        default_factory=dict
+    )  # seconds, of one sample, by the size at which it is searched
 
     def start(self) -> None:
         """Say what the background takes, where a network makes it."""
@@ -99,7 +101,7 @@ class PhotoRun:
         samples = self.run.upscaler.settings.samples
         faces = sum(len(found.jobs) for _, _, found in waiting)
         before = bar.tasks[0].completed if bar.tasks else 0
-        self._tell_time(faces, len(waiting))
+        self._tell_time(Counter(job.warp.size for _, _, found in waiting for job in found.jobs), len(waiting))
         steps = PhotoSteps() if self.run.save_steps else None
 
         def on_step(jobs: Sequence[Job], step: Any) -> None:
@@ -108,7 +110,6 @@ class PhotoRun:
                 steps.tell(jobs, step)
 
         results = self.upscaler.finish([found for _, _, found in waiting], on_step)
-        seconds = 0.0
         for n, (item, request, found) in enumerate(waiting):
             try:
                 result = next(results)
@@ -116,25 +117,23 @@ class PhotoRun:
                 for other, _, _ in waiting[n:]:
                     self.run.fail(other.entry.label, _reason(error))
                 break
-            seconds += result.record["seconds"]
             try:
                 self._write(item, request, result, steps.sheet(found.jobs) if steps is not None else None)
             except (LatentfaceError, MemoryError, RuntimeError) as error:
                 self.run.fail(item.entry.label, _reason(error))
-        if faces:
-            self.a_face = seconds / (faces * samples)
         bar.update(bar.task_ids[0], completed=before + len(waiting))
 
-    def _tell_time(self, faces: int, photographs: int) -> None:
-        """Say how many faces were found and how long they will take, by the last window or by a trial."""
+    def _tell_time(self, sizes: Counter[int], photographs: int) -> None:
+        """Say how many faces were found and how long they will take: a trial at each size at which they are searched."""
         from latentface.bench.progress import duration
         from latentface.cli.times import seconds_a_face
 
+        faces = sizes.total()
         if not faces or self.run.talk.quiet:
             return
-        if self.a_face is None:
-            self.a_face = seconds_a_face(self.run.upscaler, photograph=True)
-        seconds = self.a_face * faces * self.run.upscaler.settings.samples
+        for size in sizes.keys() - self.a_face.keys():
+            self.a_face[size] = seconds_a_face(self.run.upscaler, size=size, photograph=True)
+        seconds = sum(self.a_face[size] * n for size, n in sizes.items()) * self.run.upscaler.settings.samples
         self.run.talk.say(
             f"{faces} face{'s' if faces != 1 else ''} to upscale in {photographs} photograph{'s' if photographs != 1 else ''}: about {duration(seconds)}"
         )

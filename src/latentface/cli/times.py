@@ -14,32 +14,47 @@ if TYPE_CHECKING:
 MOST_FACES, STEPS, TURN = 4, 2, 10.0  # of the trial; degrees: a photograph's faces stand at an angle
 
 
-def seconds_a_face(upscaler: Upscaler, *, photograph: bool = False) -> float:
-    """Return the seconds that one sample of a face takes; next to nothing where the method does not search."""
+def seconds_a_face(upscaler: Upscaler, *, size: int | None = None, photograph: bool = False) -> float:
+    """Return the seconds that one sample of a face takes; next to nothing where the method does not search.
+
+    Args:
+        size: px of the prior's exit at which it is searched; None: where `upscale` searches it by default.
+    """
+    from latentface.explore.registry import total_steps
+
+    steps, coarse = total_steps(upscaler.method_settings), upscaler.coarse
+    if steps is None or not upscaler.method.searches:
+        return 0.01
+    draws = getattr(upscaler.method_settings, "candidates", 1) if upscaler.start.kind == "random" else 0
+    begins = draws / 3 if draws > 1 else 0.0  # a draw has no gradient
+    whole = upscaler.prior.resolution
+    if coarse is None or (size or whole) < whole:
+        return _seconds_a_pass(upscaler, size or whole, photograph) * (steps + begins)
+    at_exit = _seconds_a_pass(upscaler, coarse.resolution, photograph) * (coarse.steps + begins)
+    return at_exit + _seconds_a_pass(upscaler, whole, photograph) * (steps - coarse.steps)
+
+
+def _seconds_a_pass(upscaler: Upscaler, size: int, photograph: bool) -> float:
+    """Time a few steps at the prior's exit of `size` px, or at its full size, and return the seconds a step and face."""
     import torch
 
     from latentface.degradation import Degradation, Downscale
-    from latentface.explore.registry import total_steps, with_steps
+    from latentface.explore.registry import with_steps
     from latentface.faces import Similarity, Warp
 
     settings = upscaler.method_settings
-    steps = total_steps(settings)
-    if steps is None or not upscaler.method.searches:
-        return 0.01
-    draws = getattr(settings, "candidates", 1) if upscaler.start.kind == "random" else 0
     if hasattr(settings, "candidates"):
         settings = replace(settings, candidates=1)
-    if getattr(settings, "pixel_norm", "") == "prior":
-        settings = replace(
-            settings, pixel_norm="l2"
-        )  # as long a step; the metric is measured for the faces' own size alone
+    if (
+        getattr(settings, "pixel_norm", "") == "prior"
+    ):  # as long a step; the metric is measured for the faces' own size alone
+        settings = replace(settings, pixel_norm="l2")
     faces = min(MOST_FACES, upscaler.batch)
     stages = len(settings.steps) if isinstance(settings.steps, tuple) else 1
     settings = with_steps(settings, STEPS * stages)
-    size = upscaler.prior.resolution
     degradation: Degradation = Downscale(max(2, size // 8), size)
     if photograph:
-        side = max(2.0, size / 2)
+        side = max(2.0, min(size / 2, 64.0))
         place = Similarity.square((side, side), side, TURN)
         degradation = Warp([place] * faces, size, (round(2 * side), round(2 * side)))
     low = torch.rand(faces, 3, *degradation.low_size, generator=torch.Generator().manual_seed(0))
@@ -49,15 +64,14 @@ def seconds_a_face(upscaler: Upscaler, *, photograph: bool = False) -> float:
     for _ in range(2):  # the first call pays for warming up
         began = time.perf_counter()
         upscaler.method.function(
-            upscaler.prior,
+            upscaler.prior.at(size),
             low.to(upscaler.prior.device),
             degradation=degradation,
             settings=settings,
             seeds=list(range(faces)),
         )
         times.append(time.perf_counter() - began)
-    passes = steps + (draws / 3 if draws > 1 else 0)  # a draw has no gradient
-    return min(times) / (faces * STEPS * stages) * passes
+    return min(times) / (faces * STEPS * stages)
 
 
 def precise_duration(seconds: float) -> str:

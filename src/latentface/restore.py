@@ -22,7 +22,7 @@ from torch import Tensor
 from latentface.degradation import KERNELS, Degradation, Downscale, project, resize
 from latentface.devices import out_of_memory, pick_device, usual_batch
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.coarse import Coarse, explore_coarse
+from latentface.explore.coarse import coarse_for, explore_coarse
 from latentface.explore.metric import metric_is_kept
 from latentface.explore.registry import find_method, with_steps
 from latentface.explore.result import Exploration, OnStep, psnr_each
@@ -45,7 +45,6 @@ NOTICE = (
 )
 ANSWERS = ("one", "mean")
 DETAILS = ("auto", "full")
-FULL_SHARE = 0.2  # of a search's steps at full size where the prior has exits: docs/decisions.md
 CHANNELS_TO_LUMA = math.hypot(*LUMA)  # of the deviation of noise that is each channel's own
 
 
@@ -55,11 +54,11 @@ class UpscaleSettings:
 
     Attributes:
         factor: enlargement of the side; None: as large as the prior's faces are.
-        method, preset: see `latentface methods`; steps: instead of the preset's, over all stages where there are several.
+        method, preset: see `latentface methods`; "default" is "paper" with most steps at an exit, where the prior has some; steps: instead of the preset's, over all stages where there are several.
         seed: of the random start; sample k uses seed + k. samples: how many faces.
         full_steps: of a search's iterations the last so many are made at the prior's full size, those before at its smallest exit;
-            None: all where the prior has no exits or the method allows none, else a fifth. A face whose target size an exit
-            reaches is searched there altogether, unless all steps are asked for.
+            None: all where the prior has no exits, the method allows none, or the preset is "paper", else a fifth. A face whose
+            target size an exit reaches is searched there altogether, unless all steps are at full size.
         start: "random", the method's own; "bank", near the most similar of the prior's faces; "encoder", near the answer
             of the prior's encoder.
         stop: a face whose loss fell by less than this share in 10 steps makes room for the next; None: all go to the end.
@@ -73,7 +72,7 @@ class UpscaleSettings:
 
     factor: float | None = None
     method: str = "rlse"
-    preset: str = "paper"
+    preset: str = "default"
     steps: int | None = None
     full_steps: int | None = None
     seed: int = 0
@@ -163,16 +162,10 @@ class Upscaler:
         self.start = WarmStart(prior, self.settings.start)
         if self.start.kind != "random" and isinstance(self.method_settings, RlseSettings):
             self.method_settings = from_w_plus(self.method_settings)  # as it does itself: the record must say so
-        self.coarse = self._coarse()
+        self.coarse = coarse_for(
+            self.method, prior, self.method_settings, self.settings.preset, self.settings.full_steps
+        )
         self._degradations: dict[tuple[int, int, float], Downscale] = {}
-
-    def _coarse(self) -> Coarse | None:
-        """Return the stage at an exit that the searches have, or None."""
-        steps = getattr(self.method_settings, "steps", None)
-        if not (self.method.coarse and isinstance(steps, int) and self.prior.exits):
-            return None
-        full = self.settings.full_steps or max(1, round(steps * FULL_SHARE))
-        return Coarse(resolution=min(self.prior.exits), steps=steps - full) if full < steps else None
 
     def prior_for(self, target: int) -> Prior:
         """Return the prior as faces of a target side are searched with: at the smallest exit that reaches it, or whole."""
@@ -353,7 +346,7 @@ class Upscaler:
                 low,
                 self.coarse,
                 degradation=degradation,
-                settings=with_steps(self.method_settings, self.method_settings.steps - self.coarse.steps),
+                settings=self.method_settings,
                 seeds=seeds,
                 on_step=on_step,
                 **options,

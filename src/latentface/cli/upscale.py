@@ -30,7 +30,7 @@ def upscale(
     method: Annotated[str, Parameter(name=["--method", "-m"])] = "rlse",
     prior: Annotated[str | None, Parameter(name=["--prior", "-p"])] = None,
     judge: str | None = None,
-    preset: str = "paper",
+    preset: str = "default",
     steps: int | None = None,
     full_steps: int | None = None,
     seed: int = 0,
@@ -81,7 +81,7 @@ def upscale(
         The prior whose discriminator the semantic loss asks, by name or file, or "none"; by default the prior's own or,
         where it has none, celeba128's.
     preset
-        "paper" (published settings), "equal", or another that the method has (RLSE: "fast", half the time at the same quality,
+        "default", "paper" (published settings: where the prior has exits, all steps at full size), "equal", or another that the method has (RLSE: "fast", half the time at the same quality,
         for aligned faces; PULSE: "eps", its own stopping rule).
     steps
         Iterations, instead of the preset's.

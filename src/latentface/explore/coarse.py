@@ -21,6 +21,8 @@ from latentface.explore.result import Exploration, OnStep, Step
 from latentface.prior.exits import whole_rows
 from latentface.prior.prior import Prior
 
+FULL_SHARE = 0.2  # of a search's steps at full size: docs/decisions.md
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coarse:
@@ -36,6 +38,21 @@ class Coarse:
             )
 
 
+def coarse_for(
+    method: Method, prior: Prior, settings: Any, preset: str = "default", full_steps: int | None = None
+) -> Coarse | None:
+    """Return the first stage that a search has by default, or None.
+
+    There is none where the method allows none, the prior has no exits, or the preset is "paper", which is the published
+    search; `full_steps` says how many of the steps are made at full size, None: a fifth.
+    """
+    steps = getattr(settings, "steps", None)
+    if not method.coarse or not isinstance(steps, int) or not prior.exits or (preset == "paper" and full_steps is None):
+        return None
+    full = full_steps or max(1, round(steps * FULL_SHARE))
+    return Coarse(resolution=min(prior.exits), steps=steps - full) if full < steps else None
+
+
 def explore_coarse(
     method: Method,
     prior: Prior,
@@ -47,8 +64,9 @@ def explore_coarse(
     seeds: Sequence[int],
     on_step: OnStep | None = None,
     start: Tensor | None = None,
+    **options: Any,
 ) -> Exploration:
-    """Search at an exit, then from what was found there by the method's own `settings` at full size; arguments as a method's.
+    """Search at an exit, then from what was found there at full size; `settings` are of both, other arguments a method's.
 
     Raises:
         InputError: the prior has no such exit, or the method cannot begin at given style rows.
@@ -56,27 +74,28 @@ def explore_coarse(
     if not method.starts:
         raise InputError(f"the method {method.name} cannot begin at given style rows; leave coarse steps out")
     small = prior.at(coarse.resolution)
-    side, fine = prior.resolution, int(settings.steps)
+    side, fine = prior.resolution, int(settings.steps) - coarse.steps
     ratio = coarse.resolution / side  # of the time of a pass: 0.05 s against 0.40 at 128 and 1024 px
     total, whole = coarse.steps + fine, coarse.steps * ratio + fine
-    at_exit = with_steps(settings, coarse.steps)
     first = method.function(
         small,
         low,
         degradation=degradation.at(coarse.resolution),
-        settings=at_exit,
+        settings=with_steps(settings, coarse.steps),
         seeds=seeds,
         on_step=_among(on_step, 0, total, side, ratio / whole),
         start=None if start is None else start[:, : small.num_ws] if start.ndim == 3 else start,
+        **options,
     )
     then = method.function(
         prior,
         low,
         degradation=degradation,
-        settings=settings,
+        settings=with_steps(settings, fine),
         seeds=seeds,
         on_step=_among(on_step, coarse.steps, total, side, 1 / whole),
         start=whole_rows(first.latent["w_plus"], prior.num_ws),
+        **options,
     )
     history = {k: torch.cat([first.history[k], v]) for k, v in then.history.items() if k in first.history}
     return replace(

@@ -50,13 +50,14 @@ class Method:
         return function
 
     def settings(self, preset: str = "equal", **changes: Any) -> Any:
-        """Return its settings: a preset, with changes.
+        """Return its settings: a preset, with changes; "default" has the settings of "paper".
 
         Raises:
             UnknownNameError: no such preset. InputError: a change that the settings do not have.
         """
+        preset = "paper" if preset == "default" else preset
         if preset not in self.presets:
-            raise UnknownNameError(f"preset of {self.name}", preset, self.presets)
+            raise UnknownNameError(f"preset of {self.name}", preset, ("default", *self.presets))
         made = getattr(importlib.import_module(self.module), self.settings_class)
         try:
             return made(**{**self.presets[preset], **changes})

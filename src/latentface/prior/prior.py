@@ -94,7 +94,12 @@ class Prior:
         path = self.exits_path
         if path is None or not isinstance(self.generator, MobileGenerator):
             return {}
-        heads = read_exits(path, self.generator, self.sha256)
+        try:
+            heads = read_exits(path, self.generator, self.sha256)
+        except WeightsError:
+            if path.parent != BUNDLED:
+                raise
+            return {}  # a file of the user's has the name of a published prior
         return {r: head.to(self.device, self.dtype, memory_format=torch.channels_last) for r, head in heads.items()}  # type: ignore[call-overload]
 
     def at(self, resolution: int) -> Self:

@@ -131,7 +131,8 @@ def upscale(
         raise InputError("--background is for what surrounds the faces of photographs; with --aligned there is nothing")
     from latentface.devices import pick_device
     from latentface.photobackground import Background
-    from latentface.photograph import PhotoSettings, PhotoUpscaler
+    from latentface.photograph import PhotoUpscaler
+    from latentface.photosettings import PhotoSettings
     from latentface.prior.registry import load_prior
     from latentface.restore import Upscaler, UpscaleSettings
 
@@ -170,7 +171,9 @@ def upscale(
     run = Run(upscaler, talk, output, single, overwrite, compare, save_steps, as_json)
     if not aligned:
         around = Background.read(background, chosen) if background is not None else None
-        photos = PhotoUpscaler(loaded, photo_settings=photo_settings, faces=upscaler, background=around)
+        photos = PhotoUpscaler(
+            loaded, photo_settings=photo_settings, faces=upscaler, background=around, whole_faces=save_faces
+        )
         run.photos = PhotoRun(run, photos, save_faces)
     for name, reason in listing.failures:
         run.fail(name, reason)

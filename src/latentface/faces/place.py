@@ -100,7 +100,9 @@ def fitting_rows(face: Placed, size: int, low: tuple[int, int]) -> sparse.csr_ma
     """
     left, top, width, height = face.box
     local = face.transform.then(Similarity(1.0, 0.0, -left, -top)).pixels(size)
-    rows = _gather(taps(local, (0, 0, size, size), (height, width), "bilinear"), (size * size, height * width), _weights(size))
+    rows = _gather(
+        taps(local, (0, 0, size, size), (height, width), "bilinear"), (size * size, height * width), _weights(size)
+    )
     rows.data *= face.mask.flatten().numpy()[rows.indices]
     total = np.asarray(rows.sum(1)).ravel()
     solid = total > 1e-6
@@ -119,7 +121,8 @@ def _gather(
     parts: Iterable[Taps], shape: tuple[int, int], dtype: type, wanted: NDArray[np.bool_] | None = None
 ) -> sparse.csr_matrix:
     """Put chunks of weights together as one matrix of this shape; rows that are not wanted stay empty."""
-    values, indices = np.empty(0, dtype), np.empty(0, np.int32)
+    values: NDArray[np.floating] = np.empty(0, dtype)
+    indices = np.empty(0, np.int32)
     pointers, filled = np.zeros(shape[0] + 1, np.int32), 0
     for part in parts:
         weight = part.weight.numpy()

@@ -12,7 +12,8 @@ from latentface.errors import WeightsError
 from latentface.faces import Patch, Similarity, Warp, compose, detect
 from latentface.faces.align import ffhq_fit
 from latentface.photofile import Photo
-from latentface.photograph import PhotoSettings, PhotoUpscaler
+from latentface.photograph import PhotoUpscaler
+from latentface.photosettings import PhotoSettings
 from latentface.prior.prior import Prior
 from latentface.prior.registry import load_prior
 from latentface.restore import UpscaleSettings

@@ -15,7 +15,8 @@ from latentface import photobackground
 from latentface.errors import InputError, WeightsError
 from latentface.photobackground import Background
 from latentface.photofile import LUMA, Photo
-from latentface.photograph import PhotoSettings, PhotoUpscaler
+from latentface.photograph import PhotoUpscaler
+from latentface.photosettings import PhotoSettings
 from latentface.restore import UpscaleSettings
 from latentface.supervised.esrgan import RrdbNet, RrdbShape
 from latentface.supervised.formats import write_baseline

@@ -19,8 +19,9 @@ from latentface import photofile
 from latentface.errors import InputError, PictureError
 from latentface.faces import Patch, Similarity, Warp, paste_faces
 from latentface.photofile import Photo
-from latentface.photograph import PhotoSettings, PhotoUpscaler, prior_wanted, upscale_photo
+from latentface.photograph import PhotoUpscaler, prior_wanted, upscale_photo
 from latentface.photoresult import _under_alpha
+from latentface.photosettings import PhotoSettings
 from latentface.prior.prior import Prior
 from latentface.restore import UpscaleSettings
 
@@ -174,6 +175,29 @@ def test_a_group_photograph_is_taken_whole_by_a_prior_of_128_px() -> None:
     found = PhotoUpscaler(made, QUICK).find(photo)
     assert len(found.jobs) >= 28
     assert not found.left
+
+
+def test_a_large_priors_faces_are_kept_as_large_as_the_photograph_shows_them(
+    photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two inner sides, in batches or one by one; the photograph is the same, whether its faces are whole or not."""
+    made = tiny_prior(256)
+    made.alignment = "ffhq"
+    places = [photo_scene.PLACES[1], Similarity.square((60.0, 40.0), 44.0, 5.0), photo_scene.PLACES[0]]
+    photo_scene.know(monkeypatch, places)
+    whole = next(PhotoUpscaler(made, QUICK, CLEAN).upscale([photo]))
+    small = next(PhotoUpscaler(made, QUICK, CLEAN, whole_faces=False).upscale([photo]))
+    assert [f.high.shape[-1] for f in whole.faces] == [256, 256, 256]
+    assert [f.high.shape[-1] for f in small.faces] == [256, 128, 128]  # 44, 16 and 12 px, of twice as many shown
+    assert small.faces[1].bilinear.shape == small.faces[1].samples[0].shape == (3, 128, 128)
+    assert [f.consistency_db for f in small.faces] == [f.consistency_db for f in whole.faces]
+    assert small.consistency_db is not None
+    assert small.consistency_db > 40
+    assert np.array_equal(whole.render().pixels, small.render().pixels)
+    monkeypatch.setattr("latentface.photograph.FOUND_PIXELS", 1)
+    alone = next(PhotoUpscaler(made, QUICK, CLEAN).upscale([photo]))
+    for one, other in zip(alone.faces, whole.faces, strict=True):
+        assert torch.allclose(one.high, other.high, atol=0.02)
 
 
 def test_methods_for_squares_take_no_photograph(prior: Prior, photo: Photo) -> None:

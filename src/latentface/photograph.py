@@ -19,18 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentface.degradation import counted_share, project
+from latentface.degradation import counted_share, project, resize
 from latentface.devices import out_of_memory
 from latentface.errors import InputError
 from latentface.explore.result import psnr_each
 from latentface.faces import Face, Similarity, Warp, crop, detect
 from latentface.faces.kind import square_of
 from latentface.faces.noise import estimate_sigma
-from latentface.faces.place import LEAST_FACTOR
+from latentface.faces.paste import pasted_side
+from latentface.faces.place import LEAST_FACTOR, SMALL
 from latentface.faces.trust import trusted
 from latentface.images import read_bytes
 from latentface.photofile import LUMA, Photo
 from latentface.photoresult import LeftFace, PhotoFace, PhotoUpscaled
+from latentface.photosettings import PhotoSettings
 from latentface.prior.prior import Prior
 from latentface.restore import Upscaler, UpscaleSettings
 
@@ -47,38 +49,13 @@ WINDOW_BATCHES = 4  # batches' worth of faces, after which nothing more is waite
 # clipped blacks would go on for long: 8 rounds give them 63 to 77 dB.
 ROUNDS, TOLERANCE = 8, 0.5 / 255
 LEAST_SIDE = 8  # px: of a photograph in which faces are looked for
-LARGEST = 2  # times the prior's faces: no larger view of a face is looked at for its detail
+# px: no larger view of a face is looked at for its detail, nor one of more than LARGEST times the prior's faces. From half
+# of it on, one grid as fine as the face's pixels tells what one twice as fine does (12 faces of 360 and 480 px, 4 softnesses).
+LARGEST_VIEW, LARGEST = 1024, 2
+FOUND_PIXELS = 1 << 24  # of found faces together at the prior's size: 200 MB
+WARP_PIXELS = 1 << 21  # of inner sides above `SMALL` in one search: their weights take 550 MB
 # A face larger than the prior's is redrawn only where it is so soft that its detail becomes so many times finer.
 WORTHWHILE = 2
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PhotoSettings:
-    """How a photograph is enlarged.
-
-    Attributes:
-        factor: enlargement of the photograph's sides, 1 to 1024; a face's own factor is the prior's size over the face's.
-        only_center_face: enlarge only the face nearest to the middle.
-        min_face: the least size of a face in pixels, the longer side of its box; max_faces: the largest so many.
-        noise: standard deviation of the photograph's noise, in units of the full grey range; None: estimated for each
-            face. At 0 the projection is exact, to a soft face's detail.
-    """
-
-    factor: float = 2.0
-    only_center_face: bool = False
-    min_face: float = 12.0
-    max_faces: int | None = None
-    noise: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.factor <= 1024:
-            raise InputError(f"factor is {self.factor:g}; expected a number from 1 to 1024")
-        if not 4 <= self.min_face <= 1e6:
-            raise InputError(f"min_face is {self.min_face:g}; expected a size in pixels from 4 up")
-        if self.max_faces is not None and self.max_faces < 0:
-            raise InputError(f"max_faces is {self.max_faces}; expected 0 or more")
-        if self.noise is not None and not 0 <= self.noise <= 1:
-            raise InputError(f"noise is {self.noise:g}; expected a number from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +101,7 @@ class PhotoUpscaler:
         batch: faces times samples computed together; halved when the device's memory is too small.
         faces: what explores, instead of one of these `settings` and `batch`: so that its start is read once.
         background: what enlarges all that is no face; None: bicubic interpolation.
+        whole_faces: keep faces at the prior's size, for `save_faces`; else only as many pixels as the photograph shows.
     """
 
     def __init__(
@@ -135,7 +113,9 @@ class PhotoUpscaler:
         batch: int | None = None,
         faces: Upscaler | None = None,
         background: Background | None = None,
+        whole_faces: bool = True,
     ) -> None:
+        self.whole_faces = whole_faces
         self.faces = faces or Upscaler(prior, settings, batch=batch)
         self.prior, self.settings, self.background = prior, self.faces.settings, background
         self.photo_settings = photo_settings or PhotoSettings()
@@ -234,25 +214,21 @@ class PhotoUpscaler:
             sigma = self.photo_settings.noise
             if sigma is None:  # in whole grey levels, so that faces of several photographs can share a batch
                 sigma = round(255 * estimate_sigma(picture, face.box, photo.tables)) / 255
-            side = max(2, min(round(transform.scale), LARGEST * most))
-            upright, there = crop(picture, transform, 2 * side)
+            side = max(2, min(round(transform.scale), LARGEST * most, LARGEST_VIEW))
+            upright, there = crop(picture, transform, min(2 * side, LARGEST_VIEW))
             # Beyond the photograph's border nothing is known, and its even filling would pass for softness.
             told = self.faces.searched_side(upright, sigma * min(1.0, side / transform.scale), side)
             detail = told if bool(there.all()) else side
             if too_large and (detail == side or WORTHWHILE * detail > most):
                 return LeftFace(face, reason, prior_wanted(transform.scale))
             upright, _ = crop(picture, transform, side)
-            # An exit serves where its faces are as large as the enlarged photograph shows them.
-            size = self.faces.prior_for(
-                math.ceil(transform.scale * max(self.photo_settings.factor, LEAST_FACTOR))
-            ).resolution
             if detail == side:
-                warp = Warp([transform], size, photo.size, kernel=self.settings.kernel, sigma=sigma)
+                warp = Warp([transform], most, photo.size, kernel=self.settings.kernel, sigma=sigma)
                 return Job(face, transform, warp, warp.cut(picture), upright)
             levels = 255 if self.photo_settings.noise is None else 1020
             sigma = round(levels * sigma * detail / transform.scale) / levels  # a mean of several pixels has less noise
             whole = Similarity.square((detail / 2, detail / 2), detail)
-            warp = Warp([whole], size, (detail, detail), kernel=self.settings.kernel, sigma=sigma)
+            warp = Warp([whole], most, (detail, detail), kernel=self.settings.kernel, sigma=sigma)
             return Job(face, transform, warp, crop(picture, transform, detail)[0][None], upright)
         except InputError:
             return LeftFace(face, "too small, or too little of it in the photograph")
@@ -262,22 +238,32 @@ class PhotoUpscaler:
     def finish(self, window: Sequence[FoundFaces], on_step: OnJobs | None = None) -> Iterator[PhotoUpscaled]:
         """Explore for the faces of these photographs in common batches, and yield the photographs, in order."""
         count = self.settings.samples
-        jobs = [job for found in window for job in found.jobs]
-        # Equal noise and sizes may share a batch; similar boxes need little padding.
-        kinds = [(job.warp.sigma, job.warp.size, job.warp.inner) for job in jobs]
-        order = sorted(range(len(jobs)), key=lambda i: (kinds[i], jobs[i].warp.low_size))
-        answers: dict[int, list[_Answer]] = {}
-        for _, members in groupby(order, key=lambda i: kinds[i]):
+        jobs = [(job, found.photo) for found in window for job in found.jobs]
+        # Equal noise and inner sides may share a batch; similar boxes need little padding.
+        kinds = [(job.warp.sigma, job.warp.inner, job.warp.low_size) for job, _ in jobs]
+        made: dict[int, tuple[PhotoFace, float]] = {}
+        for (_, inner), members in groupby(sorted(range(len(jobs)), key=kinds.__getitem__), lambda i: kinds[i][:2]):
             group = list(members)
-            rows = [_Row(jobs[i], self.settings.seed + k) for i in group for k in range(count)]
-            made = self._explore(rows, on_step)
-            answers.update({i: made[n * count : (n + 1) * count] for n, i in enumerate(group)})
+            step = self._faces_at_once(len(group), inner)
+            for part in (group[n : n + step] for n in range(0, len(group), step)):
+                rows = [_Row(jobs[i][0], self.settings.seed + k) for i in part for k in range(count)]
+                answers = self._explore(rows, on_step)
+                for n, i in enumerate(part):
+                    own = answers[n * count : (n + 1) * count]
+                    made[i] = self._face(*jobs[i], own), sum(answer[2] for answer in own)
         first = 0
         for found in window:
-            here = [answers.pop(first + n) for n in range(len(found.jobs))]
+            here = [made.pop(first + n) for n in range(len(found.jobs))]
             first += len(found.jobs)
-            faces = [self._face(job, made, found.photo) for job, made in zip(found.jobs, here, strict=True)]
-            yield self._result(found, faces, sum(a[2] for made in here for a in made))
+            yield self._result(found, [face for face, _ in here], sum(seconds for _, seconds in here))
+
+    def _faces_at_once(self, faces: int, inner: int) -> int:
+        """Return how many of a group's faces are searched before they are cut down to what is needed of them."""
+        samples = self.settings.samples
+        most = min(self.faces.at_once(faces * samples), FOUND_PIXELS // self.prior.resolution**2)
+        if inner > SMALL:
+            most = min(most, WARP_PIXELS // inner**2)
+        return max(1, most // samples)
 
     def _explore(self, rows: Sequence[_Row], on_step: OnJobs | None) -> list[_Answer]:
         answers: list[_Answer] = []
@@ -318,14 +304,19 @@ class PhotoUpscaler:
         seconds = (time.perf_counter() - began) / len(rows)
         return [(face.cpu(), int(step), seconds) for face, step in zip(high, found.best_step, strict=True)]
 
-    def _face(self, job: Job, made: Sequence[_Answer], photo: Photo) -> PhotoFace:
+    def _face(self, job: Job, photo: Photo, made: Sequence[_Answer]) -> PhotoFace:
+        warp = job.warp.select([0])  # a job waits for its photograph, and what its warp has built would wait with it
         samples = torch.stack([answer[0] for answer in made])
         high = samples[0]
         if self.settings.answer == "mean":
             high = samples.mean(0)
             if self.settings.projection:
-                high = project(job.warp, high[None], job.low, rounds=ROUNDS, tolerance=TOLERANCE)[0]
-        consistency = float(psnr_each(job.warp.forward(high[None]), job.low, job.warp)[0])
+                high = project(warp, high[None], job.low, rounds=ROUNDS, tolerance=TOLERANCE)[0]
+        consistency = float(psnr_each(warp.forward(high[None]), job.low, warp)[0])
+        side = self.prior.resolution
+        if not self.whole_faces:
+            side = pasted_side(job.transform.scale * self.photo_settings.factor, side)
+            high, samples = resize(high[None], side)[0].clamp(0, 1), resize(samples, side).clamp(0, 1)
         if photo.grey:  # luma is linear: it shrinks to the photograph just as well
             high, samples = _luma(high), _luma(samples)
         return PhotoFace(
@@ -334,8 +325,8 @@ class PhotoUpscaler:
             high=high,
             samples=samples,
             low=job.upright,
-            bilinear=job.warp.fit(job.low)[0].clamp(0, 1),
-            factor=job.warp.size / job.transform.scale,
+            bilinear=warp.fit(job.low, side)[0].clamp(0, 1),
+            factor=self.prior.resolution / job.transform.scale,
             detail=job.warp.transforms[0].scale,
             sigma=job.warp.sigma,
             consistency_db=consistency,

@@ -31,9 +31,9 @@ class PhotoFace:
 
     Attributes:
         found: where it is; transform: the unit square -> the photograph.
-        high: (3, R, R) in [0, 1], upright; samples: (N, 3, R, R).
+        high: (3, R, R) in [0, 1], upright; samples: (N, 3, R, R). Fewer pixels where no more are asked for.
         low: (3, s, s), about as many pixels as the photograph has there, upright; bilinear: (3, R, R), enlarged from them.
-        factor: R over the side of its square in the photograph; sigma: the noise that was reckoned with.
+        factor: the prior's resolution over the side of its square in the photograph; sigma: the noise that was reckoned with.
         detail: px of its square that were searched with: the square's side, or fewer for a soft face.
         consistency_db: PSNR of `high`, seen in those pixels, against them; best_step: of the first sample.
     """

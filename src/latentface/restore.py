@@ -22,7 +22,7 @@ from torch import Tensor
 from latentface.degradation import KERNELS, Degradation, Downscale, project, resize
 from latentface.devices import out_of_memory, pick_device, usual_batch
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.coarse import coarse_for, explore_coarse
+from latentface.explore.coarse import coarse_steps, explore_coarse
 from latentface.explore.metric import metric_is_kept
 from latentface.explore.registry import find_method, with_steps
 from latentface.explore.result import Exploration, OnStep, psnr_each
@@ -57,8 +57,7 @@ class UpscaleSettings:
         method, preset: see `latentface methods`; "default" is "paper" with most steps at an exit, where the prior has some; steps: instead of the preset's, over all stages where there are several.
         seed: of the random start; sample k uses seed + k. samples: how many faces.
         full_steps: of a search's iterations the last so many are made at the prior's full size, those before at its smallest exit;
-            None: all where the prior has no exits, the method allows none, or the preset is "paper", else a fifth. A face whose
-            target size an exit reaches is searched there altogether, unless all steps are at full size.
+            None: all where the prior has no exits, the method allows none, or the preset is "paper", else a fifth.
         start: "random", the method's own; "bank", near the most similar of the prior's faces; "encoder", near the answer
             of the prior's encoder.
         stop: a face whose loss fell by less than this share in 10 steps makes room for the next; None: all go to the end.
@@ -162,15 +161,10 @@ class Upscaler:
         self.start = WarmStart(prior, self.settings.start)
         if self.start.kind != "random" and isinstance(self.method_settings, RlseSettings):
             self.method_settings = from_w_plus(self.method_settings)  # as it does itself: the record must say so
-        self.coarse = coarse_for(
+        self.coarse_steps = coarse_steps(
             self.method, prior, self.method_settings, self.settings.preset, self.settings.full_steps
         )
         self._degradations: dict[tuple[int, int, float], Downscale] = {}
-
-    def prior_for(self, target: int) -> Prior:
-        """Return the prior as faces of a target side are searched with: at the smallest exit that reaches it, or whole."""
-        sizes = [r for r in self.prior.exits if r >= target] if self.coarse is not None else []
-        return self.prior.at(min(sizes)) if sizes else self.prior
 
     def plan(self, height: int, width: int) -> tuple[int, int]:
         """Return the sides (low, high) for an aligned face of that size.
@@ -207,7 +201,7 @@ class Upscaler:
             "judge_sha256": self.prior.judge and self.prior.judge.sha256,
             "seed": self.settings.seed,
             "start": self.start.kind,
-            **({"coarse": asdict(self.coarse), "exits_sha256": self._exits_sha256} if self.coarse is not None else {}),
+            **({"coarse_steps": self.coarse_steps, "exits_sha256": self._exits_sha256} if self.coarse_steps else {}),
             **({"wander": list(self.start.wander)} if any(self.start.wander) else {}),
             **({"encoder_sha256": self.start.sha256} if self.start.sha256 else {}),
             "low_size": [low, low],
@@ -327,33 +321,19 @@ class Upscaler:
     def explore(
         self, low: Tensor, degradation: Degradation, seeds: Sequence[int], on_step: OnStep | None = None
     ) -> Exploration:
-        """Search for faces, rows of low pictures (B, 3, h, w), by the settings' method from the settings' start.
-
-        The degradation's high side is the prior's or that of one of its exits, which is then where the search goes on.
-        """
+        """Search for faces, rows of low pictures (B, 3, h, w), by the settings' method from the settings' start."""
         low = low.to(self.prior.device)
-        prior = self.prior.at(degradation.high_size[0])
         if getattr(self.method_settings, "pixel_norm", "") == "prior" and not metric_is_kept(self.prior, degradation):
             self.say(f"measuring how the prior's faces vary at {low.shape[-1]} px, once: about half a minute on a CPU")
         options: dict[str, Any] = {"places": self.batch} if self._queues else {}
         start = self.start(low, degradation, seeds)
         if start is not None:
-            options["start"] = start[:, : prior.num_ws]
-        if self.coarse is not None and prior is self.prior:
-            return explore_coarse(
-                self.method,
-                prior,
-                low,
-                self.coarse,
-                degradation=degradation,
-                settings=self.method_settings,
-                seeds=seeds,
-                on_step=on_step,
-                **options,
-            )
-        return self.method.function(
-            prior,
+            options["start"] = start
+        return explore_coarse(
+            self.method,
+            self.prior,
             low,
+            steps=self.coarse_steps,
             degradation=degradation,
             settings=self.method_settings,
             seeds=seeds,
@@ -372,7 +352,7 @@ class Upscaler:
     ) -> tuple[Tensor, Tensor, float]:
         began = time.perf_counter()
         low, seeds = low[rows.start : rows.stop], seeds[rows.start : rows.stop]
-        side, most = low.shape[-1], self.prior_for(target).resolution
+        side, most = low.shape[-1], self.prior.resolution
         found = self.explore(low, self._degradation(side, most, sigma), seeds, lambda step: on_step(rows, step))
         high = found.high.float().cpu()
         if target != most:

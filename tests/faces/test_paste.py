@@ -88,6 +88,20 @@ def test_a_composed_photograph_agrees_with_warp_and_comes_back() -> None:
     assert -10 * (inner.square().sum() / (3 * warp.mask.sum())).log10() > 30  # all that pasting itself costs
 
 
+@pytest.mark.parametrize(("size", "side"), [(128, 20), (512, 20), (512, 40), (512, 150)])
+@pytest.mark.parametrize("degrees", [0, 12, 45])
+def test_a_face_much_larger_than_its_place_is_pasted_without_aliasing(size: int, side: int, degrees: float) -> None:
+    place = Similarity.square((100.3, 99.8), side, degrees)
+    stripes = ((torch.arange(size) % 2).float()).expand(3, size, size)
+    pasted = paste(torch.full((3, 200, 200), 0.5), stripes, place)
+    assert (pasted - 0.5).abs().max() < 0.02  # stripes too fine to be shown are grey
+    face = F.interpolate(smooth(40, 3)[None], size, mode="bicubic").clamp(0, 1)[0]
+    warp = Warp([place], size, (200, 200))
+    exact = Warp._of(warp.faces, size, "bicubic", 0.0, size).forward(face[None])
+    pasted = compose(torch.full((3, 200, 200), 0.5), [Patch(face, place)])
+    assert ((warp.cut(pasted) - exact).abs()[warp.mask.expand_as(exact)]).max() < 2.5 / 255
+
+
 def test_faces_partly_or_wholly_outside_are_no_trouble() -> None:
     background = torch.zeros(3, 30, 30)
     out = paste_faces(background, [Patch(torch.ones(3, 8, 8), Similarity(20, 0, x, 5)) for x in (-10.0, 25.0, 400.0)])

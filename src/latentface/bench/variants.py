@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from latentface.errors import InputError, UnknownNameError
@@ -69,17 +69,17 @@ class Variant:
     ) -> Exploration:
         """Restore low (B, 3, h, w) in [0, 1], as pictures of the degradation's high size (see `bench.sizes`)."""
         from latentface.bench.sizes import compared_at, previews_at, searched_from
-        from latentface.explore.coarse import coarse_for, explore_coarse
+        from latentface.explore.coarse import coarse_steps, explore_coarse
 
         options: dict[str, Any] = {}
         inverted = searched_from(prior, degradation) if self.method.searches else degradation
         if self.start != "random":
             options["start"] = _warm_start(prior, self.start)(low, inverted, seeds)
-        coarse = coarse_for(self.method, prior, self.settings, self.preset)
-        search = self.method.function if coarse is None else partial(explore_coarse, self.method, coarse=coarse)
-        found = search(
+        found = explore_coarse(
+            self.method,
             prior,
             low,
+            steps=coarse_steps(self.method, prior, self.settings, self.preset),
             degradation=inverted,
             settings=self.settings,
             seeds=tuple(seeds),
@@ -94,7 +94,7 @@ class Variant:
         Raises:
             MissingDataError, WeightsError: it starts at the prior's encoder, and there is none that can be used.
         """
-        from latentface.explore.coarse import coarse_for
+        from latentface.explore.coarse import coarse_steps
         from latentface.explore.rlse import RlseSettings, from_w_plus
 
         settings, begin = self.settings, dict[str, Any]()
@@ -104,9 +104,8 @@ class Variant:
             begin |= {"encoder_sha256": start.sha256} if start.sha256 else {}
             if isinstance(settings, RlseSettings):
                 settings = from_w_plus(settings)  # as it searches from there
-        coarse = coarse_for(self.method, prior, settings, self.preset)
-        if coarse is not None:
-            begin |= {"coarse": f"{coarse.steps} steps at {coarse.resolution} px"}
+        coarse = coarse_steps(self.method, prior, settings, self.preset)
+        begin |= {"coarse_steps": coarse} if coarse else {}
         if not (is_dataclass(settings) and not isinstance(settings, type)):
             return {"settings": repr(settings), **begin}
         return begin | {

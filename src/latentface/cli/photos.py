@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from latentface.cli.upscale import Run
+    from latentface.faces import Warp
     from latentface.photograph import FoundFaces, Job, PhotoUpscaler
     from latentface.photoresult import PhotoUpscaled
     from latentface.prior.prior import Prior
@@ -50,9 +52,7 @@ class PhotoRun:
     left: Counter[str] = field(default_factory=Counter)  # faces that were left, by reason
     wants: int = 0  # px of the prior that would enlarge those that are too large
     plain: int = 0
-    a_face: dict[int, float] = field(
-        default_factory=dict
-    )  # seconds, of one sample, by the size at which it is searched
+    a_face: dict[int, float] = field(default_factory=dict)  # seconds, of one sample, by the side of its face
 
     def start(self) -> None:
         """Say what the background takes, where a network makes it."""
@@ -101,7 +101,7 @@ class PhotoRun:
         samples = self.run.upscaler.settings.samples
         faces = sum(len(found.jobs) for _, _, found in waiting)
         before = bar.tasks[0].completed if bar.tasks else 0
-        self._tell_time(Counter(job.warp.size for _, _, found in waiting for job in found.jobs), len(waiting))
+        self._tell_time(Counter(_octave(job.warp) for _, _, found in waiting for job in found.jobs), len(waiting))
         steps = PhotoSteps() if self.run.save_steps else None
 
         def on_step(jobs: Sequence[Job], step: Any) -> None:
@@ -124,7 +124,7 @@ class PhotoRun:
         bar.update(bar.task_ids[0], completed=before + len(waiting))
 
     def _tell_time(self, sizes: Counter[int], photographs: int) -> None:
-        """Say how many faces were found and how long they will take: a trial at each size at which they are searched."""
+        """Say how many faces of which sides were found and how long they will take: a trial at each side."""
         from latentface.bench.progress import duration
         from latentface.cli.times import seconds_a_face
 
@@ -132,7 +132,7 @@ class PhotoRun:
         if not faces or self.run.talk.quiet:
             return
         for size in sizes.keys() - self.a_face.keys():
-            self.a_face[size] = seconds_a_face(self.run.upscaler, size=size, photograph=True)
+            self.a_face[size] = seconds_a_face(self.run.upscaler, size, photograph=True)
         seconds = sum(self.a_face[size] * n for size, n in sizes.items()) * self.run.upscaler.settings.samples
         self.run.talk.say(
             f"{faces} face{'s' if faces != 1 else ''} to upscale in {photographs} photograph{'s' if photographs != 1 else ''}: about {duration(seconds)}"
@@ -201,6 +201,11 @@ class PhotoRun:
         if self.plain:
             parts.append(f"{self.plain} photograph{'s' if self.plain != 1 else ''} without a face enlarged plainly")
         return parts
+
+
+def _octave(warp: Warp) -> int:
+    """Return the side of a face in its photograph, rounded up to a power of two."""
+    return 1 << max(1, math.ceil(math.log2(warp.transforms[0].scale)))
 
 
 def _reason(error: Exception) -> str:

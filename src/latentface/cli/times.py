@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 MOST_FACES, STEPS, TURN = 4, 2, 10.0  # of the trial; degrees: a photograph's faces stand at an angle
 
 
-def seconds_a_face(upscaler: Upscaler, *, size: int | None = None, photograph: bool = False) -> float:
-    """Return the seconds that one sample of a face takes; next to nothing where the method does not search.
-
-    Args:
-        size: px of the prior's exit at which it is searched; None: where `upscale` searches it by default.
-    """
+def seconds_a_face(upscaler: Upscaler, low: float, *, photograph: bool = False) -> float:
+    """Return the seconds that one sample of a face of `low` px takes; next to nothing where the method does not search."""
+    from latentface.degradation import Downscale
+    from latentface.explore.coarse import exit_for
     from latentface.explore.registry import total_steps
 
-    steps, coarse = total_steps(upscaler.method_settings), upscaler.coarse
+    steps, whole = total_steps(upscaler.method_settings), upscaler.prior.resolution
     if steps is None or not upscaler.method.searches:
         return 0.01
     draws = getattr(upscaler.method_settings, "candidates", 1) if upscaler.start.kind == "random" else 0
     begins = draws / 3 if draws > 1 else 0.0  # a draw has no gradient
-    whole = upscaler.prior.resolution
-    if coarse is None or (size or whole) < whole:
-        return _seconds_a_pass(upscaler, size or whole, photograph) * (steps + begins)
-    at_exit = _seconds_a_pass(upscaler, coarse.resolution, photograph) * (coarse.steps + begins)
-    return at_exit + _seconds_a_pass(upscaler, whole, photograph) * (steps - coarse.steps)
+    small = min(max(2, round(low)), whole)
+    size = exit_for(upscaler.prior, Downscale(small, whole), 1) if upscaler.coarse_steps else None
+    if size is None:
+        return _seconds_a_pass(upscaler, whole, photograph) * (steps + begins)
+    coarse = upscaler.coarse_steps
+    at_exit = _seconds_a_pass(upscaler, size, photograph) * (coarse + begins)
+    return at_exit + _seconds_a_pass(upscaler, whole, photograph) * (steps - coarse)
 
 
 def _seconds_a_pass(upscaler: Upscaler, size: int, photograph: bool) -> float:

@@ -149,7 +149,8 @@ def upscale(
         raise InputError("--background is for what surrounds the faces of photographs; with --aligned there is nothing")
     from latentface.devices import pick_device
     from latentface.photobackground import Background
-    from latentface.photograph import PhotoSettings, PhotoUpscaler
+    from latentface.photograph import PhotoUpscaler
+    from latentface.photosettings import PhotoSettings
     from latentface.prior.registry import load_prior
     from latentface.restore import Upscaler, UpscaleSettings
 
@@ -189,7 +190,9 @@ def upscale(
     run = Run(upscaler, talk, output, single, overwrite, compare, save_steps, as_json, all_photos=photo)
     if not aligned:
         around = Background.read(background, chosen) if background is not None else None
-        photos = PhotoUpscaler(loaded, photo_settings=photo_settings, faces=upscaler, background=around)
+        photos = PhotoUpscaler(
+            loaded, photo_settings=photo_settings, faces=upscaler, background=around, whole_faces=save_faces
+        )
         run.photos = PhotoRun(run, photos, save_faces)
     for name, reason in listing.failures:
         run.fail(name, reason)
@@ -309,7 +312,7 @@ class Run:
             except (PictureError, InputError, OutputError) as error:
                 self.fail(item.entry.label, str(error))
                 bar.advance(bar.task_ids[0])
-        self._tell_time(sum(map(len, groups.values())) / len(items))
+        self._tell_time(sum(map(len, groups.values())) / len(items), max((side for _, side in groups), default=0))
         samples = self.upscaler.settings.samples
         for members in groups.values():
             chunk = max(1, self.upscaler.at_once(len(members) * samples) // samples)
@@ -317,15 +320,15 @@ class Run:
                 part = members[start : start + chunk]
                 self._batch(part, torch.stack([low for _, low, _ in part]), bar)
 
-    def _tell_time(self, share: float) -> None:
+    def _tell_time(self, share: float, low: int) -> None:
         """Say how long it will take when the first window holds work: what is done or broken costs no trial.
 
-        The first pictures tell what the others will be like: `share` of them are aligned faces to upscale.
+        The first pictures tell what the others will be like: `share` of them are aligned faces to upscale, of up to `low` px.
         """
         if not share or self.told_time or self.talk.quiet:
             return
         self.told_time = True
-        a_face = seconds_a_face(self.upscaler) * self.upscaler.settings.samples
+        a_face = seconds_a_face(self.upscaler, low) * self.upscaler.settings.samples
         faces = round(self.count * share)
         self.talk.say(
             f"aligned faces: about {precise_duration(a_face)} each, about {duration(a_face * faces)} for {faces}"

@@ -7,58 +7,51 @@ the style rows that draw finer detail. The exit's last row stands for all of tho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentface.degradation import Degradation
-from latentface.errors import InputError
+from latentface.degradation import Degradation, enlargements
 from latentface.explore.registry import Method, with_steps
 from latentface.explore.result import Exploration, OnStep, Step
 from latentface.prior.exits import whole_rows
 from latentface.prior.prior import Prior
 
 FULL_SHARE = 0.2  # of a search's steps at full size: docs/decisions.md
+LEAST_ENLARGEMENT = (
+    2.0  # from the input to an exit: below it the exit, which is softer than the prior, cannot follow the input
+)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Coarse:
-    """The first stage: `steps` iterations at the prior's exit of `resolution` px."""
-
-    resolution: int = 128
-    steps: int = 80
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.resolution < 8:
-            raise InputError(
-                f"coarse is {self.steps} steps at {self.resolution} px; expected at least 1 at 8 px or more"
-            )
-
-
-def coarse_for(
+def coarse_steps(
     method: Method, prior: Prior, settings: Any, preset: str = "default", full_steps: int | None = None
-) -> Coarse | None:
-    """Return the first stage that a search has by default, or None.
+) -> int:
+    """Return how many of a search's steps are made at an exit by default; 0 for none.
 
-    There is none where the method allows none, the prior has no exits, or the preset is "paper", which is the published
-    search; `full_steps` says how many of the steps are made at full size, None: a fifth.
+    There are none where the method allows none, the prior has no exits, or the preset is "paper", which is the published
+    search; `full_steps` says how many are made at full size, None: a fifth.
     """
     steps = getattr(settings, "steps", None)
     if not method.coarse or not isinstance(steps, int) or not prior.exits or (preset == "paper" and full_steps is None):
-        return None
-    full = full_steps or max(1, round(steps * FULL_SHARE))
-    return Coarse(resolution=min(prior.exits), steps=steps - full) if full < steps else None
+        return 0
+    return max(0, steps - (full_steps or max(1, round(steps * FULL_SHARE))))
+
+
+def exit_for(prior: Prior, degradation: Degradation, faces: int) -> int | None:
+    """Return the resolution of the smallest exit at which inputs are enlarged enough, None where none is."""
+    low = degradation.high_size[0] / min(enlargements(degradation, faces))  # px of the largest face
+    return min((r for r in prior.exits if r >= LEAST_ENLARGEMENT * low), default=None)
 
 
 def explore_coarse(
     method: Method,
     prior: Prior,
     low: Tensor,
-    coarse: Coarse,
     *,
+    steps: int,
     degradation: Degradation,
     settings: Any,
     seeds: Sequence[int],
@@ -66,22 +59,25 @@ def explore_coarse(
     start: Tensor | None = None,
     **options: Any,
 ) -> Exploration:
-    """Search at an exit, then from what was found there at full size; `settings` are of both, other arguments a method's.
+    """Make the first `steps` of a search's at an exit and the others at full size; other arguments are a method's.
 
-    Raises:
-        InputError: the prior has no such exit, or the method cannot begin at given style rows.
+    Without such steps, or an exit that suits the inputs, it is the method's own search.
     """
-    if not method.starts:
-        raise InputError(f"the method {method.name} cannot begin at given style rows; leave coarse steps out")
-    small = prior.at(coarse.resolution)
-    side, fine = prior.resolution, int(settings.steps) - coarse.steps
-    ratio = coarse.resolution / side  # of the time of a pass: 0.05 s against 0.40 at 128 and 1024 px
-    total, whole = coarse.steps + fine, coarse.steps * ratio + fine
+    resolution = exit_for(prior, degradation, len(low)) if steps else None
+    if resolution is None:
+        options |= {} if start is None else {"start": start}
+        return method.function(
+            prior, low, degradation=degradation, settings=settings, seeds=seeds, on_step=on_step, **options
+        )
+    small = prior.at(resolution)
+    side, total = prior.resolution, int(settings.steps)
+    ratio = resolution / side  # of the time of a pass: 0.05 s against 0.40 at 128 and 1024 px
+    whole = steps * ratio + total - steps
     first = method.function(
         small,
         low,
-        degradation=degradation.at(coarse.resolution),
-        settings=with_steps(settings, coarse.steps),
+        degradation=degradation.at(resolution),
+        settings=with_steps(settings, steps),
         seeds=seeds,
         on_step=_among(on_step, 0, total, side, ratio / whole),
         start=None if start is None else start[:, : small.num_ws] if start.ndim == 3 else start,
@@ -91,17 +87,17 @@ def explore_coarse(
         prior,
         low,
         degradation=degradation,
-        settings=with_steps(settings, fine),
+        settings=with_steps(settings, total - steps),
         seeds=seeds,
-        on_step=_among(on_step, coarse.steps, total, side, 1 / whole),
+        on_step=_among(on_step, steps, total, side, 1 / whole),
         start=whole_rows(first.latent["w_plus"], prior.num_ws),
         **options,
     )
-    history = {k: torch.cat([first.history[k], v]) for k, v in then.history.items() if k in first.history}
     return replace(
         then,
-        history=history,
-        best_step=then.best_step + coarse.steps,
+        settings=settings,
+        history={k: torch.cat([first.history[k], v]) for k, v in then.history.items() if k in first.history},
+        best_step=then.best_step + steps,
         seconds=first.seconds + then.seconds,
         passes=first.passes * ratio + then.passes,
     )

@@ -9,7 +9,8 @@ ring k has 3.2 / k^2 of the power of the coarse rings 2 to 6 (600 of CelebA's va
 4 to 100). Of 200 other faces shrunk bicubically to 12, 16, 32 and 64 px none is called soft; of 60 in photographs, 16, 40
 and 64 px wide, as they stand, half a pixel off or turned, without noise and with 5 and 10 grey levels of it, at most 2 are, and
 of 100 px (shrunk from 128) up to 7. Blurred at 38 px by a Gaussian of 0.75, 1, 1.5, 2 px they hold 29, 23, 16 and 14 px in
-the median; enlarged bicubically, 16 to 40 px or 32 to 96, they are told as 20 and 40.
+the median; enlarged bicubically, 16 to 40 px or 32 to 96, they are told as 20 and 40. Of 24 sharp faces of 200 to 512 px none
+is called soft; 12 of 512 px that were 350 are told, cut out at 480 px, as 362 to 406 (328 would be right).
 """
 
 # s the picture's side, k a ring: half waves a side
@@ -30,7 +31,7 @@ FINEST = (0.6, 0.85)  # of a side: its finest rings but the very last, which an 
 SHARP = 0.2  # share of a sharp face's power in its finest rings that a face must have
 CUT = 0.5  # share of the noise's power that is left in the finest rings of a face cut out between the pixels
 # px: the sides that soft faces are shrunk to, six an octave, so that faces of a folder share batches; none softer is told apart
-LADDER = tuple(round(8 * 2 ** (k / 6)) for k in range(31))
+LADDER = tuple(round(8 * 2 ** (k / 6)) for k in range(43))
 
 
 def detail_side(picture: Tensor, sigma: float = 0.0, side: int | None = None) -> int:

@@ -50,7 +50,7 @@ WINDOW_BATCHES = 4  # batches' worth of faces, after which nothing more is waite
 ROUNDS, TOLERANCE = 8, 0.5 / 255
 LEAST_SIDE = 8  # px: of a photograph in which faces are looked for
 # px: no larger view of a face is looked at for its detail, nor one of more than LARGEST times the prior's faces. From half
-# of it on, one grid as fine as the face's pixels tells what one twice as fine does (12 faces of 360 and 480 px, 4 softnesses).
+# of it on, one grid as fine as the face's pixels tells what one twice as fine does (12 faces of 360 and 480 px, 3 softnesses).
 LARGEST_VIEW, LARGEST = 1024, 2
 FOUND_PIXELS = 1 << 24  # of found faces together at the prior's size: 200 MB
 WARP_PIXELS = 1 << 21  # of inner sides above `SMALL` in one search: their weights take 550 MB

@@ -57,7 +57,7 @@ class UpscaleSettings:
         method, preset: see `latentface methods`; "default" is "paper" with most steps at an exit, where the prior has some; steps: instead of the preset's, over all stages where there are several.
         seed: of the random start; sample k uses seed + k. samples: how many faces.
         full_steps: of a search's iterations the last so many are made at the prior's full size, those before at its smallest exit;
-            None: all where the prior has no exits, the method allows none, or the preset is "paper", else a fifth.
+            None: all where the prior has no exits, the method allows none, or the preset is "paper", else two fifths.
         start: "random", the method's own; "bank", near the most similar of the prior's faces; "encoder", near the answer
             of the prior's encoder.
         stop: a face whose loss fell by less than this share in 10 steps makes room for the next; None: all go to the end.

@@ -86,7 +86,7 @@ def upscale(
     steps
         Iterations, instead of the preset's.
     full_steps
-        How many of them, the last, are made at the prior's full size where it has exits: by default a fifth, with --steps as
+        How many of them, the last, are made at the prior's full size where it has exits: by default two fifths, with --steps as
         many (100) all of them, as the poster has it.
     seed
         Of the random start, the same for every face.

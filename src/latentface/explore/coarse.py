@@ -20,7 +20,7 @@ from latentface.explore.result import Exploration, OnStep, Step
 from latentface.prior.exits import whole_rows
 from latentface.prior.prior import Prior
 
-FULL_SHARE = 0.2  # of a search's steps at full size: docs/decisions.md
+FULL_SHARE = 0.4  # of a search's steps at full size: docs/decisions.md
 LEAST_ENLARGEMENT = (
     2.0  # from the input to an exit: below it the exit, which is softer than the prior, cannot follow the input
 )
@@ -32,7 +32,7 @@ def coarse_steps(
     """Return how many of a search's steps are made at an exit by default; 0 for none.
 
     There are none where the method allows none, the prior has no exits, or the preset is "paper", which is the published
-    search; `full_steps` says how many are made at full size, None: a fifth.
+    search; `full_steps` says how many are made at full size, None: two fifths.
     """
     steps = getattr(settings, "steps", None)
     if not method.coarse or not isinstance(steps, int) or not prior.exits or (preset == "paper" and full_steps is None):

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from torch import Tensor
 from latentface.degradation import KERNELS, Degradation, Downscale, project, resize
 from latentface.devices import out_of_memory, pick_device, usual_batch
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.coarse import coarse_steps, explore_coarse
+from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
 from latentface.explore.metric import metric_is_kept
 from latentface.explore.registry import find_method, with_steps
 from latentface.explore.result import Exploration, OnStep, psnr_each
@@ -32,7 +31,7 @@ from latentface.faceresult import Upscaled
 from latentface.faces.detail import detail_side
 from latentface.faces.noise import LUMA
 from latentface.faces.trust import trusted
-from latentface.images import check_batch, sha256, to_tensor
+from latentface.images import check_batch, to_tensor
 from latentface.prior.prior import Prior
 from latentface.prior.registry import load_prior
 
@@ -127,6 +126,8 @@ class UpscaleSettings:
             )
         if self.detail not in DETAILS and not method.searches:
             raise InputError(f"the method {self.method} takes faces as they are; leave detail out")
+        if self.full_steps is not None and not method.coarse:
+            raise InputError(f"the method {self.method} makes all steps at the prior's full size; leave full_steps out")
         if self.stop is not None:
             if not method.queues:
                 raise InputError(f"the method {self.method} takes all faces to the end; leave stop out")
@@ -201,7 +202,7 @@ class Upscaler:
             "judge_sha256": self.prior.judge and self.prior.judge.sha256,
             "seed": self.settings.seed,
             "start": self.start.kind,
-            **({"coarse_steps": self.coarse_steps, "exits_sha256": self._exits_sha256} if self.coarse_steps else {}),
+            **({"coarse_steps": self.coarse_steps, "exits_sha256": self.prior.exits_sha256} if self.coarse_steps else {}),
             **({"wander": list(self.start.wander)} if any(self.start.wander) else {}),
             **({"encoder_sha256": self.start.sha256} if self.start.sha256 else {}),
             "low_size": [low, low],
@@ -210,10 +211,10 @@ class Upscaler:
             "notice": NOTICE,
         }
 
-    @cached_property
-    def _exits_sha256(self) -> str:
-        path = self.prior.exits_path
-        return sha256(path.read_bytes()) if path is not None else ""
+    def exit_side(self, degradation: Degradation) -> int | None:
+        """Return the side of the exit at which faces of this degradation are searched first, None for none."""
+        faces = 1 if degradation.mask is None else len(degradation.mask)
+        return exit_for(self.prior, degradation, faces) if self.coarse_steps else None
 
     def _degradation(self, low: int, high: int, sigma: float) -> Downscale:
         key = low, high, sigma
@@ -376,6 +377,7 @@ class Upscaler:
         record = {
             **self.request(low.shape[-1], target),
             "detail_size": [side, side],
+            **({"exit_side": self.exit_side(self._degradation(side, self.prior.resolution, sigma))} if self.coarse_steps else {}),
             "consistency_db": round(consistency, 2),
             "best_step": best_step,
             "seconds": round(seconds, 3),

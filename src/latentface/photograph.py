@@ -242,7 +242,8 @@ class PhotoUpscaler:
         # Equal noise, inner sides and exits may share a batch; similar boxes need little padding.
         exits = [self.faces.exit_side(job.warp) or 0 for job, _ in jobs]
         kinds = [
-            (job.warp.sigma, job.warp.inner, side, job.warp.low_size) for (job, _), side in zip(jobs, exits, strict=True)
+            (job.warp.sigma, job.warp.inner, side, job.warp.low_size)
+            for (job, _), side in zip(jobs, exits, strict=True)
         ]
         made: dict[int, tuple[PhotoFace, float]] = {}
         for (_, inner, _), members in groupby(sorted(range(len(jobs)), key=kinds.__getitem__), lambda i: kinds[i][:3]):

@@ -202,7 +202,11 @@ class Upscaler:
             "judge_sha256": self.prior.judge and self.prior.judge.sha256,
             "seed": self.settings.seed,
             "start": self.start.kind,
-            **({"coarse_steps": self.coarse_steps, "exits_sha256": self.prior.exits_sha256} if self.coarse_steps else {}),
+            **(
+                {"coarse_steps": self.coarse_steps, "exits_sha256": self.prior.exits_sha256}
+                if self.coarse_steps
+                else {}
+            ),
             **({"wander": list(self.start.wander)} if any(self.start.wander) else {}),
             **({"encoder_sha256": self.start.sha256} if self.start.sha256 else {}),
             "low_size": [low, low],
@@ -377,7 +381,11 @@ class Upscaler:
         record = {
             **self.request(low.shape[-1], target),
             "detail_size": [side, side],
-            **({"exit_side": self.exit_side(self._degradation(side, self.prior.resolution, sigma))} if self.coarse_steps else {}),
+            **(
+                {"exit_side": self.exit_side(self._degradation(side, self.prior.resolution, sigma))}
+                if self.coarse_steps
+                else {}
+            ),
             "consistency_db": round(consistency, 2),
             "best_step": best_step,
             "seconds": round(seconds, 3),

@@ -115,7 +115,7 @@ class ExitFit:
     def rows(self, random: torch.Generator, count: int) -> Tensor:
         """Draw style rows (B, L, D) as searches have them: a code, or two that meet at a row, and rows that wander from it."""
         prior = self.prior
-        z = torch.randn(2 * count, prior.z_dim, generator=random).to(prior.device)
+        z = torch.randn(2 * count, prior.z_dim, generator=random).to(prior.device, prior.dtype)
         first, second = prior.gaussianise(prior.mapping(z)).split(count)
         meet = torch.randint(1, 2 * prior.num_ws, (count, 1, 1), generator=random)
         place = torch.arange(prior.num_ws)[None, :, None]

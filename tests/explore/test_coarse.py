@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from mobile_networks import prior_with_exits, written_prior
+from photo_scene import encoded
 from tiny_prior import tiny_faces, tiny_prior
 
 from latentface.bench.variants import make_variant
@@ -17,7 +19,11 @@ from latentface.errors import InputError
 from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
 from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings, rlse
-from latentface.faces import Similarity, Warp
+from latentface.explore.warmstart import BankSettings, load_bank
+from latentface.faces import Face, Similarity, Warp, crop
+from latentface.photofile import Photo
+from latentface.photograph import FoundFaces, Job, PhotoUpscaler
+from latentface.photosettings import PhotoSettings
 from latentface.prior.exits import beside
 from latentface.restore import Upscaler, UpscaleSettings
 
@@ -224,6 +230,28 @@ def test_photographs_too(mobile):
     torch.testing.assert_close(found.low_again, warp.forward(found.high))
 
 
+def test_a_photographs_face_is_searched_at_its_own_exit_whatever_the_others(mobile, calls):
+    """Faces of one inner side share a batch only where they share an exit."""
+    upscaling = Upscaler(mobile, UpscaleSettings(steps=5, detail="full"), batch=4)
+    photos = PhotoUpscaler(mobile, photo_settings=PhotoSettings(noise=0.0), faces=upscaling)
+    photo = Photo.read(encoded(tiny_faces(1, 48)[0]), "a.png")
+    picture = photo.tensor()
+
+    def found(*sides):
+        jobs = []
+        for side in sides:
+            place = Similarity.square((24.0, 24.0), side)
+            warp = Warp([place], R, photo.size)
+            face = Face((0, 0, 1, 1), np.zeros((5, 2)), 0.9)
+            jobs.append(Job(face, place, warp, warp.cut(picture), crop(picture, place, round(side))[0]))
+        return FoundFaces(photo, jobs, [])
+
+    both = next(photos.finish([found(12.0, 5.0)])).faces
+    assert sorted(r for r, *_ in calls) == [16, 32, 64, 64]
+    alone = next(photos.finish([found(5.0)])).faces
+    torch.testing.assert_close(both[1].high, alone[0].high, atol=2e-3, rtol=0)
+
+
 def test_double_precision(mobile):
     double = mobile.to(torch.float64)
     found = explore(double, low=tiny_faces(2, dtype=torch.float64))
@@ -268,6 +296,12 @@ def test_samples_their_mean_and_a_bank(mobile):
     assert (result.all_samples[0] - result.all_samples[1]).abs().max() > 1e-3
     one = upscaler(mobile, seed=1).upscale(tiny_faces(1))[0]
     torch.testing.assert_close(result.all_samples[1], one.high, atol=2e-3, rtol=1e-3)
+    bank = load_bank(mobile, BankSettings(size=4, nearest=1))
+    small = mobile.at(16)
+    z = torch.randn(4, mobile.z_dim, generator=torch.Generator().manual_seed(0))
+    painted = small.synthesis(small.mapping(z)).clamp(0, 1)  # at the exit, whose side is that of a bank's pictures
+    torch.testing.assert_close(bank.pictures, painted, atol=1e-3, rtol=0)
+    torch.testing.assert_close(bank.w, mobile.mapping(z)[:, 0], atol=1e-2, rtol=1e-2)
     banked = upscaler(mobile, start="bank").upscale(tiny_faces(1))[0]
     assert banked.record["start"] == "bank"
     assert banked.record["coarse_steps"] == 4

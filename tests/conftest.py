@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from packaged_prior import PackagedPrior
 
-sys.path.insert(0, str(Path(__file__).parent / "explore"))  # where tiny_prior.py is
+for folder in ("explore", "prior"):  # where tiny_prior.py and mobile_networks.py are
+    sys.path.insert(0, str(Path(__file__).parent / folder))
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from latentface.photograph import PhotoUpscaler
 from latentface.photosettings import PhotoSettings
 from latentface.prior.prior import Prior
 from latentface.prior.registry import load_prior
-from latentface.restore import UpscaleSettings
+from latentface.upscalesettings import UpscaleSettings
 
 SIDES = (56.3, 44.8, 38.9, 33.3, 28.5, 24.3)  # px: factors from 1.1 to 2.6
 DEGREES = (0.0, 20.0, -8.0, 25.0, 15.0, -12.0)

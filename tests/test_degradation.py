@@ -164,3 +164,11 @@ def test_a_picture_of_another_size_is_refused():
         Downscale(4, 16).forward(rand(1, 3, 15, 15))
     with pytest.raises(InputError, match="expected"):
         Downscale(4, 16).pinv(rand(1, 3, 5, 5))
+
+
+@pytest.mark.parametrize("kernel", ["bicubic", "box"])
+def test_the_same_shrinking_from_another_side(kernel):
+    other = Downscale(4, 32, kernel, 0.1).at(16)
+    assert (other.low_size, other.high_size, other.kernel, other.sigma) == ((4, 4), (16, 16), kernel, 0.1)
+    high = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(other.forward(high), Downscale(4, 16, kernel).forward(high))

@@ -17,9 +17,9 @@ from latentface.photobackground import Background
 from latentface.photofile import LUMA, Photo
 from latentface.photograph import PhotoUpscaler
 from latentface.photosettings import PhotoSettings
-from latentface.restore import UpscaleSettings
 from latentface.supervised.esrgan import RrdbNet, RrdbShape
 from latentface.supervised.formats import write_baseline
+from latentface.upscalesettings import UpscaleSettings
 
 
 def esrgan_file(path: Path, ups: int = 2, sight: bool = True) -> Path:

@@ -23,7 +23,7 @@ from latentface.photograph import PhotoUpscaler, prior_wanted, upscale_photo
 from latentface.photoresult import _under_alpha
 from latentface.photosettings import PhotoSettings
 from latentface.prior.prior import Prior
-from latentface.restore import UpscaleSettings
+from latentface.upscalesettings import UpscaleSettings
 
 SOLVAY = Path(__file__).resolve().parents[1].parent / "shared" / "photos" / "solvay1927.png"
 QUICK = UpscaleSettings(steps=3)

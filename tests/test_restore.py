@@ -19,7 +19,8 @@ from latentface.devices import pick_device
 from latentface.errors import InputError, PictureError, UnknownNameError, WeightsError
 from latentface.explore.result import psnr_each
 from latentface.images import read_picture, to_tensor
-from latentface.restore import Upscaler, UpscaleSettings, upscale
+from latentface.restore import Upscaler, upscale
+from latentface.upscalesettings import UpscaleSettings
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 BYTES = np.random.default_rng(0).integers(40, 216, (4, 4, 3), dtype=np.uint8)

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from latentface.faceresult import Upscaled
     from latentface.prior.prior import Prior
     from latentface.prior.registry import load_prior
-    from latentface.restore import UpscaleSettings, upscale
+    from latentface.restore import upscale
+    from latentface.upscalesettings import UpscaleSettings
 
 __version__ = "0.1.0"
 
@@ -52,7 +53,8 @@ _HOMES = {
     "faceresult": ("Upscaled",),
     "prior.prior": ("Prior",),
     "prior.registry": ("load_prior",),
-    "restore": ("UpscaleSettings", "upscale"),
+    "restore": ("upscale",),
+    "upscalesettings": ("UpscaleSettings",),
 }
 
 __all__ = [

@@ -34,7 +34,8 @@ from latentface.photofile import LUMA, Photo
 from latentface.photoresult import LeftFace, PhotoFace, PhotoUpscaled
 from latentface.photosettings import PhotoSettings
 from latentface.prior.prior import Prior
-from latentface.restore import Upscaler, UpscaleSettings
+from latentface.restore import Upscaler
+from latentface.upscalesettings import UpscaleSettings
 
 if TYPE_CHECKING:
     from latentface.explore.result import Step
@@ -239,10 +240,14 @@ class PhotoUpscaler:
         """Explore for the faces of these photographs in common batches, and yield the photographs, in order."""
         count = self.settings.samples
         jobs = [(job, found.photo) for found in window for job in found.jobs]
-        # Equal noise and inner sides may share a batch; similar boxes need little padding.
-        kinds = [(job.warp.sigma, job.warp.inner, job.warp.low_size) for job, _ in jobs]
+        # Equal noise, inner sides and exits may share a batch; similar boxes need little padding.
+        exits = [self.faces.exit_side(job.warp) or 0 for job, _ in jobs]
+        kinds = [
+            (job.warp.sigma, job.warp.inner, side, job.warp.low_size)
+            for (job, _), side in zip(jobs, exits, strict=True)
+        ]
         made: dict[int, tuple[PhotoFace, float]] = {}
-        for (_, inner), members in groupby(sorted(range(len(jobs)), key=kinds.__getitem__), lambda i: kinds[i][:2]):
+        for (_, inner, _), members in groupby(sorted(range(len(jobs)), key=kinds.__getitem__), lambda i: kinds[i][:3]):
             group = list(members)
             step = self._faces_at_once(len(group), inner)
             for part in (group[n : n + step] for n in range(0, len(group), step)):

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +18,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from latentface.degradation import KERNELS, Degradation, Downscale, project, resize
+from latentface.degradation import Degradation, Downscale, project, resize
 from latentface.devices import out_of_memory, pick_device, usual_batch
-from latentface.errors import InputError, UnknownNameError
-from latentface.explore.coarse import coarse_steps, explore_coarse
+from latentface.errors import InputError
+from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
 from latentface.explore.metric import metric_is_kept
-from latentface.explore.registry import find_method, with_steps
+from latentface.explore.registry import find_method
 from latentface.explore.result import Exploration, OnStep, psnr_each
 from latentface.explore.rlse import RlseSettings, from_w_plus
-from latentface.explore.warmstart import STARTS, WarmStart
+from latentface.explore.warmstart import WarmStart
 from latentface.faceresult import Upscaled
 from latentface.faces.detail import detail_side
 from latentface.faces.noise import LUMA
 from latentface.faces.trust import trusted
-from latentface.images import check_batch, sha256, to_tensor
+from latentface.images import check_batch, to_tensor
 from latentface.prior.prior import Prior
 from latentface.prior.registry import load_prior
+from latentface.upscalesettings import UpscaleSettings
 
 if TYPE_CHECKING:
     from latentface.explore.result import Step
@@ -43,95 +43,7 @@ NOTICE = (
     "One plausible face among many, invented where the input says nothing. "
     "It is not evidence of who a person is and must not be used to identify anyone."
 )
-ANSWERS = ("one", "mean")
-DETAILS = ("auto", "full")
 CHANNELS_TO_LUMA = math.hypot(*LUMA)  # of the deviation of noise that is each channel's own
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UpscaleSettings:
-    """How a face is enlarged.
-
-    Attributes:
-        factor: enlargement of the side; None: as large as the prior's faces are.
-        method, preset: see `latentface methods`; "default" is "paper" with most steps at an exit, where the prior has some; steps: instead of the preset's, over all stages where there are several.
-        seed: of the random start; sample k uses seed + k. samples: how many faces.
-        full_steps: of a search's iterations the last so many are made at the prior's full size, those before at its smallest exit;
-            None: all where the prior has no exits, the method allows none, or the preset is "paper", else two fifths.
-        start: "random", the method's own; "bank", near the most similar of the prior's faces; "encoder", near the answer
-            of the prior's encoder.
-        stop: a face whose loss fell by less than this share in 10 steps makes room for the next; None: all go to the end.
-        answer: "one" face, or the projected "mean" of the samples, which is smoother and nearer to the truth in PSNR.
-        projection: end in a face that shrinks exactly to the input (a soft one: to its detail); what is fine in it fades where
-            it disagreed (`faces.trust`).
-        kernel: how the input was shrunk; sigma: standard deviation of its noise, in units of the full grey range.
-        detail: "auto" shrinks a soft face to the side that holds its detail before the search (`faces.detail`), "full" takes
-            every face at its word, and a number is that side in pixels.
-    """
-
-    factor: float | None = None
-    method: str = "rlse"
-    preset: str = "default"
-    steps: int | None = None
-    full_steps: int | None = None
-    seed: int = 0
-    samples: int = 1
-    start: str = "random"
-    stop: float | None = None
-    answer: str = "one"
-    projection: bool = True
-    kernel: str = "bicubic"
-    sigma: float = 0.0
-    detail: str | int = "auto"
-
-    def __post_init__(self) -> None:
-        if self.kernel not in KERNELS:
-            raise UnknownNameError("kernel", self.kernel, KERNELS)
-        if self.start not in STARTS:
-            raise UnknownNameError("start", self.start, STARTS)
-        if self.answer not in ANSWERS:
-            raise UnknownNameError("answer", self.answer, ANSWERS)
-        if self.factor is not None and not 1 <= self.factor <= 1024:
-            raise InputError(f"factor is {self.factor:g}; expected a number from 1 to 1024")
-        if self.samples < 1:
-            raise InputError(f"samples is {self.samples}; expected at least 1")
-        if self.steps is not None and self.steps < 1:
-            raise InputError(f"steps is {self.steps}; expected at least 1")
-        if self.full_steps is not None and self.full_steps < 1:
-            raise InputError(f"full_steps is {self.full_steps}; expected at least 1, or None")
-        if not -(2**62) <= self.seed <= 2**62:
-            raise InputError(f"seed is {self.seed}; expected a whole number of at most 62 bits")
-        if not 0 <= self.sigma <= 1:
-            raise InputError(f"sigma is {self.sigma:g}; expected a standard deviation from 0 to 1")
-        if self.detail not in DETAILS and not (isinstance(self.detail, int) and self.detail >= 2):
-            raise InputError(f"detail is {self.detail!r}; expected auto, full, or a side in pixels from 2 up")
-
-    def method_settings(self) -> Any:
-        """Return the settings of the method that they name. Raises InputError."""
-        method = find_method(self.method)
-        settings = method.settings(self.preset)
-        if self.steps is not None:
-            if not hasattr(settings, "steps"):
-                raise InputError(f"the method {self.method} has no steps to set")
-            settings = with_steps(settings, self.steps)
-        if self.start != "random" and not method.starts:
-            raise InputError(f"the method {self.method} has no start to choose; leave start at random")
-        if self.start != "random" and getattr(settings, "space", "") == "z":
-            raise InputError(
-                f"the method {self.method} with the preset {self.preset} searches z, where a start in w cannot be used; take the preset equal, or leave start at random"
-            )
-        if self.samples > 1 and self.start == "random" and not method.seeded:
-            other = ", or start at the encoder or the bank" if method.starts else ""
-            raise InputError(
-                f"the method {self.method} gives one answer whatever the seed: leave samples and their mean out{other}"
-            )
-        if self.detail not in DETAILS and not method.searches:
-            raise InputError(f"the method {self.method} takes faces as they are; leave detail out")
-        if self.stop is not None:
-            if not method.queues:
-                raise InputError(f"the method {self.method} takes all faces to the end; leave stop out")
-            settings = replace(settings, stop=self.stop)
-        return settings
 
 
 class Upscaler:
@@ -201,7 +113,11 @@ class Upscaler:
             "judge_sha256": self.prior.judge and self.prior.judge.sha256,
             "seed": self.settings.seed,
             "start": self.start.kind,
-            **({"coarse_steps": self.coarse_steps, "exits_sha256": self._exits_sha256} if self.coarse_steps else {}),
+            **(
+                {"coarse_steps": self.coarse_steps, "exits_sha256": self.prior.exits_sha256}
+                if self.coarse_steps
+                else {}
+            ),
             **({"wander": list(self.start.wander)} if any(self.start.wander) else {}),
             **({"encoder_sha256": self.start.sha256} if self.start.sha256 else {}),
             "low_size": [low, low],
@@ -210,10 +126,10 @@ class Upscaler:
             "notice": NOTICE,
         }
 
-    @cached_property
-    def _exits_sha256(self) -> str:
-        path = self.prior.exits_path
-        return sha256(path.read_bytes()) if path is not None else ""
+    def exit_side(self, degradation: Degradation) -> int | None:
+        """Return the side of the exit at which faces of this degradation are searched first, None for none."""
+        faces = 1 if degradation.mask is None else len(degradation.mask)
+        return exit_for(self.prior, degradation, faces) if self.coarse_steps else None
 
     def _degradation(self, low: int, high: int, sigma: float) -> Downscale:
         key = low, high, sigma
@@ -376,6 +292,11 @@ class Upscaler:
         record = {
             **self.request(low.shape[-1], target),
             "detail_size": [side, side],
+            **(
+                {"exit_side": self.exit_side(self._degradation(side, self.prior.resolution, sigma))}
+                if self.coarse_steps
+                else {}
+            ),
             "consistency_db": round(consistency, 2),
             "best_step": best_step,
             "seconds": round(seconds, 3),

@@ -209,3 +209,20 @@ def test_heic(upscale, face, monkeypatch, tmp_path, installed):
         done = upscale(tmp_path / "a.heic", "-o", tmp_path / "out", *more)
         assert done.code == (0 if installed and not more else 1)
         assert ("pip install 'latentface[heic]'" in done.err) is not installed
+
+
+def test_every_picture_for_a_photograph_or_for_an_aligned_face(upscale, face, tmp_path):
+    picture = face(tmp_path / "a.png", (8, 8))
+    refused = upscale(picture, "-o", tmp_path / "out", "--aligned", "--photo")
+    assert refused.code == 2
+    assert "--aligned and --photo say opposite things" in refused.err
+    assert upscale(picture, "-o", tmp_path / "out").code == 0
+    assert json.loads((tmp_path / "out" / "a.json").read_text()).get("kind") != "photograph"
+    assert upscale(picture, "-o", tmp_path / "photo", "--photo").code == 0
+    assert json.loads((tmp_path / "photo" / "a.json").read_text())["kind"] == "photograph"
+
+
+def test_full_steps_of_a_method_without_exits(upscale, face, tmp_path):
+    done = upscale(face(tmp_path / "a.png"), "-o", tmp_path / "out", "-m", "pulse", "--full-steps", 1)
+    assert done.code == 2
+    assert "leave full_steps out" in done.err

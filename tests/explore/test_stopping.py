@@ -12,7 +12,8 @@ from latentface.explore.queue import LANDING, Stopping, Task, search_queue
 from latentface.explore.rlse import RlseSettings, rlse
 from latentface.explore.search import Adam, Iterate, pulse_schedule, search
 from latentface.faces import Similarity, Warp
-from latentface.restore import Upscaler, UpscaleSettings
+from latentface.restore import Upscaler
+from latentface.upscalesettings import UpscaleSettings
 
 STEPS = 40
 DOWN = Downscale(4, 16)

@@ -38,7 +38,8 @@ from latentface.faces import Similarity, Warp
 from latentface.prior.architecture import Architecture
 from latentface.prior.formats import write_figures
 from latentface.prior.prior import Prior
-from latentface.restore import Upscaler, UpscaleSettings
+from latentface.restore import Upscaler
+from latentface.upscalesettings import UpscaleSettings
 
 SMALL = BankSettings(size=40)
 SHAPE = EncoderShape(rows=6, width=10, parts=12, hidden=16, blocks=1, rank=4)

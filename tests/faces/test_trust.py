@@ -70,3 +70,14 @@ def test_faces_do_not_know_their_neighbours() -> None:
         torch.testing.assert_close(
             trusted(alone, faces[i : i + 1], low[i : i + 1, :, :h, :w])[0], together[i], atol=1e-6, rtol=0
         )
+
+
+@pytest.mark.parametrize(("high", "wider"), [(256, 1), (512, 4)])
+@pytest.mark.parametrize("error", [8 / 255, 40 / 255, 100 / 255])
+def test_large_faces_have_wider_limits(high: int, wider: int, error: float) -> None:
+    degradation = Downscale(high // 8, high)
+    doubt = max(LEAST_DOUBT, wider * min(SHARE * error, 16 / 255))  # 8x: three octaves of 16 / 3 levels
+    weight = doubt**2 / (doubt**2 + error**2)
+    face = torch.full((1, 3, high, high), 0.3)
+    low = degradation.forward(face) + error
+    torch.testing.assert_close(trusted(degradation, face, low), face + (1 - weight) * error, atol=2e-4, rtol=0)

@@ -285,3 +285,18 @@ def test_noise_is_answered_alike_whatever_the_priors_size(side: float, sigma: fl
     small = down[1].forward(truth) - 0.5
     seen = [d.forward(d.correct(small)) for d in down]
     assert (seen[0] - seen[1]).square().sum() < 0.02 * small.square().sum()
+
+
+@pytest.mark.parametrize("side", [24, 64, 256])
+def test_the_same_places_at_another_high_side(side: int) -> None:
+    warp = Warp(PLACES, R, PHOTO, kernel="box", sigma=0.02)
+    other, made = warp.at(side), Warp(PLACES, side, PHOTO, kernel="box", sigma=0.02)
+    assert (other.size, other.inner, other.sigma, other.low_size) == (side, made.inner, 0.02, warp.low_size)
+    assert torch.equal(other.mask, warp.mask)
+    high = random(4, 3, side, side)
+    torch.testing.assert_close(other.forward(high), made.forward(high))
+    torch.testing.assert_close(
+        other.at(R).forward(high[:, :, :1, :1].expand(4, 3, R, R)), warp.forward(high[:, :, :1, :1].expand(4, 3, R, R))
+    )
+    with pytest.raises(InputError, match="a face is 20 px in the photograph, as large as 20 px"):
+        warp.at(20)

@@ -8,7 +8,9 @@ import struct
 import torch
 import torch.nn.functional as F
 
+from latentface.prior.exits import ExitLayer, beside, write_exits
 from latentface.prior.foreign.openvino import FFHQ1024_MEMBERS
+from latentface.prior.formats import write_prior
 from latentface.prior.mobilestylegan import MobileArchitecture, MobileGenerator
 from latentface.prior.prior import Prior
 from latentface.prior.statistics import latent_statistics
@@ -179,6 +181,29 @@ def mobile_prior(resolution=32, judge=None, dtype=torch.float32, **card):
     generator = mobile_generator(arch, published(arch, dtype=dtype))
     statistics = latent_statistics(generator.mapping, arch.z_dim, 20_000)
     return Prior(generator, judge, statistics, {"alignment": "celeba", **card}, name="mobile")
+
+
+def written_prior(folder, resolution=64, name="mobile"):
+    """Write `mobile_prior` and return it as read from its file."""
+    made = mobile_prior(resolution)
+    path = folder / f"{name}.safetensors"
+    write_prior(path, made.generator, None, made.statistics, made.card)
+    return Prior.read(path)
+
+
+def random_exits(prior, sizes=(16, 32), width=5):
+    """Return heads of random numbers that paint about as brightly as a face."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        heads = {r: ExitLayer(prior.generator.arch.channels[r // 2], prior.w_dim, width) for r in sizes}
+    return {r: head.eval().requires_grad_(False) for r, head in heads.items()}
+
+
+def prior_with_exits(folder, resolution=64, sizes=(16, 32)):
+    """Write a prior and its exits beside it, and return the prior."""
+    prior = written_prior(folder, resolution)
+    write_exits(beside(prior.path), random_exits(prior, sizes), prior.sha256, {})
+    return prior
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------

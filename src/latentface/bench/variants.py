@@ -105,7 +105,7 @@ class Variant:
             if isinstance(settings, RlseSettings):
                 settings = from_w_plus(settings)  # as it searches from there
         coarse = coarse_steps(self.method, prior, settings, self.preset)
-        begin |= {"coarse_steps": coarse} if coarse else {}
+        begin |= {"coarse_steps": coarse, "exits_sha256": prior.exits_sha256} if coarse else {}
         if not (is_dataclass(settings) and not isinstance(settings, type)):
             return {"settings": repr(settings), **begin}
         return begin | {

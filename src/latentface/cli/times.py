@@ -17,7 +17,6 @@ MOST_FACES, STEPS, TURN = 4, 2, 10.0  # of the trial; degrees: a photograph's fa
 def seconds_a_face(upscaler: Upscaler, low: float, *, photograph: bool = False) -> float:
     """Return the seconds that one sample of a face of `low` px takes; next to nothing where the method does not search."""
     from latentface.degradation import Downscale
-    from latentface.explore.coarse import exit_for
     from latentface.explore.registry import total_steps
 
     steps, whole = total_steps(upscaler.method_settings), upscaler.prior.resolution
@@ -26,7 +25,7 @@ def seconds_a_face(upscaler: Upscaler, low: float, *, photograph: bool = False) 
     draws = getattr(upscaler.method_settings, "candidates", 1) if upscaler.start.kind == "random" else 0
     begins = draws / 3 if draws > 1 else 0.0  # a draw has no gradient
     small = min(max(2, round(low)), whole)
-    size = exit_for(upscaler.prior, Downscale(small, whole), 1) if upscaler.coarse_steps else None
+    size = upscaler.exit_side(Downscale(small, whole))
     if size is None:
         return _seconds_a_pass(upscaler, whole, photograph) * (steps + begins)
     coarse = upscaler.coarse_steps

@@ -1,4 +1,4 @@
-"""`latentface train`: priors and their encoders (and, in `train.supervised`, baselines)."""
+"""`latentface train`: priors and their encoders (exits in `train_exits`, and, in `train.supervised`, baselines)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from latentface.errors import InputError
 app = App(name="train", help="Train priors and baselines on your own pictures.")
 for kind in ("vdsr", "esrgan", "fsrnet"):
     app.command(f"latentface.cli.train_baseline:{kind}")
+app.command("latentface.cli.train_exits:exits")
 
 
 @app.command

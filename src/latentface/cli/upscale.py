@@ -152,7 +152,8 @@ def upscale(
     from latentface.photograph import PhotoUpscaler
     from latentface.photosettings import PhotoSettings
     from latentface.prior.registry import load_prior
-    from latentface.restore import Upscaler, UpscaleSettings
+    from latentface.restore import Upscaler
+    from latentface.upscalesettings import UpscaleSettings
 
     talk = Talk(quiet)
     listing = list_inputs(inputs, leave_out=output)

@@ -31,11 +31,15 @@ def coarse_steps(
 ) -> int:
     """Return how many of a search's steps are made at an exit by default; 0 for none.
 
-    There are none where the method allows none, the prior has no exits, or the preset is "paper", which is the published
-    search; `full_steps` says how many are made at full size, None: two fifths.
+    There are none where the method allows none, it searches z, where the second stage could not begin at style rows, the
+    prior has no exits, or the preset is "paper", which is the published search; `full_steps` says how many are made at
+    full size, None: two fifths.
     """
     steps = getattr(settings, "steps", None)
-    if not method.coarse or not isinstance(steps, int) or not prior.exits or (preset == "paper" and full_steps is None):
+    published = preset == "paper" and full_steps is None
+    if published or not method.coarse or not isinstance(steps, int) or getattr(settings, "space", "") == "z":
+        return 0
+    if not prior.exits:
         return 0
     return max(0, steps - (full_steps or max(1, round(steps * FULL_SHARE))))
 
@@ -61,7 +65,8 @@ def explore_coarse(
 ) -> Exploration:
     """Make the first `steps` of a search's at an exit and the others at full size; other arguments are a method's.
 
-    Without such steps, or an exit that suits the inputs, it is the method's own search.
+    Without such steps, or an exit that suits the inputs, it is the method's own search. Where `on_step` stops the first
+    stage, its faces are evaluated once at full size, untold.
     """
     resolution = exit_for(prior, degradation, len(low)) if steps else None
     if resolution is None:
@@ -73,13 +78,21 @@ def explore_coarse(
     side, total = prior.resolution, int(settings.steps)
     ratio = resolution / side  # of the time of a pass: 0.05 s against 0.40 at 128 and 1024 px
     whole = steps * ratio + total - steps
+    stopped = False
+
+    def first_step(step: Step) -> bool:
+        nonlocal stopped
+        stopped = bool(on_step(step)) if on_step is not None else False
+        return stopped
+
+    coarse = with_steps(settings, steps)
     first = method.function(
         small,
         low,
         degradation=degradation.at(resolution),
-        settings=with_steps(settings, steps),
+        settings=replace(coarse, project=False),  # only its style rows are used
         seeds=seeds,
-        on_step=_among(on_step, 0, total, side, ratio / whole),
+        on_step=None if on_step is None else _among(first_step, 0, steps, total, side, ratio / whole),
         start=None if start is None else start[:, : small.num_ws] if start.ndim == 3 else start,
         **options,
     )
@@ -87,9 +100,9 @@ def explore_coarse(
         prior,
         low,
         degradation=degradation,
-        settings=with_steps(settings, total - steps),
+        settings=with_steps(settings, 1 if stopped else total - steps),
         seeds=seeds,
-        on_step=_among(on_step, steps, total, side, 1 / whole),
+        on_step=None if stopped or on_step is None else _among(on_step, steps, total - steps, total, side, 1 / whole),
         start=whole_rows(first.latent["w_plus"], prior.num_ws),
         **options,
     )
@@ -97,17 +110,17 @@ def explore_coarse(
         then,
         settings=settings,
         history={k: torch.cat([first.history[k], v]) for k, v in then.history.items() if k in first.history},
-        best_step=then.best_step + steps,
+        best_step=then.best_step + len(first.history["consistency_db"]),
         seconds=first.seconds + then.seconds,
         passes=first.passes * ratio + then.passes,
     )
 
 
-def _among(on_step: OnStep | None, before: int, total: int, side: int, share: float) -> OnStep | None:
-    """Return `on_step` for one stage: `before` steps were made, `total` will be, previews have the final side."""
-    if on_step is None:
-        return None
-    call = on_step
+def _among(on_step: OnStep, before: int, own: int, total: int, side: int, share: float) -> OnStep:
+    """Return `on_step` for one stage of `own` steps: `before` were made, `total` will be, previews have the final side.
+
+    A queue's rounds are a multiple of these, and each takes its part of a step's share of the time.
+    """
 
     def tell(step: Step) -> bool | None:
         def preview() -> Tensor:
@@ -116,6 +129,8 @@ def _among(on_step: OnStep | None, before: int, total: int, side: int, share: fl
                 return pictures
             return F.interpolate(pictures, size=(side, side), mode="bilinear", align_corners=False)
 
-        return call(replace(step, number=before + step.number, total=total, preview=preview, share=share))
+        rounds = step.total // own
+        number = before * rounds + step.number
+        return on_step(replace(step, number=number, total=total * rounds, preview=preview, share=share / rounds))
 
     return tell

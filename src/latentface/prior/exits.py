@@ -65,6 +65,12 @@ class ExitLayer(nn.Module):
         return inverse_haar(x)
 
 
+def beside(prior_path: str | Path) -> Path:
+    """Return where a prior's exits are looked for first: beside its file, NAME.exits.safetensors."""
+    path = Path(prior_path)
+    return path.with_name(f"{path.stem}.exits.safetensors")
+
+
 def rows_of(resolution: int) -> int:
     """Return how many style rows an exit of that resolution has: those of its blocks and one for the picture."""
     return 2 * (int(math.log2(resolution)) - 2)
@@ -107,13 +113,19 @@ def read_exits(path: str | Path, generator: MobileGenerator, prior_sha256: str) 
         raise WeightsError(
             f"{path}: these exits are another prior's, or of another version; train them with: latentface train exits"
         )
+    sizes = [2 * r for r in generator.synthesis.resolutions[:-1]]
+    parts = {r: {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"e{r}.")} for r in sizes}
+    if not values or sum(map(len, parts.values())) < len(values):
+        raise WeightsError(f"{path}: it holds {', '.join(values) or 'nothing'}; expected exits of {sizes} px alone")
     heads = {}
-    for r in sorted({int(key.partition(".")[0][1:]) for key in values if key[1:].partition(".")[0].isdigit()}):
-        own = {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"e{r}.")}
+    for r, own in parts.items():
+        if not own:
+            continue
         try:
-            head = ExitLayer(generator.arch.channels[r // 2], generator.arch.w_dim, len(own["biases.0"]))
-            head.load_state_dict(own)
-        except (KeyError, RuntimeError) as error:
+            with torch.device("meta"):  # whatever width the file claims, it costs no memory before its shapes agree
+                head = ExitLayer(generator.arch.channels[r // 2], generator.arch.w_dim, len(own["biases.0"]))
+            head.load_state_dict(own, assign=True)
+        except (KeyError, RuntimeError, TypeError) as error:
             raise WeightsError(
                 f"{path}: the exit of {r} px does not fit the prior ({str(error).splitlines()[0]})"
             ) from None

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from latentface.devices import fast_dtype
 from latentface.errors import InputError, WeightsError
-from latentface.prior.exits import ExitLayer, check_exit, read_exits
+from latentface.images import sha256
+from latentface.prior.exits import ExitLayer, beside, check_exit, read_exits
 from latentface.prior.family import AnyGenerator, Entry
 from latentface.prior.formats import ALIGNMENTS, identity, read_prior
 from latentface.prior.judge import Judge
@@ -81,8 +82,8 @@ class Prior:
     @property
     def exits_path(self) -> Path | None:
         """The file of the prior's exits, beside its own or in the package; None where there is none."""
-        beside = [] if self.path is None else [self.path.with_name(f"{self.path.stem}.exits.safetensors")]
-        return next((p for p in (*beside, BUNDLED / f"{self.name}.exits.safetensors") if p.is_file()), None)
+        own = [] if self.path is None else [beside(self.path)]
+        return next((p for p in (*own, BUNDLED / f"{self.name}.exits.safetensors") if p.is_file()), None)
 
     @cached_property
     def exits(self) -> dict[int, ExitLayer]:
@@ -101,6 +102,12 @@ class Prior:
                 raise
             return {}  # a file of the user's has the name of a published prior
         return {r: head.to(self.device, self.dtype, memory_format=torch.channels_last) for r, head in heads.items()}  # type: ignore[call-overload]
+
+    @cached_property
+    def exits_sha256(self) -> str:
+        """Of the file of the prior's exits; empty where it has none."""
+        path = self.exits_path if self.exits else None
+        return sha256(path.read_bytes()) if path is not None else ""
 
     def at(self, resolution: int) -> Self:
         """Return the prior as its exit of a resolution makes faces: fewer layers and style rows, the same latent space.
@@ -151,7 +158,8 @@ class Prior:
         other.judge = self.judge.to(target) if self.judge is not None else None
         other.statistics = {k: v.to(target) for k, v in self.statistics.items()}
         other._factors = {}
-        other.__dict__.pop("exits", None)
+        if "exits" in self.__dict__:
+            other.__dict__["exits"] = {r: copy.deepcopy(head).to(target) for r, head in self.exits.items()}
         return other
 
     @property

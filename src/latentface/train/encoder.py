@@ -13,7 +13,6 @@ import csv
 import datetime
 import io
 import math
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -28,8 +27,9 @@ from latentface.errors import InputError, TrainingError
 from latentface.explore.encoder import Encoder, EncoderNetwork, EncoderShape, write_encoder
 from latentface.explore.result import psnr_each
 from latentface.explore.sight import blur
-from latentface.images import atomic_path, comparison_sheet, write_picture, write_text
+from latentface.images import comparison_sheet, write_picture, write_text
 from latentface.prior.prior import Prior
+from latentface.train.checkpoints import check_run, hardware_of, read_checkpoint, spent, write_checkpoint
 
 STEM_FACES = 1024  # from which the stem's whitening is measured
 PRECISIONS = ("fp32", "bf16")
@@ -113,29 +113,20 @@ def train_encoder(
             diverged. InputError: no budget, or a prior without a file.
     """
     target = Path(output)
-    folder = target.with_name(target.name + ".train")
-    checkpoint = folder / "checkpoint.pt"
-    if steps is None and minutes is None:
-        raise InputError("say how long to train: --minutes or --steps")
-    if (steps is not None and steps < 1) or (minutes is not None and not minutes > 0):
-        raise InputError(f"the budget is {steps} steps, {minutes} minutes; expected more than nothing")
+    checkpoint = check_run(target, steps, minutes, resume)
     if not prior.sha256:
         raise InputError(f"the prior {prior.name} was made in memory; write it to a file first, which an encoder names")
-    if resume and not checkpoint.exists():
-        raise TrainingError(f"{checkpoint}: there is no checkpoint to resume; start without --resume")
-    if not resume and (checkpoint.exists() or target.exists()):
-        raise TrainingError(f"{target}: a training run is already there; go on with --resume or choose another -o")
     settings = settings or EncoderSettings()
     shape = shape or EncoderShape(rows=prior.num_ws, width=prior.w_dim)
     fit = EncoderFit(prior, shape, settings)
     if resume:
-        fit.load_state_dict(_read_checkpoint(checkpoint))
+        fit.load_state_dict(read_checkpoint(checkpoint, "an encoder", ("encoder", "optimiser")))
     else:
         say(f"measuring {STEM_FACES} faces of {prior.name}")
         fit.begin()
 
     def done() -> float:
-        return min(1.0, max(fit.steps / steps if steps else 0.0, fit.seconds / 60 / minutes if minutes else 0.0))
+        return spent(fit.steps, fit.seconds, steps, minutes)
 
     first, start = fit.steps, time.monotonic()
     last_save = start
@@ -272,30 +263,16 @@ class EncoderFit:
             setattr(self, name, saved[name])
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's reader raises OSError, RuntimeError, IndexError and more on broken files
-        raise TrainingError(
-            f"{path}: the checkpoint cannot be read ({type(error).__name__}); start anew under another name with -o"
-        ) from None
-    if not isinstance(saved, dict) or "encoder" not in saved or "optimiser" not in saved:
-        raise TrainingError(f"{path}: this is no checkpoint of an encoder")
-    return saved
-
-
 def _save(fit: EncoderFit, target: Path, checkpoint: Path, card: Mapping[str, Any]) -> None:
-    with atomic_path(checkpoint) as temporary, open(temporary, "wb") as file:
-        torch.save(fit.state_dict(), file)
-    device, last = fit.prior.device, fit.history[-1] if fit.history else {}
-    threads = f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+    write_checkpoint(checkpoint, fit.state_dict())
+    last = fit.history[-1] if fit.history else {}
     full = {
         "prior": fit.prior.name,
         "data": "the prior's own faces",
         "parameters": sum(p.numel() for p in fit.network.parameters()),
         "training": asdict(fit.settings),
         "licence": fit.prior.licence,
-        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else threads,
+        "hardware": hardware_of(fit.prior.device),
         "date": datetime.date.today().isoformat(),
         "steps": fit.steps,
         "faces": fit.steps * fit.settings.batch,

@@ -11,22 +11,21 @@ from __future__ import annotations
 
 import datetime
 import math
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.errors import InputError, TrainingError
-from latentface.images import atomic_path
 from latentface.prior.exits import ExitLayer, rows_of, whole_rows, write_exits
 from latentface.prior.mobilestylegan import MobileGenerator
 from latentface.prior.prior import Prior
+from latentface.train.checkpoints import check_run, hardware_of, read_checkpoint, spent, write_checkpoint
 
 HELD = 16  # samples, never trained on, by which the figures are measured
 COARSE = 8  # px of the second comparison, times 2: what a search of a tiny face sees
@@ -34,7 +33,7 @@ COARSE = 8  # px of the second comparison, times 2: what a search of a tiny face
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExitSettings:
-    """How exits are trained.
+    """How exits are trained; `for_prior` leaves out those that a small prior cannot have.
 
     Attributes:
         resolutions: of the exits; widths: channels of their heads.
@@ -61,8 +60,17 @@ class ExitSettings:
             or min(self.batch, self.looks, self.kept, *self.widths) < 1
         ):
             raise InputError("each exit needs a resolution and a width, and a batch has a sample at least")
+        if min(self.resolutions) < 2 * COARSE:
+            raise InputError(f"an exit of {min(self.resolutions)} px is too small; expected at least {2 * COARSE} px")
         if not self.rate > 0 or self.coarse_weight < 0 or not 0 <= self.average < 1:
             raise InputError("rate must be positive, coarse_weight not negative, average from 0 up and below 1")
+
+    @classmethod
+    def for_prior(cls, prior: Prior, **changes: Any) -> Self:
+        """Return the usual settings with the exits below the prior's resolution; the first, where there is none."""
+        pairs = list(zip(cls().resolutions, cls().widths, strict=True))
+        fitting = [pair for pair in pairs if pair[0] < prior.resolution] or pairs[:1]
+        return cls(resolutions=tuple(r for r, _ in fitting), widths=tuple(width for _, width in fitting), **changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +90,32 @@ class ExitFit:
 
     def __init__(self, prior: Prior, settings: ExitSettings) -> None:
         if not isinstance(prior.generator, MobileGenerator):
-            raise InputError(f"the prior {prior.name} has pictures of every size already; exits are for MobileStyleGAN")
+            raise InputError(
+                f"the prior {prior.name} is no MobileStyleGAN, and only those can have exits; take ffhq1024"
+            )
+        if not prior.sha256:
+            raise InputError(f"the prior {prior.name} was made in memory; write it to a file first, which exits name")
         self.prior, self.settings, self.generator = prior, settings, prior.generator
         for r in settings.resolutions:
-            if r // 2 not in self.generator.synthesis.resolutions or r >= prior.resolution:
+            if r not in self.generator.synthesis.resolutions:
                 raise InputError(f"an exit of {r} px is not between the blocks of a prior of {prior.resolution} px")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             channels = self.generator.arch.channels
             sizes = zip(settings.resolutions, settings.widths, strict=True)
             self.heads = nn.ModuleDict({str(r): ExitLayer(channels[r // 2], prior.w_dim, width) for r, width in sizes})
-        self.heads.to(prior.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.heads.to(prior.device, prior.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {k: v.detach().clone() for k, v in self.heads.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.heads.parameters(), lr=settings.rate, betas=(0.9, 0.99))
         self.steps, self.seconds = 0, 0.0
         self.pools: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {r: [] for r in settings.resolutions}
         self.psnr: dict[int, tuple[float, float]] = {}
+        self._held: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
 
     def rows(self, random: torch.Generator, count: int) -> Tensor:
         """Draw style rows (B, L, D) as searches have them: a code, or two that meet at a row, and rows that wander from it."""
         prior = self.prior
-        z = torch.randn(2 * count, prior.z_dim, generator=random).to(prior.device)
+        z = torch.randn(2 * count, prior.z_dim, generator=random).to(prior.device, prior.dtype)
         first, second = prior.gaussianise(prior.mapping(z)).split(count)
         meet = torch.randint(1, 2 * prior.num_ws, (count, 1, 1), generator=random)
         place = torch.arange(prior.num_ws)[None, :, None]
@@ -121,6 +134,12 @@ class ExitFit:
         assert picture is not None
         return features, F.adaptive_avg_pool2d(picture.float(), resolution)
 
+    def sample(self, random: torch.Generator, resolution: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw one: features before an exit, its style row (1, D), and the picture that it should paint."""
+        w_plus = self.rows(random, 1)
+        features, wanted = self.pairs(w_plus, resolution)
+        return features, w_plus[:, rows_of(resolution) - 1], wanted
+
     def step(self, done: float) -> float:
         """Draw a sample for one exit, each in its turn, look at kept ones, and return the mean loss.
 
@@ -130,11 +149,9 @@ class ExitFit:
         settings = self.settings
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.steps)
         resolution = settings.resolutions[self.steps % len(settings.resolutions)]
-        w_plus = self.rows(random, 1)
-        features, wanted = self.pairs(w_plus, resolution)
+        sample = self.sample(random, resolution)
         pool = self.pools[resolution]
-        most = max(settings.batch, settings.kept // (features.nbytes + wanted.nbytes))
-        sample = features, w_plus[:, rows_of(resolution) - 1], wanted
+        most = max(settings.batch, settings.kept // (sample[0].nbytes + sample[2].nbytes))
         if len(pool) < most:
             pool.append(sample)
         else:
@@ -175,7 +192,9 @@ class ExitFit:
         """Return the averaged heads."""
         out = {}
         for r, width in zip(self.settings.resolutions, self.settings.widths, strict=True):
-            head = ExitLayer(self.generator.arch.channels[r // 2], self.prior.w_dim, width).to(self.prior.device)
+            head = ExitLayer(self.generator.arch.channels[r // 2], self.prior.w_dim, width).to(
+                self.prior.device, self.prior.dtype
+            )
             head.load_state_dict({k.partition(".")[2]: v for k, v in self.average.items() if k.startswith(f"{r}.")})
             out[r] = head.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return out
@@ -184,11 +203,11 @@ class ExitFit:
     def check(self) -> None:
         """Measure every exit on held samples: PSNR against the shrunk picture, and of both shrunk to a sixteenth."""
         for r, head in self.averaged().items():
+            if r not in self._held:
+                self._held[r] = [self.sample(torch.Generator().manual_seed(-1 - k), r) for k in range(HELD)]
             errors = []
-            for k in range(HELD):
-                w_plus = self.rows(torch.Generator().manual_seed(-1 - k), 1)
-                features, wanted = self.pairs(w_plus, r)
-                error = (head(features, w_plus[:, rows_of(r) - 1]).float().clamp(-1, 1) - wanted.clamp(-1, 1)) / 2
+            for features, row, wanted in self._held[r]:
+                error = (head(features, row).float().clamp(-1, 1) - wanted.clamp(-1, 1)) / 2
                 errors.append([float(e.square().mean()) for e in (error, F.avg_pool2d(error, 2 * COARSE))])
             fine, coarse = (10 * torch.tensor(errors).clamp_min(1e-10).log10().mul(-1).mean(0)).tolist()
             self.psnr[r] = fine, coarse
@@ -202,6 +221,7 @@ class ExitFit:
             "optimiser": self.optimiser.state_dict(),
             "steps": self.steps,
             "seconds": self.seconds,
+            "psnr": self.psnr,
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -209,9 +229,9 @@ class ExitFit:
         if saved.get("exits") != self.state_dict()["exits"]:
             raise TrainingError("the checkpoint is of another prior or other options; start anew with another -o")
         self.heads.load_state_dict(saved["heads"])
-        self.average = saved["average"]
+        self.average = {k: v.to(self.average[k]) for k, v in saved["average"].items()}
         self.optimiser.load_state_dict(saved["optimiser"])
-        self.steps, self.seconds = saved["steps"], saved["seconds"]
+        self.steps, self.seconds, self.psnr = saved["steps"], saved["seconds"], saved["psnr"]
 
 
 def train_exits(
@@ -233,52 +253,49 @@ def train_exits(
 
     Raises:
         TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, one of another run, or the loss
-            diverged. InputError: no budget, or a prior that has no use for exits.
+            diverged. InputError: no budget, or a prior that can have no such exits. OutputError: a file cannot be written.
     """
     target = Path(output)
-    checkpoint = target.with_name(target.name + ".train") / "checkpoint.pt"
-    if (steps or 0) < 1 and not (minutes or 0) > 0:
-        raise InputError("say how long to train: --minutes or --steps, more than nothing")
-    if resume and not checkpoint.exists():
-        raise TrainingError(f"{checkpoint}: there is no checkpoint to resume; start without --resume")
-    if not resume and (checkpoint.exists() or target.exists()):
-        raise TrainingError(f"{target}: a training run is already there; go on with --resume or choose another -o")
+    checkpoint = check_run(target, steps, minutes, resume)
     fit = ExitFit(prior, settings or ExitSettings())
     if resume:
-        fit.load_state_dict(torch.load(checkpoint, map_location=prior.device, weights_only=True))
+        fit.load_state_dict(read_checkpoint(checkpoint, "exits", ("exits", "heads", "average", "optimiser", "psnr")))
 
     def done() -> float:
-        return min(1.0, max(fit.steps / steps if steps else 0.0, fit.seconds / 60 / minutes if minutes else 0.0))
+        return spent(fit.steps, fit.seconds, steps, minutes)
 
     last_save, checked = time.monotonic(), int(done() * checks)
-    while (share := done()) < 1:
-        began = time.monotonic()
-        loss = fit.step(share)
-        fit.seconds += time.monotonic() - began
-        if int(done() * checks) > checked:
-            checked = int(done() * checks)
-            fit.check()
-        over = time.monotonic() - last_save > save_seconds or done() >= 1
-        if over:
-            save_exits(fit, target, checkpoint)
-            last_save = time.monotonic()
-        left = fit.seconds * (1 - done()) / max(done(), 1e-9)
-        on_tick(ExitTick(fit.steps, loss, done(), left, dict(fit.psnr), over))
+    try:
+        while (share := done()) < 1:
+            began = time.monotonic()
+            loss = fit.step(share)
+            fit.seconds += time.monotonic() - began
+            if int(done() * checks) > checked:
+                checked = int(done() * checks)
+                fit.check()
+            over = time.monotonic() - last_save > save_seconds or done() >= 1
+            if over:
+                save_exits(fit, target, checkpoint)
+                last_save = time.monotonic()
+            left = fit.seconds * (1 - done()) / max(done(), 1e-9)
+            on_tick(ExitTick(fit.steps, loss, done(), left, dict(fit.psnr), over))
+    except KeyboardInterrupt:
+        save_exits(fit, target, checkpoint)
+        raise
+    if not target.exists():  # a run that had spent its budget before this call
+        save_exits(fit, target, checkpoint)
     return target
 
 
 def save_exits(fit: ExitFit, target: Path, checkpoint: Path) -> None:
     """Write the checkpoint, then the averaged heads with their card. Raises OutputError."""
-    with atomic_path(checkpoint) as temporary, open(temporary, "wb") as file:
-        torch.save(fit.state_dict(), file)
-    device = fit.prior.device
-    threads = f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+    write_checkpoint(checkpoint, fit.state_dict())
     card = {
         "prior": fit.prior.name,
         "data": "the prior's own samples",
         "licence": fit.prior.licence,
         "training": asdict(fit.settings),
-        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else threads,
+        "hardware": hardware_of(fit.prior.device),
         "date": datetime.date.today().isoformat(),
         "steps": fit.steps,
         "samples": fit.steps,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import datetime
 import io
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from latentface.supervised.formats import load_baseline, write_baseline
 from latentface.supervised.landmarks import find_table, read_landmarks
 from latentface.supervised.losses import Features
 from latentface.supervised.registry import Shape, count_parameters, kind_named, make_shape
+from latentface.train.checkpoints import check_run, hardware_of, read_checkpoint, spent, write_checkpoint
 from latentface.train.pictures import Shuffled, load_pictures
 
 __all__ = ["SupervisedSettings", "SupervisedTick", "train_supervised"]
@@ -105,13 +105,8 @@ def train_supervised(
         InputError: no budget, or options that do not fit. MissingDataError: no pictures or landmarks.
     """
     target = Path(output)
-    folder = target.with_name(target.name + ".train")
-    checkpoint = folder / "checkpoint.pt"
-    _check(kind, factor, resolution, stage, steps, minutes, pairs, init, features)
-    if resume and not checkpoint.exists():
-        raise TrainingError(f"{checkpoint}: there is no checkpoint to resume; start without --resume")
-    if not resume and (checkpoint.exists() or target.exists()):
-        raise TrainingError(f"{target}: a training run is already there; go on with --resume or choose another -o")
+    _check(kind, factor, resolution, stage, pairs, features)
+    checkpoint = check_run(target, steps, minutes, resume)
     settings = settings or SupervisedSettings()
     started_from = load_baseline(init) if init is not None and not resume else None
     shape = make_shape(kind, size, factor) if isinstance(size, str) else size
@@ -125,7 +120,7 @@ def train_supervised(
     if started_from is not None:
         fit.network.load_state_dict(started_from.network.state_dict())
     if resume:
-        fit.load_state_dict(_read_checkpoint(checkpoint))
+        fit.load_state_dict(read_checkpoint(checkpoint, "a baseline", ("baseline", "optimiser")))
     fit.features = features
     loaded = _load(kind, data, resolution, settings, pairs, validation, landmarks, say)
     order = Shuffled(len(loaded.high), settings.seed)
@@ -137,7 +132,7 @@ def train_supervised(
         _save(fit, target, checkpoint, description, loaded)
 
     def done() -> float:
-        return min(1.0, max(fit.step_count / steps if steps else 0.0, fit.seconds / 60 / minutes if minutes else 0.0))
+        return spent(fit.step_count, fit.seconds, steps, minutes)
 
     first, start = fit.step_count, time.monotonic()
     last_save = start
@@ -171,10 +166,7 @@ def _check(
     factor: int,
     resolution: int,
     stage: str,
-    steps: int | None,
-    minutes: float | None,
     pairs: int | None,
-    init: str | Path | None,
     features: Features | None,
 ) -> None:
     kind_named(kind)
@@ -189,10 +181,6 @@ def _check(
         raise InputError(f"the second stage's discriminator needs a power of two from 8 px up, got {resolution} px")
     if features is not None and stage != "gan":
         raise InputError("features are for ESRGAN's second stage; leave them out or train with stage 'gan'")
-    if steps is None and minutes is None:
-        raise InputError("say how long to train: --minutes or --steps")
-    if (steps is not None and steps < 1) or (minutes is not None and not minutes > 0):
-        raise InputError(f"the budget is {steps} steps, {minutes} minutes; expected more than nothing")
     if pairs is not None and pairs < 1:
         raise InputError(f"pairs is {pairs}; at least one picture is needed")
 
@@ -258,27 +246,9 @@ def _file_names(sources: str) -> str:
     return ", ".join(Path(name).name for name in sources.split(", "))
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's reader raises OSError, RuntimeError, IndexError and more on broken files
-        raise TrainingError(
-            f"{path}: the checkpoint cannot be read ({type(error).__name__}); start anew under another name with -o"
-        ) from None
-    if not isinstance(saved, dict) or "baseline" not in saved or "optimiser" not in saved:
-        raise TrainingError(f"{path}: this is no checkpoint of a baseline")
-    return saved
-
-
 def _description(
     fit: Fit, size: str | Shape, data: _Data, trunk: str, card: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    on_gpu = fit.device.type == "cuda"
-    hardware = (
-        torch.cuda.get_device_name(fit.device)
-        if on_gpu
-        else f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
-    )
     return {
         "title": kind_named(fit.kind).title,
         "size": size if isinstance(size, str) else "own",
@@ -291,14 +261,13 @@ def _description(
         **({"perceptual loss": trunk} if fit.stage == "gan" else {}),
         "training": {**asdict(fit.settings), "rate": fit.rate, "schedule": "cosine over the budget"},
         "licence": "unknown; the owner of the pictures decides",
-        "hardware": hardware,
+        "hardware": hardware_of(fit.device),
         **(card or {}),
     }
 
 
 def _save(fit: Fit, target: Path, checkpoint: Path, description: Mapping[str, Any], data: _Data) -> None:
-    with atomic_path(checkpoint) as temporary:
-        torch.save(fit.state_dict(), temporary)
+    write_checkpoint(checkpoint, fit.state_dict())
     card = {
         **description,
         "date": datetime.date.today().isoformat(),

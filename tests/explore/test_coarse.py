@@ -1,0 +1,343 @@
+"""Coarse to fine: most steps at an exit, the last at full size, told as one search."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from mobile_networks import prior_with_exits, written_prior
+from photo_scene import encoded
+from tiny_prior import tiny_faces, tiny_prior
+
+from latentface.bench.variants import make_variant
+from latentface.cli.times import seconds_a_face
+from latentface.degradation import Downscale
+from latentface.errors import InputError
+from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
+from latentface.explore.registry import find_method
+from latentface.explore.rlse import RlseSettings, rlse
+from latentface.explore.warmstart import BankSettings, load_bank
+from latentface.faces import Face, Similarity, Warp, crop
+from latentface.photofile import Photo
+from latentface.photograph import FoundFaces, Job, PhotoUpscaler
+from latentface.photosettings import PhotoSettings
+from latentface.prior.exits import beside
+from latentface.restore import Upscaler
+from latentface.upscalesettings import UpscaleSettings
+
+R = 64
+METHOD = find_method("rlse")
+SETTINGS = RlseSettings(steps=10, semantic_weight=0, candidates=2)
+DOWN = Downscale(4, R)
+
+
+@pytest.fixture(scope="module")
+def mobile(tmp_path_factory):
+    """A prior of 64 px with exits of 16 and 32 px, and a judge."""
+    return prior_with_exits(tmp_path_factory.mktemp("prior")).with_judge(tiny_prior(16).judge)
+
+
+def explore(prior, count=2, steps=8, settings=SETTINGS, degradation=DOWN, **more):
+    low = more.pop("low", None)
+    low = tiny_faces(count, degradation.low_size[0]) if low is None else low
+    seeds = more.pop("seeds", list(range(count)))
+    return explore_coarse(
+        METHOD, prior, low, steps=steps, degradation=degradation, settings=settings, seeds=seeds, **more
+    )
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What `rlse` is called with: (resolution, steps, settings, start)."""
+    made = []
+
+    def told(prior, low, *, settings, start=None, **more):
+        made.append((prior.resolution, settings.steps, settings, start))
+        return rlse(prior, low, settings=settings, start=start, **more)
+
+    monkeypatch.setattr("latentface.explore.rlse.rlse", told)
+    return made
+
+
+# -- which steps and which exit ----------------------------------------------------------------------------------------
+
+
+def test_how_many_steps_are_coarse(mobile):
+    for steps, full, preset, wanted in (
+        (100, None, "default", 60),
+        (100, None, "equal", 60),
+        (100, None, "paper", 0),
+        (100, 30, "paper", 70),
+        (100, 100, "default", 0),
+        (100, 300, "default", 0),
+        (1, None, "default", 0),
+        (2, None, "default", 1),
+    ):
+        assert coarse_steps(METHOD, mobile, RlseSettings(steps=steps), preset, full) == wanted
+    assert coarse_steps(METHOD, mobile, RlseSettings(space="z")) == 0  # style rows are no start there
+    assert coarse_steps(METHOD, tiny_prior(16), RlseSettings()) == 0
+    for name in ("pulse", "dgp", "bicubic"):
+        method = find_method(name)
+        assert coarse_steps(method, mobile, method.settings("equal"), "equal") == 0
+
+
+def test_the_published_search_does_not_read_the_exits(tmp_path):
+    prior = prior_with_exits(tmp_path)
+    beside(prior.path).write_bytes(b"broken")
+    assert coarse_steps(METHOD, prior, RlseSettings(), "paper") == 0
+
+
+@pytest.mark.parametrize(("side", "exit_side"), [(2, 16), (8, 16), (9, 32), (16, 32), (17, None), (64, None)])
+def test_the_exit_follows_the_inputs_size(mobile, side, exit_side):
+    assert exit_for(mobile, Downscale(side, R), 3) == exit_side
+    if 3 < side < R / 1.02:
+        warp = Warp([Similarity.square((40.0, 40.0), float(side), 10.0)], R, (80, 80))
+        assert exit_for(mobile, warp, 1) == exit_for(mobile, warp, 3) == exit_side
+
+
+def test_the_largest_face_of_a_photograph_decides(mobile):
+    places = [Similarity.square((20.0, 20.0), side) for side in (4.0, 12.0)]
+    assert exit_for(mobile, Warp(places, R, (40, 40)), 2) == 32
+
+
+# -- the search --------------------------------------------------------------------------------------------------------
+
+
+def test_two_stages_are_told_as_one(mobile, calls):
+    told = []
+    found = explore(mobile, on_step=lambda step: bool(told.append((step, step.preview().shape))))
+    assert [(r, n) for r, n, *_ in calls] == [(16, 8), (64, 2)]
+    assert [s.number for s, _ in told] == list(range(1, 11))
+    assert {s.total for s, _ in told} == {10}
+    assert {shape for _, shape in told} == {(2, 3, R, R)}
+    assert sum(s.part for s, _ in told) == pytest.approx(1)
+    assert told[0][0].part == pytest.approx(told[-1][0].part / 4)  # 16 px to 64
+    assert found.high.shape == (2, 3, R, R)
+    assert found.latent["w_plus"].shape == (2, mobile.num_ws, mobile.w_dim)
+    assert found.settings == SETTINGS
+    assert {len(v) for v in found.history.values()} == {10}
+    assert bool((found.best_step > 8).all())
+    assert found.passes == pytest.approx((8 + 2 / 3) / 4 + 2)
+    torch.testing.assert_close(found.low_again, DOWN.forward(found.high))
+
+
+def test_the_second_stage_begins_at_the_first_ones_best_with_tied_rows(mobile, calls):
+    explore(mobile)
+    first = rlse(
+        mobile.at(16), tiny_faces(2), degradation=DOWN.at(16), settings=replace(SETTINGS, steps=8), seeds=[0, 1]
+    )
+    start = calls[1][3]
+    torch.testing.assert_close(start[:, :4], first.latent["w_plus"])
+    assert torch.equal(start[:, 4:], start[:, 3:4].expand(-1, 4, -1))
+
+
+def test_a_face_does_not_know_its_neighbours(mobile):
+    together = explore(mobile, 3)
+    for i in range(3):
+        alone = explore(mobile, 1, low=tiny_faces(3)[i : i + 1], seeds=[i])
+        torch.testing.assert_close(alone.high[0], together.high[i], atol=2e-3, rtol=1e-3)
+        assert alone.best_step[0] == together.best_step[i]
+
+
+@pytest.mark.parametrize("start", ["w", "w_plus"])
+def test_a_given_start_is_used_by_the_first_stage(mobile, calls, start):
+    w = mobile.mapping(torch.randn(2, mobile.z_dim, generator=torch.Generator().manual_seed(3)))
+    explore(mobile, start=w[:, 0] if start == "w" else w)
+    given = calls[0][3]
+    assert given.shape == ((2, 7) if start == "w" else (2, 4, 7))
+    assert torch.equal(given.reshape(-1, 7)[0], w[0, 0])
+
+
+def test_only_the_answer_is_projected(mobile, calls):
+    found = explore(mobile, settings=replace(SETTINGS, project=True))
+    assert [s.project for _, _, s, _ in calls] == [False, True]
+    assert found.settings.project
+    assert float(found.consistency_db.min()) > 40
+
+
+@pytest.mark.parametrize("at", [1, 5, 8])
+def test_a_stop_in_the_first_stage_leaves_one_evaluation(mobile, calls, at):
+    told = []
+
+    def stop(step):
+        told.append(step.number)
+        return step.number == at
+
+    found = explore(mobile, on_step=stop)
+    assert [(r, n) for r, n, *_ in calls] == [(16, 8), (64, 1)]
+    assert told == list(range(1, at + 1))
+    assert {len(v) for v in found.history.values()} == {at + 1}
+    assert found.best_step.tolist() == [at + 1] * 2
+    assert found.high.shape == (2, 3, R, R)
+
+
+def test_a_stop_in_the_second_stage(mobile):
+    told = []
+
+    def stop(step):
+        told.append(step.number)
+        return step.number == 9
+
+    found = explore(mobile, on_step=stop)
+    assert told == list(range(1, 10))
+    assert len(found.history["pixel"]) == 9
+
+
+def test_without_an_exit_that_suits_it_is_the_plain_search(mobile, calls):
+    low, down = tiny_faces(1, 20), Downscale(20, R)
+    found = explore(mobile, 1, degradation=down, low=low)
+    plain = rlse(mobile, low, degradation=down, settings=SETTINGS, seeds=[0])
+    assert [(r, n) for r, n, *_ in calls] == [(64, 10)]
+    assert torch.equal(found.high, plain.high)
+    assert torch.equal(
+        explore(mobile, steps=0).high,
+        rlse(mobile, tiny_faces(2), degradation=DOWN, settings=SETTINGS, seeds=[0, 1]).high,
+    )
+
+
+@pytest.mark.parametrize("places", [1, 2, 3])
+def test_a_queue_of_faces(mobile, places):
+    """Every face goes through what it would go through alone, and the rounds' shares add up to the whole."""
+    settings = replace(SETTINGS, stop=1e-6)
+    told = []
+    found = explore(mobile, 3, settings=settings, places=places, on_step=lambda step: bool(told.append(step)))
+    rounds = -(-3 // places)
+    assert [s.number for s in told] == list(range(1, 10 * rounds + 1))
+    assert {s.total for s in told} == {10 * rounds}
+    assert sum(s.part for s in told) == pytest.approx(1)
+    assert told[0].preview().shape == (3, 3, R, R)
+    alone = explore(mobile, 1, settings=settings, low=tiny_faces(3)[2:], seeds=[2])
+    torch.testing.assert_close(found.high[2], alone.high[0], atol=2e-3, rtol=1e-3)
+
+
+def test_a_queue_that_ends_early_counts_its_own_steps(mobile):
+    settings = replace(SETTINGS, steps=40, stop=0.9)
+    found = explore(mobile, settings=settings, steps=32)
+    made = len(found.history["pixel"])
+    assert made < 40
+    assert bool((found.best_step <= made).all())
+    assert bool(found.history["pixel"][found.best_step - 1, torch.arange(2)].isfinite().all())
+
+
+def test_photographs_too(mobile):
+    places = [Similarity.square((20.3, 18.8), 5.0, 0), Similarity.square((22.0, 21.5), 7.7, 25)]
+    warp = Warp(places, R, (40, 48))
+    photo = tiny_faces(1, 48)[0, :, :40]
+    found = explore(mobile, degradation=warp, low=warp.cut(photo))
+    assert found.high.shape == (2, 3, R, R)
+    torch.testing.assert_close(found.low_again, warp.forward(found.high))
+
+
+def test_a_photographs_face_is_searched_at_its_own_exit_whatever_the_others(mobile, calls):
+    """Faces of one inner side share a batch only where they share an exit."""
+    upscaling = Upscaler(mobile, UpscaleSettings(steps=5, detail="full"), batch=4)
+    photos = PhotoUpscaler(mobile, photo_settings=PhotoSettings(noise=0.0), faces=upscaling)
+    photo = Photo.read(encoded(tiny_faces(1, 48)[0]), "a.png")
+    picture = photo.tensor()
+
+    def found(*sides):
+        jobs = []
+        for side in sides:
+            place = Similarity.square((24.0, 24.0), side)
+            warp = Warp([place], R, photo.size)
+            face = Face((0, 0, 1, 1), np.zeros((5, 2)), 0.9)
+            jobs.append(Job(face, place, warp, warp.cut(picture), crop(picture, place, round(side))[0]))
+        return FoundFaces(photo, jobs, [])
+
+    both = next(photos.finish([found(12.0, 5.0)])).faces
+    assert sorted(r for r, *_ in calls) == [16, 32, 64, 64]
+    alone = next(photos.finish([found(5.0)])).faces
+    torch.testing.assert_close(both[1].high, alone[0].high, atol=2e-3, rtol=0)
+
+
+def test_double_precision(mobile):
+    double = mobile.to(torch.float64)
+    found = explore(double, low=tiny_faces(2, dtype=torch.float64))
+    assert found.high.dtype == torch.float64
+
+
+# -- upscale and the tables --------------------------------------------------------------------------------------------
+
+
+def upscaler(prior, **settings):
+    return Upscaler(prior, UpscaleSettings(**{"steps": 5, "detail": "full", **settings}))
+
+
+def test_upscale_says_what_it_did(mobile):
+    low = tiny_faces(2)
+    shares = []
+    results = upscaler(mobile).upscale(low, lambda rows, step: bool(shares.append(step.part)))
+    record = results[0].record
+    assert (record["coarse_steps"], record["exit_side"]) == (4, 16)
+    assert record["exits_sha256"] == mobile.exits_sha256
+    assert len(record["exits_sha256"]) == 64
+    json.dumps(record)
+    assert sum(shares) == pytest.approx(1)  # one batch
+    large = upscaler(mobile).upscale(tiny_faces(1, 24))[0].record
+    assert (large["coarse_steps"], large["exit_side"]) == (4, None)
+
+
+def test_full_steps_and_the_published_search(mobile):
+    assert upscaler(mobile, full_steps=2).coarse_steps == 3
+    for settings in ({"preset": "paper"}, {"full_steps": 5}):
+        record = upscaler(mobile, **settings).upscale(tiny_faces(1))[0].record
+        assert not {"coarse_steps", "exits_sha256", "exit_side"} & record.keys()
+    with pytest.raises(InputError, match="full_steps is 0"):
+        UpscaleSettings(full_steps=0)
+    with pytest.raises(InputError, match="pulse makes all steps at the prior's full size"):
+        upscaler(mobile, method="pulse", full_steps=3)
+
+
+def test_samples_their_mean_and_a_bank(mobile):
+    result = upscaler(mobile, samples=3, answer="mean").upscale(tiny_faces(1))[0]
+    assert result.all_samples.shape == (3, 3, R, R)
+    assert (result.all_samples[0] - result.all_samples[1]).abs().max() > 1e-3
+    one = upscaler(mobile, seed=1).upscale(tiny_faces(1))[0]
+    torch.testing.assert_close(result.all_samples[1], one.high, atol=2e-3, rtol=1e-3)
+    bank = load_bank(mobile, BankSettings(size=4, nearest=1))
+    small = mobile.at(16)
+    z = torch.randn(4, mobile.z_dim, generator=torch.Generator().manual_seed(0))
+    painted = small.synthesis(small.mapping(z)).clamp(0, 1)  # at the exit, whose side is that of a bank's pictures
+    torch.testing.assert_close(bank.pictures, painted, atol=1e-3, rtol=0)
+    torch.testing.assert_close(bank.w, mobile.mapping(z)[:, 0], atol=1e-2, rtol=1e-2)
+    banked = upscaler(mobile, start="bank").upscale(tiny_faces(1))[0]
+    assert banked.record["start"] == "bank"
+    assert banked.record["coarse_steps"] == 4
+
+
+def test_tables_search_alike_and_say_so(mobile):
+    variant = make_variant("rlse", steps=5)
+    found = variant(mobile, tiny_faces(1), DOWN, [0])
+    assert len(found.history["pixel"]) == 5
+    described = variant.described(mobile)
+    assert (described["coarse_steps"], described["exits_sha256"]) == (4, mobile.exits_sha256)
+    assert "coarse_steps" not in make_variant("rlse@paper", steps=5).described(mobile)
+    assert "coarse_steps" not in make_variant("pulse").described(mobile)
+
+
+def test_a_faces_time_is_that_of_both_stages(mobile, monkeypatch):
+    sides = []
+    monkeypatch.setattr(
+        "latentface.cli.times._seconds_a_pass", lambda upscaler, size, photograph: sides.append(size) or size
+    )
+    up = upscaler(mobile, steps=10)
+    assert seconds_a_face(up, 4) == pytest.approx(16 * (8 + 16 / 3) + 64 * 2)
+    assert sides == [16, 64]
+    assert seconds_a_face(up, 24) == pytest.approx(64 * (10 + 16 / 3))
+    assert seconds_a_face(upscaler(mobile, steps=10, preset="paper"), 4) == pytest.approx(64 * (10 + 16 / 3))
+    assert seconds_a_face(upscaler(mobile, method="bicubic", steps=None), 4) == 0.01
+
+
+@pytest.mark.parametrize("photograph", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"stop": 0.1}, {"method": "mganprior", "steps": 6}])
+def test_a_trial_of_every_kind(mobile, photograph, settings):
+    assert 0 < seconds_a_face(upscaler(mobile, **settings), 4.5, photograph=photograph) < 60
+
+
+def test_a_prior_without_exits_searches_as_it_did(tmp_path):
+    prior = written_prior(tmp_path)
+    assert explore(prior, 1, steps=0).high.shape == (1, 3, R, R)
+    assert exit_for(prior, DOWN, 1) is None

@@ -271,13 +271,13 @@ def test_upscale_says_what_it_did(mobile):
     shares = []
     results = upscaler(mobile).upscale(low, lambda rows, step: bool(shares.append(step.part)))
     record = results[0].record
-    assert (record["coarse_steps"], record["exit_side"]) == (4, 16)
+    assert (record["coarse_steps"], record["exit_side"]) == (3, 16)
     assert record["exits_sha256"] == mobile.exits_sha256
     assert len(record["exits_sha256"]) == 64
     json.dumps(record)
     assert sum(shares) == pytest.approx(1)  # one batch
     large = upscaler(mobile).upscale(tiny_faces(1, 24))[0].record
-    assert (large["coarse_steps"], large["exit_side"]) == (4, None)
+    assert (large["coarse_steps"], large["exit_side"]) == (3, None)
 
 
 def test_full_steps_and_the_published_search(mobile):
@@ -305,7 +305,7 @@ def test_samples_their_mean_and_a_bank(mobile):
     torch.testing.assert_close(bank.w, mobile.mapping(z)[:, 0], atol=1e-2, rtol=1e-2)
     banked = upscaler(mobile, start="bank").upscale(tiny_faces(1))[0]
     assert banked.record["start"] == "bank"
-    assert banked.record["coarse_steps"] == 4
+    assert banked.record["coarse_steps"] == 3
 
 
 def test_tables_search_alike_and_say_so(mobile):
@@ -313,7 +313,7 @@ def test_tables_search_alike_and_say_so(mobile):
     found = variant(mobile, tiny_faces(1), DOWN, [0])
     assert len(found.history["pixel"]) == 5
     described = variant.described(mobile)
-    assert (described["coarse_steps"], described["exits_sha256"]) == (4, mobile.exits_sha256)
+    assert (described["coarse_steps"], described["exits_sha256"]) == (3, mobile.exits_sha256)
     assert "coarse_steps" not in make_variant("rlse@paper", steps=5).described(mobile)
     assert "coarse_steps" not in make_variant("pulse").described(mobile)
 
@@ -324,7 +324,7 @@ def test_a_faces_time_is_that_of_both_stages(mobile, monkeypatch):
         "latentface.cli.times._seconds_a_pass", lambda upscaler, size, photograph: sides.append(size) or size
     )
     up = upscaler(mobile, steps=10)
-    assert seconds_a_face(up, 4) == pytest.approx(16 * (8 + 16 / 3) + 64 * 2)
+    assert seconds_a_face(up, 4) == pytest.approx(16 * (6 + 16 / 3) + 64 * 4)
     assert sides == [16, 64]
     assert seconds_a_face(up, 24) == pytest.approx(64 * (10 + 16 / 3))
     assert seconds_a_face(upscaler(mobile, steps=10, preset="paper"), 4) == pytest.approx(64 * (10 + 16 / 3))

@@ -1,6 +1,9 @@
-"""Upscale a real face: NASA's astronaut, cut out, aligned, shrunk to a few pixels, and enlarged again.
+"""Upscale a real face: NASA's astronaut, cut out, shrunk to 32 and to 16 px, and enlarged again by each prior at hand.
 
-Writes a sheet (input, bilinear, RLSE, truth) and the single faces to `.demo/`.
+    python demo/astronaut.py [SHEET.jpg]
+
+Writes a sheet (input, bicubic, a column a prior, truth) and the single faces to `.demo/`, and the sheet as a JPEG too where
+one is named. Without a network there is the embedded prior alone.
 """
 
 from __future__ import annotations
@@ -8,46 +11,61 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import skimage.data
-import torch.nn.functional as F
-from rich.progress import Progress
+from latentface.cli import wait_passively
 
-import latentface
-from latentface.faces import align, crop, detect
-from latentface.images import comparison_sheet, read_picture, to_tensor, write_picture
-from latentface.restore import Upscaler
-
-FOLDER = Path(".demo")
+SIDES = (32, 16)  # px of the inputs
+CELL = 384  # px of a face in the sheet
 
 
-def main() -> None:
-    """Make the low pictures, enlarge them and say where the results are."""
-    prior = latentface.load_prior("celeba128")
+def main(jpeg: Path | None = None, *, folder: Path = Path(".demo"), steps: int | None = None) -> int:
+    """Make the low pictures, enlarge them and say where the results are; `steps` of each search, None: as many as usual."""
+    wait_passively()  # before anything below imports PyTorch
+    import skimage.data
+
+    import latentface
+    from latentface.bench.progress import duration
+    from latentface.cli.console import Talk
+    from latentface.cli.times import seconds_a_face
+    from latentface.degradation import resize
+    from latentface.faces import crop, detect
+    from latentface.faces.kind import square_of
+    from latentface.images import comparison_sheet, read_picture, to_pillow, to_tensor, write_picture
+    from latentface.restore import NOTICE, Upscaler
+
+    talk = Talk()
+    priors = {p.name: p for p in (latentface.load_prior("celeba128"), latentface.load_prior(say=talk.say))}
+    upscalers = [Upscaler(prior, latentface.UpscaleSettings(steps=steps)) for prior in priors.values()]
     photograph = to_tensor(skimage.data.astronaut())
-    found = detect(photograph)[0]
-    truth = crop(photograph, align(found.landmarks, prior.alignment), prior.resolution)[0].clamp(0, 1)[None]
-    rows: dict[str, list[object]] = {"input": [], "bilinear": [], "RLSE": [], "truth": []}
-    factors = (4, 8)
-    with Progress() as bar:
-        task = bar.add_task("exploring", total=100 * len(factors))
-        for factor in factors:
-            low = latentface.Downscale(prior.resolution // factor, prior.resolution).forward(truth).clamp(0, 1)
-            name = FOLDER / f"astronaut-{low.shape[-1]}px"
-            write_picture(name.with_suffix(".png"), low[0])
-            low = read_picture(name.with_suffix(".png"))[
-                None
-            ]  # so that `latentface upscale` makes the same of the file
-            result = Upscaler(prior).upscale(low, lambda rows, step: bar.advance(task))[0]
-            result.save(name.with_name(name.name + "-rlse.png"))
-            size = (prior.resolution, prior.resolution)
-            rows["input"].append(low[0])
-            rows["bilinear"].append(F.interpolate(low, size=size, mode="bilinear", align_corners=False)[0])
-            rows["RLSE"].append(result.high)
-            rows["truth"].append(truth[0])
-    write_picture(FOLDER / "sheet.png", comparison_sheet(rows))
-    print(f"\nThe sheet is {FOLDER / 'sheet.png'}; the single faces are beside it.")
+    square = square_of(detect(photograph)[0], upscalers[0].prior.alignment)
+    truth = crop(photograph, square, round(square.scale))[0].clamp(0, 1)
+    write_picture(folder / "astronaut-truth.png", truth)
+
+    seconds = {(side, up): seconds_a_face(up, side) for side in SIDES for up in upscalers}
+    total = sum(seconds.values())
+    talk.say(f"{len(seconds)} faces to explore: about {duration(total)}")
+    rows = []
+    with talk.progress("exploring", total, counted=False) as bar:
+        for side in SIDES:
+            name = folder / f"astronaut-{side}px.png"
+            write_picture(name, resize(truth[None], side)[0].clamp(0, 1))
+            low = read_picture(name)  # so that `latentface upscale` makes the same of the file
+            row = {"input": to_pillow(low), "bicubic": low}
+            for up in upscalers:
+                share = seconds[side, up]
+                result = up.upscale(low[None], lambda _, step, s=share: bar.advance(bar.task_ids[0], s * step.part))[0]
+                result.save(name.with_name(f"{name.stem}-{up.prior.name}.png"))
+                row[f"{up.prior.name} ({up.prior.resolution} px)"] = result.high
+            rows.append({**row, "truth": truth})
+            for title in rows[-1].keys() - {"input"}:  # the sheet would show pixels
+                rows[-1][title] = resize(rows[-1][title][None], CELL)[0].clamp(0, 1)
+    sheet = comparison_sheet({title: [row[title] for row in rows] for title in rows[0]}, side=CELL)
+    write_picture(folder / "sheet.png", sheet, {"latentface": NOTICE})
+    if jpeg is not None:
+        sheet.save(jpeg, quality=88)
+    print(f"\nThe sheet is {folder / 'sheet.png'}; the single faces are beside it. {NOTICE}")
     print("Now your own face: .venv/bin/latentface upscale FACE.png -o results")
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*map(Path, sys.argv[1:])))

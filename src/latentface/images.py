@@ -355,8 +355,9 @@ def comparison_sheet(
     Pictures smaller than `side` are enlarged without smoothing, so that a reader sees what there really was.
     """
     rows = max((len(v) for v in columns.values()), default=0)
-    font = ImageFont.load_default(size=16)
-    head = 26
+    size = max(16, side // 12)
+    font = ImageFont.load_default(size=size)
+    head = size + 10
     sheet = Image.new("RGB", (gap + len(columns) * (side + gap), head + rows * (side + gap)), "white")
     draw = ImageDraw.Draw(sheet)
     for i, (name, pictures) in enumerate(columns.items()):

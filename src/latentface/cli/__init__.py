@@ -68,11 +68,18 @@ def _plain(error: CycloptsError) -> str:
     return " ".join(str(error).split())
 
 
+def wait_passively() -> None:
+    """Let PyTorch's threads sleep while they wait for each other; without effect once PyTorch is imported.
+
+    A thread that waits by spinning takes a core from whatever else runs: beside one other process on two cores a search
+    took three times as long (docs/performance.md).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def main() -> None:
     """The console script."""
-    # A thread of PyTorch's that waits for the others by spinning takes a core from whatever else runs: beside one other
-    # process on two cores a search took three times as long. Read when PyTorch is imported, so it is set here.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_passively()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a file's name may be no Unicode; print it as it is
     sys.exit(run(sys.argv[1:]))

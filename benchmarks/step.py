@@ -73,7 +73,15 @@ def main() -> None:
     for malloc in ("", "system"):
         for threads in arguments.threads:
             setting = {**os.environ, "OMP_NUM_THREADS": str(threads), "LATENTFACE_MALLOC": malloc}
-            call = [sys.executable, __file__, "--alone", "--prior", arguments.prior, "--repeats", str(arguments.repeats)]
+            call = [
+                sys.executable,
+                __file__,
+                "--alone",
+                "--prior",
+                arguments.prior,
+                "--repeats",
+                str(arguments.repeats),
+            ]
             ended = subprocess.run(call, env=setting, check=True, stdout=subprocess.PIPE, text=True)
             title = f"{threads} thread{'s' if threads > 1 else ''}{', memory given back' if malloc else ''}"
             columns[title] = json.loads(ended.stdout.splitlines()[-1])

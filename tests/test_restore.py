@@ -19,7 +19,7 @@ from latentface.devices import pick_device
 from latentface.errors import InputError, PictureError, UnknownNameError, WeightsError
 from latentface.explore.result import psnr_each
 from latentface.images import read_picture, to_tensor
-from latentface.restore import Upscaler, upscale
+from latentface.restore import Upscaler, prior_named, upscale
 from latentface.upscalesettings import UpscaleSettings
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
@@ -304,3 +304,9 @@ def test_a_start_in_w_is_refused_where_z_is_searched() -> None:
     with pytest.raises(InputError, match="take the preset equal"):
         UpscaleSettings(method="dgp", start="bank").method_settings()
     assert UpscaleSettings(method="dgp", preset="equal", start="bank").method_settings().space == "w_plus"
+
+
+def test_methods_without_a_search_take_the_embedded_prior():
+    assert prior_named(None, "fsrnet") == prior_named(None, "bicubic") == "celeba128"
+    assert prior_named(None, "rlse") is None  # the default
+    assert prior_named("mine.safetensors", "fsrnet") == "mine.safetensors"

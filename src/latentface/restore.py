@@ -33,6 +33,7 @@ from latentface.faces.noise import LUMA
 from latentface.faces.trust import trusted
 from latentface.images import check_batch, to_tensor
 from latentface.prior.prior import Prior
+from latentface.prior.published import EMBEDDED
 from latentface.prior.registry import load_prior
 from latentface.upscalesettings import UpscaleSettings
 
@@ -306,6 +307,14 @@ class Upscaler:
         return Upscaled(high, low, seen, samples, consistency, best_step, record)
 
 
+def prior_named(prior: str | Path | None, method: str) -> str | Path | None:
+    """Return which prior to load: the one named, else None for the default, or the embedded one for a method without a search.
+
+    The baselines were trained for its size, and nothing needs to be fetched for an interpolation.
+    """
+    return EMBEDDED if prior is None and not find_method(method).searches else prior
+
+
 def upscale(
     picture: str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor,
     factor: float | None = None,
@@ -330,5 +339,5 @@ def upscale(
     except TypeError as error:
         raise InputError(f"{error}; the settings are {', '.join(UpscaleSettings.__dataclass_fields__)}") from None
     low = to_tensor(picture)
-    loaded = prior if isinstance(prior, Prior) else load_prior(prior, pick_device(device))
+    loaded = prior if isinstance(prior, Prior) else load_prior(prior_named(prior, chosen.method), pick_device(device))
     return Upscaler(loaded, chosen).upscale(low[None])[0]

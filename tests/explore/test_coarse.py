@@ -17,6 +17,7 @@ from latentface.cli.times import seconds_a_face
 from latentface.degradation import Downscale
 from latentface.errors import InputError
 from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
+from latentface.explore.metric import metric_for
 from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings, rlse
 from latentface.explore.warmstart import BankSettings, load_bank
@@ -341,3 +342,16 @@ def test_a_prior_without_exits_searches_as_it_did(tmp_path):
     prior = written_prior(tmp_path)
     assert explore(prior, 1, steps=0).high.shape == (1, 3, R, R)
     assert exit_for(prior, DOWN, 1) is None
+
+
+def test_the_priors_metric_is_measured_at_the_exit(mobile, monkeypatch):
+    monkeypatch.setattr("latentface.explore.metric.PAIRS", 8)
+    sides = []
+
+    def measured(prior, degradation):
+        sides.append((prior.resolution, degradation.high))
+        return torch.randn(8, 3 * 4 * 4, generator=torch.Generator().manual_seed(0)).double()
+
+    monkeypatch.setattr("latentface.explore.metric.measured_answers", measured)
+    metric_for(mobile, DOWN)
+    assert sides == [(16, 16)]

@@ -76,7 +76,7 @@ def upscale(
         See `latentface methods`.
     prior
         A name (see `latentface models list`) or a file; by default ffhq1024, fetched once, or where that cannot be
-        celeba128, which is embedded.
+        celeba128, which is embedded. Methods without a search take celeba128.
     judge
         The prior whose discriminator the semantic loss asks, by name or file, or "none"; by default the prior's own or,
         where it has none, celeba128's.
@@ -86,8 +86,8 @@ def upscale(
     steps
         Iterations, instead of the preset's.
     full_steps
-        How many of them, the last, are made at the prior's full size where it has exits: by default two fifths, with --steps as
-        many (100) all of them, as the poster has it.
+        How many of the iterations, the last ones, are made at the prior's full size; the others at an exit of the prior, where
+        a step takes an eighth of the time. By default two fifths. With 100 all are, as in the poster.
     seed
         Of the random start, the same for every face.
     samples
@@ -152,7 +152,7 @@ def upscale(
     from latentface.photograph import PhotoUpscaler
     from latentface.photosettings import PhotoSettings
     from latentface.prior.registry import load_prior
-    from latentface.restore import Upscaler
+    from latentface.restore import Upscaler, prior_named
     from latentface.upscalesettings import UpscaleSettings
 
     talk = Talk(quiet)
@@ -186,7 +186,7 @@ def upscale(
     batch = _batch(batch_size)
     settings.method_settings()  # a wrong name is told before anything is loaded
     chosen = pick_device(device)
-    loaded = load_prior(prior, chosen, judge, say=talk.say, offline=offline)
+    loaded = load_prior(prior_named(prior, method), chosen, judge, say=talk.say, offline=offline)
     upscaler = Upscaler(loaded, settings, batch=batch, say=talk.warn)
     run = Run(upscaler, talk, output, single, overwrite, compare, save_steps, as_json, all_photos=photo)
     if not aligned:

@@ -25,6 +25,7 @@ from torch import Tensor
 from latentface.cache import made_of_prior
 from latentface.degradation import Degradation, Downscale
 from latentface.errors import InputError, OutputError
+from latentface.explore.coarse import exit_for
 from latentface.images import write_bytes
 from latentface.prior.layers import rows_alone
 from latentface.prior.prior import Prior
@@ -78,7 +79,7 @@ class PriorMetric:
 def metric_for(prior: Prior, degradation: Degradation) -> PriorMetric:
     """Return the prior's metric of pictures as this degradation makes them.
 
-    It is measured once, in half a minute, and kept in `metrics/` in LATENTFACE_CACHE or the user's cache folder; of a prior
+    It is measured once, in half a minute, on the prior's faces at the exit where it has one that suits, and kept in `metrics/` in LATENTFACE_CACHE or the user's cache folder; of a prior
     without a sha256 (made in memory) for this process only. A broken file is made again; a cache that cannot be written
     costs the measuring each time.
 
@@ -87,7 +88,8 @@ def metric_for(prior: Prior, degradation: Degradation) -> PriorMetric:
     """
     if not isinstance(degradation, Downscale):
         raise InputError("the prior's own pixel metric takes aligned faces only; use the preset paper for photographs")
-    return _loaded(prior, degradation.low, degradation.high, degradation.kernel)
+    size = exit_for(prior, degradation, 1) or degradation.high
+    return _loaded(prior.at(size), degradation.low, size, degradation.kernel)
 
 
 def metric_path(prior: Prior, low: int, high: int, kernel: str) -> Path:
@@ -97,10 +99,10 @@ def metric_path(prior: Prior, low: int, high: int, kernel: str) -> Path:
 
 def metric_is_kept(prior: Prior, degradation: Degradation) -> bool:
     """Return whether the metric was measured before, so that it is at hand at once."""
-    return (
-        isinstance(degradation, Downscale)
-        and metric_path(prior, degradation.low, degradation.high, degradation.kernel).is_file()
-    )
+    if not isinstance(degradation, Downscale):
+        return False
+    size = exit_for(prior, degradation, 1) or degradation.high
+    return metric_path(prior.at(size), degradation.low, size, degradation.kernel).is_file()
 
 
 @lru_cache(maxsize=8)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it; read when PyTorch is imported below
 
-import pytest  # noqa: E402
-from packaged_prior import PackagedPrior  # noqa: E402
+import pytest
+from packaged_prior import PackagedPrior
 
 for folder in ("explore", "prior"):  # where tiny_prior.py and mobile_networks.py are
     sys.path.insert(0, str(Path(__file__).parent / folder))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -72,11 +74,15 @@ def test_faces_do_not_know_their_neighbours() -> None:
         )
 
 
-@pytest.mark.parametrize(("high", "wider"), [(256, 1), (512, 4)])
+@pytest.mark.parametrize(
+    ("high", "factor", "wider"), [(256, 32, 1), (512, 8, 1), (512, 16, 2.5), (512, 32, 4), (512, 64, 4)]
+)
 @pytest.mark.parametrize("error", [8 / 255, 40 / 255, 100 / 255])
-def test_large_faces_have_wider_limits(high: int, wider: int, error: float) -> None:
-    degradation = Downscale(high // 8, high)
-    doubt = max(LEAST_DOUBT, wider * min(SHARE * error, 16 / 255))  # 8x: three octaves of 16 / 3 levels
+def test_large_faces_have_wider_limits_the_more_they_are_enlarged(
+    high: int, factor: int, wider: float, error: float
+) -> None:
+    degradation = Downscale(high // factor, high)
+    doubt = max(LEAST_DOUBT, wider * min(SHARE * error, math.log2(factor) * 16 / 3 / 255))
     weight = doubt**2 / (doubt**2 + error**2)
     face = torch.full((1, 3, high, high), 0.3)
     low = degradation.forward(face) + error

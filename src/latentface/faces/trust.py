@@ -44,8 +44,8 @@ def trusted(degradation: Degradation, high: Tensor, low: Tensor) -> Tensor:
     """Return found faces (B, 3, R, R), faded into the enlarged low pictures (B, 3, h, w) where they do not agree with them.
 
     With e the local mean square error of `high` seen low, less what the noise explains, a face weighs d^2 / (d^2 + e),
-    where d is SHARE times the root of e's mean over the face, within the limits above, both wider for large faces. A face that agrees everywhere stays as it is,
-    up to the clamp to [0, 1].
+    where d is SHARE times the root of e's mean over the face, within the limits above, both wider for large faces. A face
+    that agrees everywhere stays as it is, up to the clamp to [0, 1].
     """
     inside = high.clamp(0, 1)
     mask = torch.ones_like(low[:, :1]) if degradation.mask is None else degradation.mask.to(low).expand_as(low[:, :1])

@@ -139,7 +139,7 @@ def upscale(
     as_json
         Print one JSON line a result instead of its path.
     quiet
-        Say nothing but errors.
+        Print the paths of results, and errors, alone.
     """
     if not inputs:
         raise InputError("name at least one picture, folder or zip")

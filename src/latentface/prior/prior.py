@@ -130,7 +130,7 @@ class Prior:
         """Return the judge. Raises WeightsError where there is none."""
         if self.judge is None:
             raise WeightsError(
-                f"the prior {self.name} has no judge (a discriminator), which this loss needs; "
+                f"the prior {self.name} has no judge (no discriminator in its file, or --judge none), which this loss needs; "
                 "name a prior that has one with --judge, or take a method without it (--method pulse)"
             )
         return self.judge

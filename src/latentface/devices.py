@@ -12,9 +12,8 @@ import torch
 from latentface.errors import InputError
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
-FACE_BYTES = (
-    1000  # of memory in a search, a face and pixel of the prior's picture; measured at 1024 px: 1.0 GB in float32
-)
+# Of memory in a search, a face and pixel of the prior's picture; measured at 1024 px: 1.0 GB in float32.
+FACE_BYTES = 1000
 KEPT = 2**31 - 1  # bytes of freed memory that stay with the process
 
 

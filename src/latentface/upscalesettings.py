@@ -20,7 +20,8 @@ class UpscaleSettings:
 
     Attributes:
         factor: enlargement of the side; None: as large as the prior's faces are.
-        method, preset: see `latentface methods`; "default" is "paper" with most steps at an exit, where the prior has some; steps: instead of the preset's, over all stages where there are several.
+        method, preset: see `latentface methods`; "default" is "paper" with most steps at an exit, where the prior has some.
+        steps: instead of the preset's, over all stages where there are several.
         seed: of the random start; sample k uses seed + k. samples: how many faces.
         full_steps: of a search's iterations the last so many are made at the prior's full size, those before at its smallest exit;
             None: all where the prior has no exits, the method allows none, or the preset is "paper", else two fifths.

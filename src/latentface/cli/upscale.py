@@ -81,8 +81,7 @@ def upscale(
         The prior whose discriminator the semantic loss asks, by name or file, or "none"; by default the prior's own or,
         where it has none, celeba128's.
     preset
-        "default", "paper" (published settings: where the prior has exits, all steps at full size), "equal", or another that the method has (RLSE: "fast", half the time at the same quality,
-        for aligned faces; PULSE: "eps", its own stopping rule).
+        "default", "paper" (as published: all steps at full size), "equal", or another that the method has.
     steps
         Iterations, instead of the preset's.
     full_steps

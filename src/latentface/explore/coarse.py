@@ -21,9 +21,8 @@ from latentface.prior.exits import whole_rows
 from latentface.prior.prior import Prior
 
 FULL_SHARE = 0.4  # of a search's steps at full size: docs/decisions.md
-LEAST_ENLARGEMENT = (
-    2.0  # from the input to an exit: below it the exit, which is softer than the prior, cannot follow the input
-)
+# From the input to an exit: below it the exit, which is softer than the prior, cannot follow the input.
+LEAST_ENLARGEMENT = 2.0
 
 
 def coarse_steps(

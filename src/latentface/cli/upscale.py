@@ -81,7 +81,7 @@ def upscale(
         The prior whose discriminator the semantic loss asks, by name or file, or "none"; by default the prior's own or,
         where it has none, celeba128's.
     preset
-        "default", "paper" (as published: all steps at full size), "equal", or another that the method has.
+        "default", "paper" (as published: all steps at full size), "equal", or another that the method has (RLSE: "fast").
     steps
         Iterations, instead of the preset's.
     full_steps

@@ -16,9 +16,10 @@ from pathlib import Path
 from PIL import Image
 
 from latentface.datasets import CROPS, open_faces
-from latentface.datasets.files import read_entry
 from latentface.errors import LatentfaceError, MissingDataError
-from latentface.images import atomic_path, open_picture
+from latentface.io.atomic import atomic_path
+from latentface.io.pictures import open_picture
+from latentface.io.sources import read_entry
 
 SIDE = 128  # px
 KEPT: dict[str, tuple[str, dict[str, int]]] = {"test": ("png", {}), "val": ("webp", {"quality": 85})}

@@ -23,14 +23,15 @@ def main(jpeg: Path | None = None, *, folder: Path = Path(".demo"), steps: int |
     import skimage.data
 
     import latentface
-    from latentface.bench.progress import duration
+    from latentface.bench.core.progress import duration
     from latentface.cli.console import Talk
     from latentface.cli.times import seconds_a_face
     from latentface.degradation import resize
     from latentface.faces import crop, detect
     from latentface.faces.kind import square_of
-    from latentface.images import comparison_sheet, read_picture, to_pillow, to_tensor, write_picture
-    from latentface.restore import NOTICE, Upscaler
+    from latentface.io.pictures import read_picture, to_pillow, to_tensor, write_picture
+    from latentface.io.sheets import comparison_sheet
+    from latentface.restore.engine import NOTICE, Upscaler
 
     talk = Talk()
     priors = {p.name: p for p in (latentface.load_prior("celeba128"), latentface.load_prior(say=talk.say))}

@@ -9,7 +9,7 @@ import random
 import zipfile
 from pathlib import Path
 
-from latentface.images import write_bytes
+from latentface.io.atomic import write_bytes
 from latentface.prior import registry
 from latentface.prior.packages import Member, Package
 from latentface.prior.published import Published

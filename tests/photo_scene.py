@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from latentface import photograph
 from latentface.faces import Face, Patch, Similarity, compose
 from latentface.faces.align import FFHQ_LANDMARKS
 from latentface.prior.prior import Prior
+from latentface.restore import photo as photograph
 
 SIZE = (80, 120)  # (H, W)
 PLACES = (

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from latentface.datasets import Entry
 from latentface.datasets.attributes import find_attributes, read_attributes
 from latentface.errors import InputError, MissingDataError
+from latentface.io.sources import Entry
 
 NAMES = ("Eyeglasses", "Male", "Wearing_Hat", "Young")
 HEAD = "Arched_Eyebrows Eyeglasses Male Wearing_Hat Young"

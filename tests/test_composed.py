@@ -11,12 +11,12 @@ from torch import Tensor
 from latentface.errors import WeightsError
 from latentface.faces import Patch, Similarity, Warp, compose, detect
 from latentface.faces.align import ffhq_fit
-from latentface.photofile import Photo
-from latentface.photograph import PhotoUpscaler
+from latentface.io.photo import Photo
 from latentface.photosettings import PhotoSettings
 from latentface.prior.prior import Prior
 from latentface.prior.registry import load_prior
-from latentface.upscalesettings import UpscaleSettings
+from latentface.restore.photo import PhotoUpscaler
+from latentface.restore.settings import UpscaleSettings
 
 SIDES = (56.3, 44.8, 38.9, 33.3, 28.5, 24.3)  # px: factors from 1.1 to 2.6
 DEGREES = (0.0, 20.0, -8.0, 25.0, 15.0, -12.0)

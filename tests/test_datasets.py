@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentface.bench.sets import gallery_of
-from latentface.datasets import CROPS, open_faces, open_source, open_sources, read_entry, read_face
+from latentface.bench.core.sets import gallery_of
+from latentface.datasets import CROPS, open_faces, read_face
 from latentface.errors import InputError, MissingDataError, PictureError, UnknownNameError
+from latentface.io.sources import open_source, open_sources, read_entry
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

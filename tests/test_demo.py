@@ -9,7 +9,7 @@ import pytest
 from tiny_prior import tiny_prior
 
 import latentface
-from latentface.images import read_picture
+from latentface.io.pictures import read_picture
 
 pytest.importorskip("skimage", reason="scikit-image, which has the photograph, is not installed")
 FILE = Path(__file__).parents[1] / "demo" / "astronaut.py"

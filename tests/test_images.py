@@ -16,9 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
-from latentface import images
 from latentface.errors import InputError, OutputError, PictureError
-from latentface.images import check_batch, read_picture, to_pillow, write_bytes, write_json, write_picture
+from latentface.io import atomic, sheets
+from latentface.io.atomic import write_bytes, write_json
+from latentface.io.pictures import check_batch, read_picture, to_pillow, write_picture
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)  # 4 wide, 6 high
 
@@ -205,7 +206,7 @@ def test_bytes_are_rounded_not_cut():
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
     write_bytes(path, b"old")
-    with pytest.raises(RuntimeError), images.atomic_path(path) as temporary:  # noqa: PT012
+    with pytest.raises(RuntimeError), atomic.atomic_path(path) as temporary:  # noqa: PT012
         temporary.write_bytes(b"ne")
         raise RuntimeError
     assert path.read_bytes() == b"old"
@@ -235,7 +236,7 @@ def test_leftovers_of_killed_processes_are_removed_and_others_kept(tmp_path):
 def test_a_folder_is_searched_for_leftovers_once(tmp_path, monkeypatch):
     scans = []
     real = os.scandir
-    monkeypatch.setattr(images.os, "scandir", lambda path: scans.append(path) or real(path))
+    monkeypatch.setattr(atomic.os, "scandir", lambda path: scans.append(path) or real(path))
     for i in range(5):
         write_bytes(tmp_path / f"{i}.txt", b"x")
     assert scans == [tmp_path]
@@ -255,7 +256,7 @@ def test_unwritable_places_say_so(tmp_path):
         with pytest.raises(OutputError, match="a file stands where a folder is needed; choose another"):
             write_bytes(place, b"x")
         with pytest.raises(OutputError, match="a file stands where a folder is needed"):
-            images.check_folder(place.parent)
+            atomic.check_folder(place.parent)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="this system has no /proc")
@@ -278,11 +279,11 @@ def test_json_of_a_name_that_is_no_unicode(tmp_path):
 
 def test_grid_and_comparison_sheet():
     pictures = torch.stack([torch.full((3, 4, 4), v) for v in (0.0, 0.2, 0.4)])
-    sheet = images.grid(pictures, columns=2, gap=1)
+    sheet = sheets.grid(pictures, columns=2, gap=1)
     assert sheet.size == (11, 11)
     assert sheet.getpixel((1, 1)) == (0, 0, 0)
     assert sheet.getpixel((6, 1)) == (51, 51, 51)
     assert sheet.getpixel((6, 6)) == (255, 255, 255)
-    compared = images.comparison_sheet({"input": [pictures[0]], "result": [pictures[1], pictures[2]]}, side=8, gap=2)
+    compared = sheets.comparison_sheet({"input": [pictures[0]], "result": [pictures[1], pictures[2]]}, side=8, gap=2)
     assert compared.size == (22, 46)
     assert compared.getpixel((14, 40)) == (102, 102, 102)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from latentface.inputs import list_inputs
+from latentface.io.sources import list_inputs
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ MODULES = {
     ".".join(p.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): p for p in SOURCE.rglob("*.py")
 }
 # STYLE rule 2: a layer imports what stands before it, and nothing that stands after.
-LAYERS = ["errors", "images", "degradation", "prior", "explore", "restore", "cli"]
+LAYERS = ["errors", "io", "degradation", "prior", "explore", "restore", "cli"]
 BESIDE = ("bench", "train")  # only the command line imports these
 
 

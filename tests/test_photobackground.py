@@ -11,15 +11,15 @@ import pytest
 import torch
 from tiny_prior import tiny_prior
 
-from latentface import photobackground
 from latentface.errors import InputError, WeightsError
-from latentface.photobackground import Background
-from latentface.photofile import LUMA, Photo
-from latentface.photograph import PhotoUpscaler
+from latentface.io.photo import LUMA, Photo
 from latentface.photosettings import PhotoSettings
+from latentface.restore.background import Background
+from latentface.restore import background as photobackground
+from latentface.restore.photo import PhotoUpscaler
+from latentface.restore.settings import UpscaleSettings
 from latentface.supervised.esrgan import RrdbNet, RrdbShape
 from latentface.supervised.formats import write_baseline
-from latentface.upscalesettings import UpscaleSettings
 
 
 def esrgan_file(path: Path, ups: int = 2, sight: bool = True) -> Path:

@@ -15,15 +15,15 @@ from PIL import Image, ImageCms
 from tiny_prior import tiny_prior
 from torch import Tensor
 
-from latentface import photofile
 from latentface.errors import InputError, PictureError
 from latentface.faces import Patch, Similarity, Warp, paste_faces
-from latentface.photofile import Photo
-from latentface.photograph import PhotoUpscaler, prior_wanted, upscale_photo
-from latentface.photoresult import _under_alpha
+from latentface.io import photo as photofile
+from latentface.io.photo import Photo
 from latentface.photosettings import PhotoSettings
 from latentface.prior.prior import Prior
-from latentface.upscalesettings import UpscaleSettings
+from latentface.restore.photo import PhotoUpscaler, prior_wanted, upscale_photo
+from latentface.restore.photoresult import _under_alpha
+from latentface.restore.settings import UpscaleSettings
 
 SOLVAY = Path(__file__).resolve().parents[1].parent / "shared" / "photos" / "solvay1927.png"
 QUICK = UpscaleSettings(steps=3)
@@ -121,7 +121,7 @@ def test_soft_faces_are_redrawn_from_the_detail_that_they_have(
     """Also one that is larger than the prior's faces, and none of which a part lies outside the photograph."""
     outside = Similarity.square((115.0, 72.0), 14.0)
     photo_scene.know(monkeypatch, [*photo_scene.PLACES, photo_scene.TOO_LARGE, outside])
-    monkeypatch.setattr("latentface.restore.detail_side", lambda face, sigma, side: min(side, 10))
+    monkeypatch.setattr("latentface.restore.engine.detail_side", lambda face, sigma, side: min(side, 10))
     found = PhotoUpscaler(prior, QUICK, replace(CLEAN, noise=0.1)).find(photo)
     by_side = {round(job.transform.scale, 1): job.warp for job in found.jobs}
     assert {side: warp.low_size for side, warp in by_side.items() if side >= 12 and side != 14} == {
@@ -194,7 +194,7 @@ def test_a_large_priors_faces_are_kept_as_large_as_the_photograph_shows_them(
     assert small.consistency_db is not None
     assert small.consistency_db > 40
     assert np.array_equal(whole.render().pixels, small.render().pixels)
-    monkeypatch.setattr("latentface.photograph.FOUND_PIXELS", 1)
+    monkeypatch.setattr("latentface.restore.photo.FOUND_PIXELS", 1)
     alone = next(PhotoUpscaler(made, QUICK, CLEAN).upscale([photo]))
     for one, other in zip(alone.faces, whole.faces, strict=True):
         assert torch.allclose(one.high, other.high, atol=0.02)
@@ -364,7 +364,7 @@ def test_settings_are_checked(wrong: dict[str, float]) -> None:
 
 
 def test_memory_does_not_grow_with_the_folder(prior: Prior, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
-    from latentface import photograph
+    from latentface.restore import photo as photograph
 
     monkeypatch.setattr(photograph, "WINDOW_PHOTOS", 2)
     photo_scene.know(monkeypatch, [])

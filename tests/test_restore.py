@@ -18,9 +18,9 @@ from latentface.degradation import Downscale, resize
 from latentface.devices import pick_device
 from latentface.errors import InputError, PictureError, UnknownNameError, WeightsError
 from latentface.explore.result import psnr_each
-from latentface.images import read_picture, to_tensor
-from latentface.restore import Upscaler, prior_named, upscale
-from latentface.upscalesettings import UpscaleSettings
+from latentface.io.pictures import read_picture, to_tensor
+from latentface.restore.engine import Upscaler, prior_named, upscale
+from latentface.restore.settings import UpscaleSettings
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 BYTES = np.random.default_rng(0).integers(40, 216, (4, 4, 3), dtype=np.uint8)
@@ -237,7 +237,7 @@ def test_a_soft_face_is_enlarged_from_the_detail_that_it_has(monkeypatch) -> Non
     prior = tiny_prior(32)
     low = soft_faces()
     monkeypatch.setattr(
-        "latentface.restore.detail_side", lambda face, sigma, side: 8 if torch.equal(face, low[0]) else 12
+        "latentface.restore.engine.detail_side", lambda face, sigma, side: 8 if torch.equal(face, low[0]) else 12
     )
     told = []
     upscaler = Upscaler(prior, UpscaleSettings(steps=3, samples=2, start="random"), batch=4)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from latentface import results
 from latentface.errors import OutputError
-from latentface.faceresult import Upscaled
-from latentface.results import check_beside, is_done, read_record, save_result
+from latentface.io import records as results
+from latentface.io.records import check_beside, is_done, read_record, save_result
+from latentface.restore.faceresult import Upscaled
 
 REQUEST = {"input": "a.png", "input_sha256": "12", "method": "rlse", "settings": {"steps": 2, "layers": (1, 2)}}
 RECORD = {**REQUEST, "seconds": 1.5, "notice": "invented", "generated": True}

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from latentface.explore.result import Exploration, Step
-    from latentface.faceresult import Upscaled
     from latentface.prior.prior import Prior
     from latentface.prior.registry import load_prior
-    from latentface.restore import upscale
-    from latentface.upscalesettings import UpscaleSettings
+    from latentface.restore.engine import upscale
+    from latentface.restore.faceresult import Upscaled
+    from latentface.restore.settings import UpscaleSettings
 
 __version__ = "0.1.0"
 
@@ -50,11 +50,11 @@ _HOMES = {
         "WeightsError",
     ),
     "explore.result": ("Exploration", "Step"),
-    "faceresult": ("Upscaled",),
+    "restore.faceresult": ("Upscaled",),
     "prior.prior": ("Prior",),
     "prior.registry": ("load_prior",),
-    "restore": ("upscale",),
-    "upscalesettings": ("UpscaleSettings",),
+    "restore.engine": ("upscale",),
+    "restore.settings": ("UpscaleSettings",),
 }
 
 __all__ = [

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from latentface.explore import registry
-from latentface.images import write_picture
+from latentface.io.pictures import write_picture
 from latentface.prior.architecture import Architecture
 from latentface.prior.prior import Prior
 from latentface.prior.stylegan2 import Discriminator, Generator

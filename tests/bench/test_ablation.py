@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentface.bench.ablation import run_ablation
-from latentface.bench.ablation_rows import DEFAULT, GROUPS, make_rows, row_names
-from latentface.bench.tables import read_rows
-from latentface.bench.tasks import task_with_truth
-from latentface.bench.unexpected import Damage, DamagedTask
+from latentface.bench.core.tasks import task_with_truth
+from latentface.bench.core.unexpected import Damage, DamagedTask
+from latentface.bench.tables.ablation import run_ablation
+from latentface.bench.tables.ablation_rows import DEFAULT, GROUPS, make_rows, row_names
+from latentface.bench.tables.tables import read_rows
 from latentface.datasets import open_faces
 from latentface.degradation import Downscale, project
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore.rlse import RlseSettings, rlse
-from latentface.explore.warmstart import WarmStart
+from latentface.explore.start.bank import WarmStart
 from latentface.faces.trust import trusted
-from latentface.images import read_picture, write_picture
+from latentface.io.pictures import read_picture, write_picture
 from latentface.metrics.psnr import psnr
 from latentface.prior.prior import Prior
 

@@ -11,16 +11,26 @@ import numpy as np
 import pytest
 import torch
 
-from latentface.bench import groups as module
-from latentface.bench.group_table import LEAST, group_table
-from latentface.bench.groups import EVERYONE, TRAITS, cheeks, face_square, lab, light, pose, skin_angle, tell_groups
-from latentface.bench.groups import typology_angle as angle_of
-from latentface.bench.progress import quiet
-from latentface.bench.records import Records
-from latentface.bench.tasks import Task, task_with_truth
+from latentface.bench.core.progress import quiet
+from latentface.bench.core.records import Records
+from latentface.bench.core.tasks import Task, task_with_truth
+from latentface.bench.prior import groups as module
+from latentface.bench.prior.group_table import LEAST, group_table
+from latentface.bench.prior.groups import (
+    EVERYONE,
+    TRAITS,
+    cheeks,
+    face_square,
+    lab,
+    light,
+    pose,
+    skin_angle,
+    tell_groups,
+)
+from latentface.bench.prior.groups import typology_angle as angle_of
 from latentface.datasets import open_faces
 from latentface.errors import InputError, MissingDataError
-from latentface.images import write_picture
+from latentface.io.pictures import write_picture
 from latentface.supervised.landmarks import COLUMNS
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"

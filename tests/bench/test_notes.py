@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from latentface.bench.notes import order_notes
-from latentface.bench.statistics import Estimate
-from latentface.bench.tables import Row
+from latentface.bench.core.statistics import Estimate
+from latentface.bench.report.notes import order_notes
+from latentface.bench.tables.tables import Row
 
 
 def rows(metric: str, factor: str, **means: float) -> list[Row]:

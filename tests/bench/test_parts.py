@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from latentface.bench.evaluate import evaluate
-from latentface.bench.markup import to_html
-from latentface.bench.poster import table1_figure, table2_figure
-from latentface.bench.records import Records
-from latentface.bench.report import run_report
-from latentface.bench.statistics import difference, estimate
-from latentface.bench.stopwatch import network_time
-from latentface.bench.table1 import run_table1
-from latentface.bench.tables import collect_markdown, read_rows
-from latentface.bench.timing import run_time
-from latentface.bench.variants import make_variant, make_variants, title_of
+from latentface.bench.core.evaluate import evaluate
+from latentface.bench.core.poster import table1_figure, table2_figure
+from latentface.bench.core.records import Records
+from latentface.bench.core.statistics import difference, estimate
+from latentface.bench.core.stopwatch import network_time
+from latentface.bench.core.variants import make_variant, make_variants, title_of
+from latentface.bench.report.markup import to_html
+from latentface.bench.report.report import run_report
+from latentface.bench.tables.table1 import run_table1
+from latentface.bench.tables.tables import collect_markdown, read_rows
+from latentface.bench.tables.timing import run_time
 from latentface.errors import InputError, UnknownNameError
-from latentface.images import write_picture
+from latentface.io.pictures import write_picture
 from latentface.metrics.psnr import psnr
 from latentface.prior.prior import Prior
 

@@ -10,18 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
-from latentface.bench import prior as module
-from latentface.bench import quality
-from latentface.bench.draws import place_faces, read_places, sample
-from latentface.bench.features import Features
-from latentface.bench.inversion import InversionSettings, invert
-from latentface.bench.prior import run_prior
-from latentface.bench.tables import read_rows
+from latentface.bench.core.draws import place_faces, read_places, sample
+from latentface.bench.prior import quality
+from latentface.bench.prior import run as module
+from latentface.bench.prior.features import Features
+from latentface.bench.prior.inversion import InversionSettings, invert
+from latentface.bench.prior.run import run_prior
+from latentface.bench.tables.tables import read_rows
 from latentface.cli import run as latentface
 from latentface.degradation import Downscale
 from latentface.errors import InputError
 from latentface.explore.result import Exploration, Step
-from latentface.images import write_picture
+from latentface.io.pictures import write_picture
 from latentface.prior.formats import read_card, write_prior
 from latentface.prior.prior import Prior
 
@@ -116,9 +116,9 @@ def test_figures_by_group_and_a_second_run(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("it was measured already")
 
-    monkeypatch.setattr("latentface.bench.variants.Variant.__call__", never)
-    monkeypatch.setattr("latentface.bench.groups.skin_angle", never)
-    monkeypatch.setattr("latentface.bench.groups.detect", never)
+    monkeypatch.setattr("latentface.bench.core.variants.Variant.__call__", never)
+    monkeypatch.setattr("latentface.bench.prior.groups.skin_angle", never)
+    monkeypatch.setattr("latentface.bench.prior.groups.detect", never)
     assert run(tiny_prior, out, labelled, **options).read_text() == page
 
 

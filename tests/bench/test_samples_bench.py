@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy import stats
 
-from latentface.bench.calibration import rank_correlation, run_samples, spread_figures
-from latentface.bench.few_sample import run_few_sample
-from latentface.bench.tables import read_rows
+from latentface.bench.tables.calibration import rank_correlation, run_samples, spread_figures
+from latentface.bench.tables.few_sample import run_few_sample
+from latentface.bench.tables.tables import read_rows
 from latentface.cli.bench_samples import counts
 from latentface.errors import InputError
 from latentface.prior.prior import Prior

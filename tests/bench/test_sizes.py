@@ -11,30 +11,30 @@ import pytest
 import torch
 from tiny_prior import tiny_prior
 
-from latentface.bench import prior as prior_module
-from latentface.bench.ablation import run_ablation
-from latentface.bench.calibration import run_samples
-from latentface.bench.evaluate import evaluate
-from latentface.bench.features import Features
-from latentface.bench.few_sample import run_few_sample
-from latentface.bench.pooled import run_pooled
-from latentface.bench.prior import data_side, run_prior
-from latentface.bench.quality import own_judge
-from latentface.bench.setup import batch_size
-from latentface.bench.sizes import by_area, compared_at, high_side, previews_at, searched_from
-from latentface.bench.table1 import run_table1
-from latentface.bench.table2 import run_table2
-from latentface.bench.tables import read_rows
-from latentface.bench.tasks import task_with_truth, to_8_bit
-from latentface.bench.timing import run_time
-from latentface.bench.variants import make_variant
+from latentface.bench.core.evaluate import evaluate
+from latentface.bench.core.setup import batch_size
+from latentface.bench.core.sizes import by_area, compared_at, high_side, previews_at, searched_from
+from latentface.bench.core.tasks import task_with_truth, to_8_bit
+from latentface.bench.core.variants import make_variant
+from latentface.bench.prior import run as prior_module
+from latentface.bench.prior.features import Features
+from latentface.bench.prior.quality import own_judge
+from latentface.bench.prior.run import data_side, run_prior
+from latentface.bench.tables.ablation import run_ablation
+from latentface.bench.tables.calibration import run_samples
+from latentface.bench.tables.few_sample import run_few_sample
+from latentface.bench.tables.pooled import run_pooled
+from latentface.bench.tables.table1 import run_table1
+from latentface.bench.tables.table2 import run_table2
+from latentface.bench.tables.tables import read_rows
+from latentface.bench.tables.timing import run_time
 from latentface.cli import run as latentface
 from latentface.datasets import open_faces
 from latentface.degradation import Downscale
 from latentface.errors import InputError
 from latentface.explore.registry import METHODS
 from latentface.explore.result import Step
-from latentface.images import read_picture, write_picture
+from latentface.io.pictures import read_picture, write_picture
 from latentface.metrics.psnr import psnr
 from latentface.prior.prior import Prior
 from latentface.supervised.vdsr import VdsrShape

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from latentface.bench.pooled import run_pooled
-from latentface.bench.progress import Progress
-from latentface.bench.records import Records
-from latentface.bench.table1 import run_table1
-from latentface.bench.table2 import run_table2
-from latentface.bench.tables import COLUMNS, read_rows
+from latentface.bench.core.progress import Progress
+from latentface.bench.core.records import Records
+from latentface.bench.tables.pooled import run_pooled
+from latentface.bench.tables.table1 import run_table1
+from latentface.bench.tables.table2 import run_table2
+from latentface.bench.tables.tables import COLUMNS, read_rows
 from latentface.errors import InputError, MissingDataError, UnknownNameError, WeightsError
 from latentface.explore import registry
 from latentface.explore.result import MethodSettings

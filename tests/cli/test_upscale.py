@@ -23,7 +23,7 @@ from PIL import Image
 import latentface
 from latentface.degradation import Downscale
 from latentface.explore.result import psnr_each
-from latentface.images import read_picture
+from latentface.io.pictures import read_picture
 
 
 def consistency(path: Path, low: Path) -> float:
@@ -475,7 +475,7 @@ def test_kill_9_in_the_middle(started, call, tmp_path):
 def test_memory_does_not_grow_with_the_number_of_inputs(upscale, face, tmp_path, monkeypatch):
     """No more pictures are alive at any time than a window holds."""
     from latentface.cli import upscale as command
-    from latentface.restore import Upscaler
+    from latentface.restore.engine import Upscaler
 
     monkeypatch.setattr(command, "WINDOW", 4)
     for i in range(16):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 from tiny_prior import tiny_prior
 
-from latentface import images, photofile
+from latentface.io import photo as photofile
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def scene(monkeypatch):
 @pytest.fixture(autouse=True)
 def ffhq(monkeypatch):
     """The tiny prior says celeba; its faces here are squared by the FFHQ rule."""
-    from latentface import photograph
     from latentface.faces.align import ffhq_fit
+    from latentface.restore import photo as photograph
 
     monkeypatch.setattr(photograph, "square_of", lambda face, alignment: ffhq_fit(face.landmarks))
 
@@ -161,7 +161,7 @@ def test_photographs_that_are_too_large_are_refused_in_words(upscale, scene, mon
     assert done.code == 1
     assert "use a smaller factor (-f)" in done.err
     assert upscale(path, "-o", tmp_path / "out", "-f", 1.5, "--min-face", 4).code == 0
-    monkeypatch.setattr(images, "MAX_PIXELS", 9_000)
+    monkeypatch.setattr("latentface.io.pictures.MAX_PIXELS", 9_000)
     done = upscale(path, "-o", tmp_path / "other")
     assert done.code == 1
     assert "120 x 80 pixels are more than the limit" in done.err

@@ -54,7 +54,7 @@ def test_a_name_that_is_not_at_hand_is_an_error_offline(call, face, packaged, tm
 
 
 def test_a_bench_takes_the_embedded_prior_and_fetches_nothing(packaged, monkeypatch):
-    from latentface.bench.setup import open_prior
+    from latentface.bench.core.setup import open_prior
     from latentface.errors import MissingDataError
     from latentface.prior import registry
 

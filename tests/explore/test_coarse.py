@@ -12,7 +12,7 @@ from mobile_networks import prior_with_exits, written_prior
 from photo_scene import encoded
 from tiny_prior import tiny_faces, tiny_prior
 
-from latentface.bench.variants import make_variant
+from latentface.bench.core.variants import make_variant
 from latentface.cli.times import seconds_a_face
 from latentface.degradation import Downscale
 from latentface.errors import InputError
@@ -20,14 +20,14 @@ from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
 from latentface.explore.metric import metric_for
 from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings, rlse
-from latentface.explore.warmstart import BankSettings, load_bank
+from latentface.explore.start.bank import BankSettings, load_bank
 from latentface.faces import Face, Similarity, Warp, crop
-from latentface.photofile import Photo
-from latentface.photograph import FoundFaces, Job, PhotoUpscaler
+from latentface.io.photo import Photo
 from latentface.photosettings import PhotoSettings
 from latentface.prior.exits import beside
-from latentface.restore import Upscaler
-from latentface.upscalesettings import UpscaleSettings
+from latentface.restore.engine import Upscaler
+from latentface.restore.photo import FoundFaces, Job, PhotoUpscaler
+from latentface.restore.settings import UpscaleSettings
 
 R = 64
 METHOD = find_method("rlse")

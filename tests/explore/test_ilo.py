@@ -12,7 +12,7 @@ from tiny_prior import tiny_faces, tiny_prior
 from latentface.degradation import Downscale
 from latentface.errors import InputError
 from latentface.explore.ilo import IloSettings, ilo
-from latentface.explore.spaces import Space
+from latentface.explore.space import Space
 
 STEPS = (6, 5)
 

@@ -21,8 +21,8 @@ from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings, rlse
 from latentface.faces import Similarity, Warp
 from latentface.prior.prior import Prior
-from latentface.restore import Upscaler
-from latentface.upscalesettings import UpscaleSettings
+from latentface.restore.engine import Upscaler
+from latentface.restore.settings import UpscaleSettings
 
 DOWN = Downscale(4, 16)
 

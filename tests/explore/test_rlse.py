@@ -12,7 +12,7 @@ from latentface.degradation import Downscale
 from latentface.errors import InputError, UnknownNameError, WeightsError
 from latentface.explore import losses
 from latentface.explore.rlse import RlseSettings, best_of, from_w_plus, rlse
-from latentface.explore.spaces import Space
+from latentface.explore.space import Space
 from latentface.faces import Similarity, Warp
 
 DOWN = Downscale(4, 16)

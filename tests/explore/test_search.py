@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from latentface.errors import InputError
-from latentface.explore.search import (
+from latentface.explore.engine import (
     Adam,
     GradientDescent,
     Iterate,

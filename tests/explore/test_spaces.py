@@ -7,7 +7,7 @@ import torch
 from tiny_prior import tiny_prior
 
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.spaces import Space, typical_norm
+from latentface.explore.space import Space, typical_norm
 
 SEEDS = (4, 9)
 

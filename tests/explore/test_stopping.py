@@ -8,12 +8,12 @@ from tiny_prior import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale, faces_of
 from latentface.errors import InputError
+from latentface.explore.engine import Adam, Iterate, pulse_schedule, search
 from latentface.explore.queue import LANDING, Stopping, Task, search_queue
 from latentface.explore.rlse import RlseSettings, rlse
-from latentface.explore.search import Adam, Iterate, pulse_schedule, search
 from latentface.faces import Similarity, Warp
-from latentface.restore import Upscaler
-from latentface.upscalesettings import UpscaleSettings
+from latentface.restore.engine import Upscaler
+from latentface.restore.settings import UpscaleSettings
 
 STEPS = 40
 DOWN = Downscale(4, 16)

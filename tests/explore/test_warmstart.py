@@ -12,20 +12,11 @@ from tiny_prior import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError, MissingDataError, UnknownNameError, WeightsError
-from latentface.explore import warmstart
-from latentface.explore.encoder import (
-    EncoderNetwork,
-    EncoderShape,
-    encoder_path,
-    find_encoder,
-    read_encoder,
-    write_encoder,
-)
+from latentface.explore.engine import drawn
 from latentface.explore.flow import FlowSettings, flow_path
 from latentface.explore.registry import METHODS, find_method
-from latentface.explore.search import drawn
-from latentface.explore.sight import blur, low_sides, seen
-from latentface.explore.warmstart import (
+from latentface.explore.start import bank as warmstart
+from latentface.explore.start.bank import (
     BankSettings,
     WarmStart,
     bank_path,
@@ -34,12 +25,21 @@ from latentface.explore.warmstart import (
     on_sphere,
     shown_rows,
 )
+from latentface.explore.start.encoder import (
+    EncoderNetwork,
+    EncoderShape,
+    encoder_path,
+    find_encoder,
+    read_encoder,
+    write_encoder,
+)
+from latentface.explore.start.sight import blur, low_sides, seen
 from latentface.faces import Similarity, Warp
 from latentface.prior.architecture import Architecture
 from latentface.prior.formats import write_figures
 from latentface.prior.prior import Prior
-from latentface.restore import Upscaler
-from latentface.upscalesettings import UpscaleSettings
+from latentface.restore.engine import Upscaler
+from latentface.restore.settings import UpscaleSettings
 
 SMALL = BankSettings(size=40)
 SHAPE = EncoderShape(rows=6, width=10, parts=12, hidden=16, blocks=1, rank=4)

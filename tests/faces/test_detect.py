@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from latentface.errors import InputError
 from latentface.faces import detect, ffhq_transform
 from latentface.faces.detect import _spans
-from latentface.images import read_picture
+from latentface.io.pictures import read_picture
 
 SOLVAY = Path(__file__).resolve().parents[2].parent / "shared" / "photos" / "solvay1927.png"
 

@@ -17,11 +17,11 @@ from latentface.faces import kind as module
 from latentface.faces.align import FFHQ_LANDMARKS, ffhq_fit
 from latentface.faces.detect import Face
 from latentface.faces.kind import is_aligned
-from latentface.images import to_tensor
-from latentface.photofile import Photo
-from latentface.photograph import PhotoUpscaler
+from latentface.io.photo import Photo
+from latentface.io.pictures import to_tensor
 from latentface.photosettings import PhotoSettings
-from latentface.upscalesettings import UpscaleSettings
+from latentface.restore.photo import PhotoUpscaler
+from latentface.restore.settings import UpscaleSettings
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentface.datasets import open_source, read_entry
-from latentface.images import read_picture
+from latentface.io.pictures import read_picture
+from latentface.io.sources import open_source, read_entry
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from latentface.errors import InputError, UnknownNameError, WeightsError
-from latentface.images import read_picture
+from latentface.io.pictures import read_picture
 from latentface.metrics.lpips import TRUNKS, Lpips, SqueezeNetDistance, read_heads
 from latentface.metrics.weights import FILES, read_state
 

@@ -13,7 +13,7 @@ from skimage.color import rgb2ycbcr
 from torch import Tensor
 
 from latentface.errors import InputError
-from latentface.images import read_picture
+from latentface.io.pictures import read_picture
 from latentface.metrics.niqe import Niqe
 
 

@@ -7,7 +7,7 @@ import torch
 from small_networks import normal, small_arch, small_networks, small_prior
 
 from latentface.errors import InputError, WeightsError
-from latentface.images import sha256
+from latentface.io.atomic import sha256
 from latentface.prior.formats import write_prior
 from latentface.prior.prior import Prior
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from small_networks import normal, small_arch, small_networks
 
 from latentface.errors import OutputError, WeightsError
-from latentface.images import sha256
+from latentface.io.atomic import sha256
 from latentface.prior.formats import FORMAT, identity, read_card, read_prior, write_figures, write_prior
 from latentface.prior.prior import Prior
 from latentface.prior.statistics import latent_statistics

@@ -7,7 +7,7 @@ import torch
 from small_networks import small_prior
 
 from latentface.errors import UnknownNameError, WeightsError
-from latentface.images import sha256
+from latentface.io.atomic import sha256
 from latentface.prior import load_prior
 from latentface.prior.formats import identity, write_figures, write_prior
 from latentface.prior.registry import EMBEDDED, PRIORS, Published, describe_prior, find_prior

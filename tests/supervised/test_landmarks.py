@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentface.datasets import Entry
 from latentface.errors import MissingDataError
+from latentface.io.sources import Entry
 from latentface.supervised.landmarks import COLUMNS, find_table, heatmaps, mirror, read_landmarks
 
 HEAD = "image," + ",".join(f"{c}_{a}" for c in COLUMNS for a in "xy") + ",score\n"

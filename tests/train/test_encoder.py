@@ -13,7 +13,7 @@ from tiny_prior import tiny_faces, tiny_prior
 from latentface.cli import run
 from latentface.degradation import Downscale
 from latentface.errors import InputError, TrainingError
-from latentface.explore.encoder import EncoderShape, encoder_path, read_encoder
+from latentface.explore.start.encoder import EncoderShape, encoder_path, read_encoder
 from latentface.train import encoder as module
 from latentface.train.encoder import EncoderFit, EncoderSettings, train_encoder
 
@@ -180,7 +180,7 @@ def test_settings_are_checked():
 def test_from_training_to_upscaling_on_the_command_line(prior_file, tmp_path, capsys):
     own = tmp_path / "mine.safetensors"
     own.write_bytes(prior_file.read_bytes())
-    from latentface.images import write_picture
+    from latentface.io.pictures import write_picture
 
     write_picture(tmp_path / "face.png", tiny_faces(1)[0])
     call = ["upscale", tmp_path / "face.png", "-p", own, "-o", tmp_path / "out", "--start", "encoder", "--steps", "2"]

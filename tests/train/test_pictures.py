@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from small_training import coloured, write_pictures
 
-from latentface.datasets import open_source, open_sources
 from latentface.errors import TrainingError
+from latentface.io.sources import open_source, open_sources
 from latentface.train.pictures import Shuffled, decode_square, load_pictures
 
 

@@ -13,7 +13,7 @@ from tiny_prior import tiny_prior
 
 from latentface.cli import run
 from latentface.errors import InputError, OutputError, TrainingError
-from latentface.images import write_picture
+from latentface.io.pictures import write_picture
 from latentface.prior.exits import KEY, beside, read_exits, rows_of
 from latentface.prior.prior import Prior
 from latentface.train import exits as module

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from latentface.bench.progress import OnProgress, Progress, duration
+from latentface.bench.core.progress import OnProgress, Progress, duration
 from latentface.cli.console import Talk
 from latentface.errors import InputError
 
@@ -91,7 +91,7 @@ def table1(
     quiet
         Say nothing but errors.
     """
-    from latentface.bench.table1 import run_table1
+    from latentface.bench.tables.table1 import run_table1
 
     with told(quiet) as tell:
         path = run_table1(
@@ -172,7 +172,7 @@ def table2(
     quiet
         Say nothing but errors.
     """
-    from latentface.bench.table2 import run_table2
+    from latentface.bench.tables.table2 import run_table2
 
     with told(quiet) as tell:
         path = run_table2(
@@ -239,7 +239,7 @@ def timing(
     quiet
         Say nothing but errors.
     """
-    from latentface.bench.timing import run_time
+    from latentface.bench.tables.timing import run_time
 
     with told(quiet) as tell:
         path = run_time(
@@ -275,13 +275,13 @@ def report(*, output: Output, faces: int = 8, markdown: Path | None = None, quie
     quiet
         Say nothing but errors.
     """
-    from latentface.bench.report import run_report
+    from latentface.bench.report.report import run_report
 
     with told(quiet) as tell:
         path = run_report(output, faces=faces, on_progress=tell)
     print(path)
     if markdown is not None:
-        from latentface.bench.tables import collect_markdown
+        from latentface.bench.tables.tables import collect_markdown
 
         print(collect_markdown(output, markdown))
     return 0

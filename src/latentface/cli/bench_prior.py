@@ -83,7 +83,7 @@ def prior(
     quiet
         Say nothing but errors.
     """
-    from latentface.bench.prior import run_prior
+    from latentface.bench.prior.run import run_prior
 
     with told(quiet) as tell:
         path = run_prior(
@@ -174,7 +174,7 @@ def ablation(
     quiet
         Say nothing but errors.
     """
-    from latentface.bench.ablation import run_ablation
+    from latentface.bench.tables.ablation import run_ablation
 
     with told(quiet) as tell:
         path = run_ablation(

@@ -63,7 +63,7 @@ def samples(
     quiet
         Say nothing but errors.
     """
-    from latentface.bench.calibration import run_samples
+    from latentface.bench.tables.calibration import run_samples
 
     with told(quiet) as tell:
         path = run_samples(
@@ -153,7 +153,7 @@ def few_sample(
     quiet
         Say nothing but errors.
     """
-    from latentface.bench.few_sample import run_few_sample
+    from latentface.bench.tables.few_sample import run_few_sample
     from latentface.train.supervised import train_supervised
 
     with told(quiet) as tell:
@@ -239,7 +239,7 @@ def semantic(
     quiet
         Say nothing but errors.
     """
-    from latentface.bench.pooled import run_pooled
+    from latentface.bench.tables.pooled import run_pooled
 
     with told(quiet) as tell:
         path = run_pooled(

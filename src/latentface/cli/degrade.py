@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from latentface.cli.console import Talk
 from latentface.errors import InputError, LatentfaceError, OutputError, UnknownNameError
-from latentface.inputs import list_inputs
+from latentface.io.sources import list_inputs
 
 
 def degrade(
@@ -69,9 +69,9 @@ def degrade(
     from PIL import Image
     from scipy.ndimage import gaussian_filter
 
-    from latentface.datasets import read_entry
     from latentface.degradation import KERNELS, Downscale, resize
-    from latentface.images import read_picture, to_pillow, write_picture
+    from latentface.io.pictures import read_picture, to_pillow, write_picture
+    from latentface.io.sources import read_entry
 
     if kernel not in KERNELS:
         raise UnknownNameError("kernel", kernel, KERNELS)

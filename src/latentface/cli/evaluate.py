@@ -46,7 +46,7 @@ def evaluate(
     quiet
         Say nothing but errors.
     """
-    from latentface.bench.evaluate import evaluate as score_all
+    from latentface.bench.core.evaluate import evaluate as score_all
 
     with told(quiet) as tell:
         found = score_all(

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from latentface.cli.sheets import PhotoSteps
 from latentface.errors import LatentfaceError
-from latentface.inputs import Input
+from latentface.io.sources import Input
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from latentface.cli.upscale import Run
     from latentface.faces import Warp
-    from latentface.photograph import FoundFaces, Job, PhotoUpscaler
-    from latentface.photoresult import PhotoUpscaled
     from latentface.prior.prior import Prior
+    from latentface.restore.photo import FoundFaces, Job, PhotoUpscaler
+    from latentface.restore.photoresult import PhotoUpscaled
 
 
 NO_MEMORY = "there is not enough memory; shrink or cut it first, or use a smaller factor (-f)"
@@ -30,8 +30,8 @@ NO_MEMORY = "there is not enough memory; shrink or cut it first, or use a smalle
 def is_photograph(data: bytes, name: str, prior: Prior) -> bool:
     """Say whether a file is a photograph: all but square pictures, smaller than the prior's faces, of an aligned face."""
     from latentface.faces.kind import is_aligned
-    from latentface.images import read_picture
-    from latentface.photofile import picture_size, register_heic
+    from latentface.io.photo import picture_size, register_heic
+    from latentface.io.pictures import read_picture
 
     size = picture_size(data)
     if size is None or size[0] != size[1] or size[0] >= prior.resolution:
@@ -67,9 +67,9 @@ class PhotoRun:
 
     def add(self, item: Input, data: bytes, bar: Any) -> None:
         """Find a photograph's faces, and finish the window when it is full. Failures are told."""
-        from latentface.images import check_folder, sha256
-        from latentface.photofile import Photo
-        from latentface.results import check_beside, is_done
+        from latentface.io.atomic import check_folder, sha256
+        from latentface.io.photo import Photo
+        from latentface.io.records import check_beside, is_done
 
         try:
             photo = Photo.read(data, item.entry.label)
@@ -125,7 +125,7 @@ class PhotoRun:
 
     def _tell_time(self, sizes: Counter[int], photographs: int) -> None:
         """Say how many faces of which sides were found and how long they will take: a trial at each side."""
-        from latentface.bench.progress import duration
+        from latentface.bench.core.progress import duration
         from latentface.cli.times import seconds_a_face
 
         faces = sizes.total()
@@ -143,8 +143,9 @@ class PhotoRun:
     ) -> None:
         """Write NAME.png and what was asked for beside it, and last NAME.json. Raises OutputError."""
         from latentface import __version__
-        from latentface.images import write_json, write_picture
-        from latentface.results import begin_result, beside, faces_folder, text_chunks
+        from latentface.io.atomic import write_json
+        from latentface.io.pictures import write_picture
+        from latentface.io.records import begin_result, beside, faces_folder, text_chunks
 
         path = self.run.path(item)
         record = {"input": request["input"], "input_sha256": request["input_sha256"], **result.record}
@@ -179,7 +180,7 @@ class PhotoRun:
 
     def _has_all(self, path: Path) -> bool:
         """Say whether what was asked for beside a finished result is there."""
-        from latentface.results import beside, faces_folder, read_record
+        from latentface.io.records import beside, faces_folder, read_record
 
         wanted: list[Path] = [beside(path, "compare")] if self.run.compare else []
         record = read_record(path) or {}

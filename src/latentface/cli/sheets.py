@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
-    from latentface.photograph import Job
+    from latentface.restore.photo import Job
 
 STEP_SIDE = 192  # px of a preview of a photograph's face that is kept
 
@@ -17,7 +17,7 @@ def comparison(result: Any) -> Any:
     """Return input, bilinear and result side by side, a Pillow image; of a soft face also what was searched with."""
     import torch.nn.functional as F
 
-    from latentface.images import comparison_sheet
+    from latentface.io.sheets import comparison_sheet
 
     size = result.high.shape[1:]
     bilinear = F.interpolate(result.low[None], size=size, mode="bilinear", align_corners=False)[0]
@@ -44,7 +44,7 @@ class StepSheets:
 
     def strip(self, index: int) -> Any:
         """Return one face's strip, a Pillow image."""
-        from latentface.images import comparison_sheet
+        from latentface.io.sheets import comparison_sheet
 
         return comparison_sheet({f"step {number}": [face] for number, face in self.strips.get(index, {}).items()})
 
@@ -57,7 +57,7 @@ class PhotoSteps:
 
     def tell(self, jobs: Sequence[Job], step: Any) -> None:
         """Keep previews at steps 1, 2, 5, 10, 20, 50, ... and the last."""
-        from latentface.images import to_pillow
+        from latentface.io.pictures import to_pillow
 
         if not shown_step(step):
             return
@@ -72,8 +72,8 @@ class PhotoSteps:
         """Return the faces of a photograph, a row each, the largest first; None without faces or steps."""
         from PIL import Image
 
-        from latentface.images import comparison_sheet
-        from latentface.photoresult import SHEET_FACES
+        from latentface.io.sheets import comparison_sheet
+        from latentface.restore.photoresult import SHEET_FACES
 
         if not jobs or not self.seen:
             return None

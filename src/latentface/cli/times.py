@@ -6,10 +6,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from latentface.bench.progress import duration
+from latentface.bench.core.progress import duration
 
 if TYPE_CHECKING:
-    from latentface.restore import Upscaler
+    from latentface.restore.engine import Upscaler
 
 MOST_FACES, STEPS, TURN = 4, 2, 10.0  # of the trial; degrees: a photograph's faces stand at an angle
 

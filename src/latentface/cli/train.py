@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from latentface.bench.progress import duration
+from latentface.bench.core.progress import duration
 from latentface.cli.console import Talk
 from latentface.errors import InputError
 
@@ -263,7 +263,7 @@ def encoder(
         Say nothing but errors.
     """
     from latentface.devices import pick_device
-    from latentface.explore.encoder import encoder_path
+    from latentface.explore.start.encoder import encoder_path
     from latentface.prior.registry import EMBEDDED, load_prior
     from latentface.train.encoder import EncoderSettings, EncoderTick, train_encoder
 

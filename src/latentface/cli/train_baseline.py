@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from latentface.bench.progress import duration
+from latentface.bench.core.progress import duration
 from latentface.cli.console import Talk
 
 Data = Annotated[list[str], Parameter(consume_multiple=True)]

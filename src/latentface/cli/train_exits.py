@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from latentface.bench.progress import duration
+from latentface.bench.core.progress import duration
 from latentface.cli.console import Talk
 
 

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from latentface.bench.progress import duration
+from latentface.bench.core.progress import duration
 from latentface.cli.console import Talk
 from latentface.cli.photos import PhotoRun, is_photograph
 from latentface.cli.sheets import StepSheets, comparison
 from latentface.cli.times import precise_duration, seconds_a_face
 from latentface.errors import InputError, LatentfaceError, OutputError, PictureError
-from latentface.inputs import Input, list_inputs
+from latentface.io.sources import Input, list_inputs
 
 WINDOW = 64  # pictures decoded at a time: memory does not grow with their number
 Flag = Parameter(negative="")
@@ -147,12 +147,12 @@ def upscale(
     if aligned and background is not None:
         raise InputError("--background is for what surrounds the faces of photographs; with --aligned there is nothing")
     from latentface.devices import pick_device
-    from latentface.photobackground import Background
-    from latentface.photograph import PhotoUpscaler
     from latentface.photosettings import PhotoSettings
     from latentface.prior.registry import load_prior
-    from latentface.restore import Upscaler, prior_named
-    from latentface.upscalesettings import UpscaleSettings
+    from latentface.restore.background import Background
+    from latentface.restore.engine import Upscaler, prior_named
+    from latentface.restore.photo import PhotoUpscaler
+    from latentface.restore.settings import UpscaleSettings
 
     talk = Talk(quiet)
     listing = list_inputs(inputs, leave_out=output)
@@ -278,10 +278,11 @@ class Run:
         """Decode some inputs, leave out what is done, and enlarge the rest in batches of one size."""
         import torch
 
-        from latentface.datasets import read_entry
-        from latentface.images import read_picture, sha256
-        from latentface.photofile import register_heic
-        from latentface.results import beside, check_beside, is_done
+        from latentface.io.atomic import sha256
+        from latentface.io.photo import register_heic
+        from latentface.io.pictures import read_picture
+        from latentface.io.records import beside, check_beside, is_done
+        from latentface.io.sources import read_entry
 
         groups: dict[tuple[int, int], list[tuple[Input, Any, dict[str, Any]]]] = {}
         for item in items:
@@ -335,8 +336,8 @@ class Run:
         )
 
     def _batch(self, part: list[tuple[Input, Any, dict[str, Any]]], low: Any, bar: Any) -> None:
-        from latentface.images import check_folder
-        from latentface.results import save_result
+        from latentface.io.atomic import check_folder
+        from latentface.io.records import save_result
 
         check_folder(self.path(part[0][0]).parent)
         steps = StepSheets(self.upscaler.settings.samples) if self.save_steps else None

@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from latentface.datasets.celeba import find_piece
-from latentface.datasets.files import Entry
 from latentface.errors import InputError, MissingDataError
+from latentface.io.sources import Entry
 
 NAMES = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 VALUES = {"1": True, "-1": False}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from latentface.datasets.crop import CROPS, Crop
 from latentface.datasets.faceset import FaceSet, missing_piece
-from latentface.datasets.files import Pictures, open_source
 from latentface.datasets.people import read_pairs
+from latentface.io.sources import Pictures, open_source
 
 HOLDS = "img_align_celeba (a folder or img_align_celeba.zip), list_eval_partition.txt and, for who is who, identity_CelebA.txt"
 PARTITIONS = {"0": "train", "1": "val", "2": "test"}

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from latentface.datasets.files import Entry, read_entry
 from latentface.errors import PictureError
-from latentface.images import open_picture, rgb_array
+from latentface.io.pictures import open_picture, rgb_array
+from latentface.io.sources import Entry, read_entry
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentface.datasets.crop import CROPS, Crop, read_face
-from latentface.datasets.files import Entry, Pictures, open_source
 from latentface.datasets.people import people_beside, people_by_name
 from latentface.errors import InputError, MissingDataError, UnknownNameError
+from latentface.io.sources import Entry, Pictures, open_source
 
 if TYPE_CHECKING:
     from torch import Tensor

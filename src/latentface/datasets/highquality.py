@@ -8,9 +8,9 @@ from pathlib import Path
 from latentface.datasets.celeba import PARTITIONS, find_piece
 from latentface.datasets.crop import CROPS, Crop
 from latentface.datasets.faceset import FaceSet, missing_piece
-from latentface.datasets.files import Entry, Pictures, open_source
 from latentface.datasets.people import read_pairs
 from latentface.errors import InputError
+from latentface.io.sources import Entry, Pictures, open_source
 
 HQ_HOLDS = (
     "the pictures (CelebA-HQ-img/0.jpg ... or a flat folder) and, for partitions, CelebA-HQ-to-CelebA-mapping.txt; "

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from latentface.datasets.crop import CROPS, Crop
 from latentface.datasets.faceset import FaceSet, missing_piece
-from latentface.datasets.files import Entry, Pictures, open_source
 from latentface.errors import InputError
+from latentface.io.sources import Entry, Pictures, open_source
 
 HOLDS = (
     "Training_Set/ and Testing_Set/ with Gallery_Match, Gallery_Distractor, Probe and the two *_img_ID_pairs.mat files"

@@ -22,9 +22,9 @@ from torch.func import functional_call
 from latentface.degradation import Degradation, faces_of
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
+from latentface.explore.engine import Adam, Found, Iterate, Variables, drawn, search
 from latentface.explore.result import Exploration, MethodSettings, OnStep, Step, check_faces, finish
-from latentface.explore.search import Adam, Found, Iterate, Variables, drawn, search
-from latentface.explore.spaces import SPACES, Space, style_rows
+from latentface.explore.space import SPACES, Space, style_rows
 from latentface.explore.trunks import FeatureLoss, make_trunk
 from latentface.prior.prior import Prior
 

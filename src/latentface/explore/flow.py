@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from latentface.cache import made_of_prior
 from latentface.errors import InputError, OutputError
-from latentface.images import write_bytes
+from latentface.io.atomic import write_bytes
 from latentface.prior.prior import Prior
 
 VERSION = 1  # raise it when a cached flow would no longer be what training makes

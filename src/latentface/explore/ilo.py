@@ -19,9 +19,9 @@ from torch import Tensor
 from latentface.degradation import Degradation
 from latentface.errors import InputError
 from latentface.explore import losses
+from latentface.explore.engine import Adam, Found, Iterate, Variables, follow, later, search
 from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
-from latentface.explore.search import Adam, Found, Iterate, Variables, follow, later, search
-from latentface.explore.spaces import Space, style_rows
+from latentface.explore.space import Space, style_rows
 from latentface.prior.family import Entry
 from latentface.prior.prior import Prior
 

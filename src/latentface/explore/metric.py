@@ -26,7 +26,7 @@ from latentface.cache import made_of_prior
 from latentface.degradation import Degradation, Downscale
 from latentface.errors import InputError, OutputError
 from latentface.explore.coarse import exit_for
-from latentface.images import write_bytes
+from latentface.io.atomic import write_bytes
 from latentface.prior.layers import rows_alone
 from latentface.prior.prior import Prior
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from latentface.degradation import Degradation
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
+from latentface.explore.engine import Adam, GradientDescent, Iterate, Variables, drawn, search
 from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
-from latentface.explore.search import Adam, GradientDescent, Iterate, Variables, drawn, search
 from latentface.explore.trunks import TRUNKS, FeatureLoss, make_trunk
 from latentface.prior.prior import Prior
 

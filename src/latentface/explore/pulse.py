@@ -15,9 +15,9 @@ from torch import Tensor
 from latentface.degradation import Degradation
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
+from latentface.explore.engine import SCHEDULES, Adam, Iterate, Variables, search
 from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
-from latentface.explore.search import SCHEDULES, Adam, Iterate, Variables, search
-from latentface.explore.spaces import Space, style_rows
+from latentface.explore.space import Space, style_rows
 from latentface.prior.prior import Prior
 
 

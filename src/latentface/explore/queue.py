@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from latentface.errors import InputError
+from latentface.explore.engine import Found, Iterate, Schedule, Variables
 from latentface.explore.result import OnStep, Step, psnr_each
-from latentface.explore.search import Found, Iterate, Schedule, Variables
 
 LANDING = 0.9  # where in its schedule a stalled face goes on
 

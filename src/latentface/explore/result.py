@@ -145,7 +145,7 @@ def check_faces(low: Tensor, degradation: Degradation, seeds: tuple[int, ...], h
     Raises:
         InputError: wrong shapes, NaN, a seed missing, or a degradation of another size than the prior.
     """
-    from latentface.images import check_batch
+    from latentface.io.pictures import check_batch
 
     check_batch(low, "low")
     if tuple(low.shape[-2:]) != tuple(degradation.low_size):

@@ -17,10 +17,10 @@ from torch import Tensor
 from latentface.degradation import Degradation
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
+from latentface.explore.engine import SCHEDULES, Adam, Iterate, Variables, search
 from latentface.explore.flow import Flow, FlowSettings, load_flow, log_prob
 from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
-from latentface.explore.search import SCHEDULES, Adam, Iterate, Variables, search
-from latentface.explore.spaces import style_rows
+from latentface.explore.space import style_rows
 from latentface.prior.prior import Prior
 
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from latentface.degradation import Degradation, faces_of
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
+from latentface.explore.engine import SCHEDULES, Adam, Iterate, Variables, draws_of, search
 from latentface.explore.metric import metric_for
 from latentface.explore.queue import Stopping, Task, search_queue
 from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
-from latentface.explore.search import SCHEDULES, Adam, Iterate, Variables, draws_of, search
-from latentface.explore.spaces import Space, style_rows
+from latentface.explore.space import Space, style_rows
 from latentface.prior.prior import Prior
 
 SEMANTIC_TIMES = ("always", "early", "late")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentface.errors import InputError
-from latentface.images import check_batch
+from latentface.io.pictures import check_batch
 from latentface.metrics.luma import check_pair, wide
 from latentface.metrics.psnr import psnr
 

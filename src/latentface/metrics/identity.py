@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.errors import InputError, WeightsError
-from latentface.images import check_batch
+from latentface.io.pictures import check_batch
 from latentface.metrics.luma import check_pair
 from latentface.metrics.weights import locate
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from latentface.errors import InputError
-from latentface.images import check_batch
+from latentface.io.pictures import check_batch
 
 
 def check_pair(result: Tensor, truth: Tensor, names: tuple[str, str] = ("result", "truth")) -> None:

@@ -19,7 +19,7 @@ from scipy.special import gamma
 from torch import Tensor
 
 from latentface.errors import InputError
-from latentface.images import check_batch
+from latentface.io.pictures import check_batch
 from latentface.metrics.luma import luma
 from latentface.metrics.weights import locate
 

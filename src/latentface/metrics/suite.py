@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentface.errors import InputError, LatentfaceError
-from latentface.images import check_batch
+from latentface.io.pictures import check_batch
 from latentface.metrics.consistency import consistency, null_space_cosine
 from latentface.metrics.frechet import FrechetAccumulator
 from latentface.metrics.identity import IdentityNet

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from latentface.cache import cache_folder, is_offline
 from latentface.errors import MissingDataError, UnknownNameError, WeightsError
-from latentface.images import atomic_path
+from latentface.io.atomic import atomic_path
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from latentface.errors import InputError, WeightsError
-from latentface.images import write_bytes
+from latentface.io.atomic import write_bytes
 from latentface.prior.mobilestylegan import Affine, MobileGenerator, inverse_haar, pointwise
 
 FORMAT = 1

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from latentface.errors import WeightsError
-from latentface.images import sha256, write_bytes
+from latentface.io.atomic import sha256, write_bytes
 from latentface.prior.architecture import Architecture
 from latentface.prior.family import AnyArchitecture, AnyGenerator, architecture_from, generator_of
 from latentface.prior.stylegan2 import Discriminator
@@ -102,7 +102,7 @@ def write_figures(path: str | Path, figures: Mapping[str, Any]) -> None:
     """Replace the figures in a prior's card, atomically; every tensor keeps its bytes, and the prior its `identity`.
 
     Args:
-        figures: plain JSON values; see `latentface.bench.prior_card` for those that `bench prior` writes.
+        figures: plain JSON values; see `latentface.bench.prior.card` for those that `bench prior` writes.
 
     Raises:
         WeightsError: it is no prior, or a broken one. OutputError: it cannot be written.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentface.devices import fast_dtype
 from latentface.errors import InputError, WeightsError
-from latentface.images import sha256
+from latentface.io.atomic import sha256
 from latentface.prior.exits import ExitLayer, beside, check_exit, read_exits
 from latentface.prior.family import AnyGenerator, Entry
 from latentface.prior.formats import ALIGNMENTS, identity, read_prior

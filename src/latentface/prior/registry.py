@@ -114,7 +114,7 @@ def _convert(prior: Published, archive: Path, target: Path) -> Path:
 
 
 def _check_cache(folder: Path) -> None:
-    from latentface.images import check_folder
+    from latentface.io.atomic import check_folder
 
     try:
         check_folder(folder)
@@ -205,7 +205,7 @@ def describe_prior(source: str | Path | None = None) -> dict[str, Any]:
     if text in PRIORS and PRIORS[text].package is not None and not is_cached(text):
         prior = PRIORS[text]
         return {"name": text, "path": None, "fetch": prior.how_to_fetch, **prior.facts}
-    from latentface.images import sha256
+    from latentface.io.atomic import sha256
     from latentface.prior.formats import identity, read_card
 
     name, path = find_prior(text, offline=True)

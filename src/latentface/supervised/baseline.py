@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from latentface.degradation import Degradation
 from latentface.errors import InputError
-from latentface.images import check_batch
+from latentface.io.pictures import check_batch
 from latentface.supervised.registry import count_parameters, kind_named
 from latentface.supervised.tiles import upscale_in_tiles
 

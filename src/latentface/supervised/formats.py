@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from latentface.errors import InputError, WeightsError
-from latentface.images import write_bytes
+from latentface.io.atomic import write_bytes
 from latentface.supervised.baseline import Baseline
 from latentface.supervised.blocks import channels_last
 from latentface.supervised.foreign import is_safetensors, read_foreign

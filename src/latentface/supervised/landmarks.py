@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentface.datasets import Entry
 from latentface.errors import MissingDataError
+from latentface.io.sources import Entry
 from latentface.supervised.fsrnet import LANDMARKS
 
 COLUMNS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from latentface.errors import InputError, TrainingError
-from latentface.images import write_bytes
+from latentface.io.atomic import write_bytes
 
 
 def check_run(target: Path, steps: int | None, minutes: float | None, resume: bool) -> Path:

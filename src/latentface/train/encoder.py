@@ -24,10 +24,12 @@ from torch import Tensor
 
 from latentface.degradation import Downscale, resampling_matrix
 from latentface.errors import InputError, TrainingError
-from latentface.explore.encoder import Encoder, EncoderNetwork, EncoderShape, write_encoder
 from latentface.explore.result import psnr_each
-from latentface.explore.sight import blur
-from latentface.images import comparison_sheet, write_picture, write_text
+from latentface.explore.start.encoder import Encoder, EncoderNetwork, EncoderShape, write_encoder
+from latentface.explore.start.sight import blur
+from latentface.io.atomic import write_text
+from latentface.io.pictures import write_picture
+from latentface.io.sheets import comparison_sheet
 from latentface.prior.prior import Prior
 from latentface.train.checkpoints import check_run, hardware_of, read_checkpoint, spent, write_checkpoint
 

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from latentface.datasets import Entry, Pictures, read_entry
 from latentface.errors import PictureError, TrainingError
-from latentface.images import open_picture, rgb_array
+from latentface.io.pictures import open_picture, rgb_array
+from latentface.io.sources import Entry, Pictures, read_entry
 
 
 def decode_square(entry: Entry, resolution: int) -> np.ndarray:

@@ -20,9 +20,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from latentface.datasets import open_sources
 from latentface.errors import InputError, TrainingError
-from latentface.images import atomic_path, grid, write_picture, write_text
+from latentface.io.atomic import atomic_path, write_text
+from latentface.io.pictures import write_picture
+from latentface.io.sheets import grid
+from latentface.io.sources import open_sources
 from latentface.prior.architecture import Architecture
 from latentface.prior.formats import read_card, read_prior, write_prior
 from latentface.prior.statistics import latent_statistics

@@ -18,9 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentface.datasets import Pictures, open_sources
 from latentface.errors import InputError, TrainingError
-from latentface.images import atomic_path, comparison_sheet, write_picture, write_text
+from latentface.io.atomic import atomic_path, write_text
+from latentface.io.pictures import write_picture
+from latentface.io.sheets import comparison_sheet
+from latentface.io.sources import Pictures, open_sources
 from latentface.supervised.blocks import check_factor, enlarge
 from latentface.supervised.fit import STAGES, Fit, SupervisedSettings
 from latentface.supervised.formats import load_baseline, write_baseline

@@ -1,0 +1,1 @@
+"""What every table needs: variants, tasks, the runner, records, statistics, the protocol."""

@@ -1,0 +1,332 @@
+"""Run variants over tasks, face by face: what is finished stays finished, the rest is searched, kept and scored.
+
+For each face the result goes to `faces/DATASET/FACTORx/VARIANT/IMAGE.png` and its figures to `per_image.csv`. Figures are
+always of the picture in that file, at 8 bits' precision: what a person would get, and what a second run would score.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from latentface.bench.core.progress import OnProgress, Progress, duration, quiet
+from latentface.bench.core.records import Key, Records, factor_text
+from latentface.bench.core.tasks import Task, load_batch, to_8_bit
+from latentface.bench.core.variants import TRUTH, Variant
+from latentface.bench.report.curve import Curve
+from latentface.devices import out_of_memory
+from latentface.errors import InputError, LatentfaceError, UnknownNameError
+from latentface.explore.result import Exploration, Step
+from latentface.io.pictures import read_picture, write_picture
+from latentface.metrics.registry import METRICS
+
+if TYPE_CHECKING:
+    from latentface.metrics.suite import Suite
+    from latentface.prior.prior import Prior
+
+WALL = 12  # faces whose low picture and truth are kept for the picture wall
+TRIAL_STEPS = 4
+
+
+@dataclass(kw_only=True)
+class Runner:
+    """One run of a table.
+
+    Attributes:
+        side: px of the faces that are compared, `sizes.high_side`.
+        suite: the metrics that are at hand; metrics: those that the table wants, `seconds` included.
+        folder: of the output; records, curve, set_records: its `per_image.csv`, `steps.csv` and `sets.csv`.
+        unavailable: (dataset, factor, variant) -> why there are no figures; filled while it runs.
+    """
+
+    prior: Prior
+    side: int
+    tasks: Sequence[Task]
+    variants: Sequence[Variant]
+    suite: Suite
+    metrics: Sequence[str]
+    folder: Path
+    records: Records
+    curve: Records | None
+    set_records: Records
+    seed: int
+    batch: int
+    on_progress: OnProgress = quiet
+    unavailable: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)  # lines for under the table
+    _cost: dict[tuple[str, int], float] = field(default_factory=dict)  # (variant, low side) -> seconds a batch
+    _left: dict[tuple[str, str, str], int] = field(default_factory=dict)  # place -> faces that are not done
+    _correction: float = 1.0
+
+    def run(self) -> None:
+        """Do what is not done yet.
+
+        Raises:
+            LatentfaceError: of the output; a method that cannot be used is noted in `unavailable` instead.
+        """
+        self._left = {self._place(t, v): len(self.pending(t, v)) for t in self.tasks for v in self.variants_of(t)}
+        self._announce()
+        for task in self.tasks:
+            self._keep_wall(task)
+            self._score_truth(task)
+            for variant in self.variants_of(task):
+                self._run_variant(task, variant)
+        self._tell("done")
+
+    def remark(self, line: str) -> None:
+        """Keep a line for under the table, once."""
+        if line not in self.remarks:
+            self.remarks.append(line)
+
+    def tidy(self) -> None:
+        """Put the lines of `per_image.csv` and `steps.csv` in the order of the table, whatever order they came in."""
+        names = [TRUTH, *(v.name for v in self.variants)]
+        for records in (self.records, self.curve):
+            if records is not None:
+                order = (self.key(t, name, image) for t in self.tasks for name in names for image in t.entries)
+                records.rewrite(order, self.metrics)
+
+    # -- what there is to do --------------------------------------------------------------------------------------------
+
+    def variants_of(self, task: Task) -> list[Variant]:
+        """Return the variants that a task is for."""
+        return [v for v in self.variants if not task.only or v.name in task.only]
+
+    @property
+    def total(self) -> int:
+        """Faces times methods, over all tasks."""
+        return sum(len(task.entries) * len(self.variants_of(task)) for task in self.tasks)
+
+    def expected(self, task: Task, truth_row: bool = False) -> set[str]:
+        """Return the metrics that a face of a task gets a figure for."""
+        at_hand = self.suite.available("image")
+        wanted = set()
+        for name in self.metrics:
+            metric = METRICS[name]
+            known = not truth_row and (metric.reference == "input" or task.has_truth)
+            if metric.scope == "run":
+                if not truth_row:
+                    wanted.add(name)
+            elif name in at_hand and (metric.reference == "none" or known):
+                wanted.add(name)
+        return wanted
+
+    @staticmethod
+    def _place(task: Task, variant: Variant) -> tuple[str, str, str]:
+        return task.dataset, factor_text(task.factor), variant.name
+
+    def key(self, task: Task, name: str, image: str) -> Key:
+        """Return a face's place in the records."""
+        return task.dataset, name, factor_text(task.factor), image
+
+    def path(self, task: Task, name: str, image: str) -> Path:
+        """Return where a face's picture is kept; `name` is a variant's, "low" or "truth"."""
+        return self.folder / "faces" / task.dataset / f"{factor_text(task.factor)}x" / name / f"{image}.png"
+
+    def pending(self, task: Task, variant: Variant) -> list[str]:
+        """Return the faces that still need figures."""
+        expected = self.expected(task)
+        return [i for i in task.entries if not expected <= set(self.records.get(self.key(task, variant.name, i)))]
+
+    def _searched(self, task: Task, variant: Variant, image: str) -> bool:
+        """Whether the search itself is done, so that only figures are missing."""
+        timed = "seconds" not in self.metrics or "seconds" in self.records.get(self.key(task, variant.name, image))
+        return timed and self.path(task, variant.name, image).exists()
+
+    # -- how long it will take ------------------------------------------------------------------------------------------
+
+    def _announce(self) -> None:
+        left = sum(self._left.values())
+        if left == 0:
+            self._tell("every face is finished already")
+            return
+        self._tell(f"{left} restorations of {self.total} to do")
+        for variant in self.variants:
+            task = next((t for t in self.tasks if variant in self.variants_of(t) and self.pending(t, variant)), None)
+            if task is not None:
+                self._time(task, variant)
+        seconds = self._seconds_left()
+        self._tell(f"this will take about {duration(seconds)} on {self.prior.device}")
+
+    def _time(self, task: Task, variant: Variant) -> None:
+        """Measure a few steps of a variant on one batch, and its scoring."""
+        image = self.pending(task, variant)[0]
+        read, truth, low, _ = load_batch(task, [image], self.batch)
+        if low is None or not read:
+            return
+        self._tell(f"timing a few steps of {variant.name}")
+        try:
+            found, spent, setup = self._trial(task, variant, low)
+            if setup > 3 and setup > 0.2 * spent:  # something may be made once, as RLS makes its flow: look again
+                found, spent, setup = self._trial(task, variant, low)
+        except LatentfaceError:
+            return  # it will be said when its turn comes
+        began = time.perf_counter()
+        self.suite.score(
+            to_8_bit(found.high.cpu()[:1]), None if truth is None else truth[:1], low[:1], task.degradation
+        )
+        spent += (time.perf_counter() - began) * self.batch
+        for other in self.tasks:
+            self._cost[variant.name, other.degradation.low] = spent
+
+    def _trial(self, task: Task, variant: Variant, low: Tensor) -> tuple[Exploration, float, float]:
+        """Run a few steps; return them, the seconds that a whole search would take, and those before its first step."""
+        stamps: list[float] = []
+        total = 0
+
+        def on_step(step: Step) -> bool:
+            nonlocal total
+            total = step.total
+            stamps.append(time.perf_counter())
+            return step.number >= TRIAL_STEPS
+
+        began = time.perf_counter()
+        found = variant(self.prior, low, task.degradation, [self.seed] * len(low), on_step)
+        spent = time.perf_counter() - began
+        if len(stamps) > 1:
+            spent += (stamps[-1] - stamps[0]) / (len(stamps) - 1) * max(0, total - len(stamps))
+        return found, spent, (stamps[0] - began if stamps else 0.0)
+
+    def _seconds_left(self) -> float:
+        sides = {task.dataset + factor_text(task.factor): task.degradation.low for task in self.tasks}
+        seconds = sum(
+            math.ceil(left / self.batch) * self._cost.get((name, sides[dataset + factor]), 0.0)
+            for (dataset, factor, name), left in self._left.items()
+        )
+        return seconds * self._correction
+
+    def _tell(self, message: str) -> None:
+        left = self._seconds_left() if self._cost else None
+        self.on_progress(Progress(message, self.total - sum(self._left.values()), self.total, left))
+
+    # -- the work -------------------------------------------------------------------------------------------------------
+
+    def _keep_wall(self, task: Task) -> None:
+        for image in list(task.entries)[:WALL]:
+            if self.path(task, "low", image).exists():
+                continue
+            read, truth, low, _ = load_batch(task, [image], 1)
+            if read and low is not None:
+                if truth is not None:
+                    write_picture(self.path(task, "truth", image), truth[0])
+                write_picture(self.path(task, "low", image), low[0])
+
+    def _score_truth(self, task: Task) -> None:
+        """Score the truth itself by the metrics that need no reference."""
+        names = self.expected(task, truth_row=True)
+        if not task.has_truth or not names:
+            return
+        todo = [i for i in task.entries if not names <= set(self.records.get(self.key(task, TRUTH, i)))]
+        for start in range(0, len(todo), 16):
+            read, truth, _, _ = load_batch(task, todo[start : start + 16], 1)
+            if truth is not None:
+                self._record(task, TRUTH, read, self.suite.score(truth[: len(read)], names=sorted(names)), names)
+
+    def _run_variant(self, task: Task, variant: Variant) -> None:
+        pending = self.pending(task, variant)
+        finished = [i for i in pending if self._searched(task, variant, i)]
+        for start in range(0, len(finished), self.batch):  # only figures are missing: of a metric that was not at hand
+            self._score(task, variant, finished[start : start + self.batch], None)
+        todo = [i for i in pending if i not in set(finished)]
+        size = self.batch
+        while todo:
+            part, rest = todo[:size], todo[size:]
+            try:
+                self._search(task, variant, part, size)
+            except LatentfaceError as error:
+                self.unavailable[self._place(task, variant)] = str(error)
+                self._left[self._place(task, variant)] = 0
+                self._tell(f"{task.label} {variant.name}: not available ({error})")
+                return
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if size == 1 or not out_of_memory(error):
+                    raise
+                size = max(1, size // 2)
+                self._tell(f"out of memory on {self.prior.device}: the batch is now {size}")
+                continue
+            todo = rest
+
+    def _search(self, task: Task, variant: Variant, images: Sequence[str], size: int) -> None:
+        read, truth, low, reasons = load_batch(task, images, size)
+        for reason in reasons:
+            self._tell(f"left out: {reason}")
+            self.remark(f"Left out: {reason}.")
+        self._left[self._place(task, variant)] -= len(reasons)
+        if low is None:
+            return
+        began = time.perf_counter()
+        curve = Curve(truth) if truth is not None and self.curve is not None and not variant.projects else None
+        found = variant(self.prior, low, task.degradation, [self.seed] * len(low), curve)
+        expected_cost = self._cost.get((variant.name, task.degradation.low))
+        for i, image in enumerate(read):
+            write_picture(self.path(task, variant.name, image), found.high[i])
+        if curve is not None and self.curve is not None:
+            self.curve.add({self.key(task, variant.name, image): curve.of(i) for i, image in enumerate(read)})
+        self._score(task, variant, read, found.seconds / len(low), truth, low)
+        spent = time.perf_counter() - began
+        if expected_cost:
+            self._correction = 0.7 * self._correction + 0.3 * spent / expected_cost
+        else:
+            self._cost[variant.name, task.degradation.low] = spent
+
+    def _score(
+        self,
+        task: Task,
+        variant: Variant,
+        images: Sequence[str],
+        seconds: float | None,
+        truth: Tensor | None = None,
+        low: Tensor | None = None,
+    ) -> None:
+        names = self.expected(task)
+        if low is None:
+            read, truth, low, _ = load_batch(task, images, 1)
+            images = read
+        if low is None or not images:
+            return
+        count = len(images)
+        result = torch.stack([read_picture(self.path(task, variant.name, image)) for image in images])
+        scored = sorted(n for n in names if METRICS[n].scope == "image")
+        scores: dict[str, list[float]] = {}
+        if scored:
+            scores = self.suite.score(
+                result, None if truth is None else truth[:count], low[:count], task.degradation, scored
+            )
+        if seconds is not None:
+            scores["seconds"] = [seconds] * count
+        self._record(task, variant.name, images, scores, names)
+        self._left[self._place(task, variant)] -= count
+        self._tell(f"{task.label} {variant.name}")
+
+    def _record(
+        self, task: Task, name: str, images: Sequence[str], scores: Mapping[str, Sequence[float]], names: set[str]
+    ) -> None:
+        order = [m for m in self.metrics if m in names]
+        rows = {
+            self.key(task, name, image): {m: scores[m][i] if m in scores else math.nan for m in order}
+            for i, image in enumerate(images)
+        }
+        known = {k: {m: v for m, v in row.items() if m != "seconds" or "seconds" in scores} for k, row in rows.items()}
+        self.records.add(known)
+
+
+def check_metrics(names: Sequence[str] | None, default: Sequence[str]) -> list[str]:
+    """Return the wanted metrics.
+
+    Raises:
+        UnknownNameError: one does not exist. InputError: none is named.
+    """
+    wanted = list(dict.fromkeys(default if names is None else (n.strip() for n in names if n.strip())))
+    for name in wanted:
+        if name not in METRICS:
+            raise UnknownNameError("metric", name, METRICS)
+    if not wanted:
+        raise InputError("no metric is named; leave the option out for the usual ones")
+    return wanted

@@ -1,0 +1,174 @@
+"""What a table compares: a registered method with its settings, and perhaps a projection at its end.
+
+A variant is written `METHOD[@PRESET][+projection]`, as in `rlse`, `rlse@paper` or `pulse+projection`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from latentface.errors import InputError, UnknownNameError
+from latentface.explore.registry import METHODS, Method, find_method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from latentface.degradation import Downscale
+    from latentface.explore.result import Exploration, Step
+    from latentface.explore.start.bank import WarmStart
+    from latentface.prior.prior import Prior
+
+POSTER_ORDER = ("bilinear", "bicubic", "mganprior", "pulse", "rlse", "dgp", "ilo", "rls", "vdsr", "esrgan", "fsrnet")
+TITLES = {
+    "bilinear": "Bilinear",
+    "bicubic": "Bicubic",
+    "mganprior": "mGANprior",
+    "vdsr": "VDSR",
+    "fsrnet": "FSRNet",
+    "truth": "Truth",
+    "low": "Input",
+}
+TRUTH = "truth"  # the row that says how the truth itself scores where no reference is needed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """A method with the settings of one column.
+
+    Attributes:
+        name: in the CSV; method, settings: what is called and how; preset: where the settings come from.
+        start: where the search begins: "random", "bank" or "encoder".
+    """
+
+    name: str
+    method: Method
+    settings: Any
+    preset: str
+    start: str = "random"
+
+    @property
+    def title(self) -> str:
+        """The column's head."""
+        return title_of(self.name)
+
+    @property
+    def projects(self) -> bool:
+        """Whether it ends in a projection."""
+        return bool(getattr(self.settings, "project", False))
+
+    def __call__(
+        self,
+        prior: Prior,
+        low: Tensor,
+        degradation: Downscale,
+        seeds: Sequence[int],
+        on_step: Callable[[Step], bool | None] | None = None,
+    ) -> Exploration:
+        """Restore low (B, 3, h, w) in [0, 1], as pictures of the degradation's high size (see `bench.sizes`)."""
+        from latentface.bench.core.sizes import compared_at, previews_at, searched_from
+        from latentface.explore.coarse import coarse_steps, explore_coarse
+
+        options: dict[str, Any] = {}
+        inverted = searched_from(prior, degradation) if self.method.searches else degradation
+        if self.start != "random":
+            options["start"] = _warm_start(prior, self.start)(low, inverted, seeds)
+        found = explore_coarse(
+            self.method,
+            prior,
+            low,
+            steps=coarse_steps(self.method, prior, self.settings, self.preset),
+            degradation=inverted,
+            settings=self.settings,
+            seeds=tuple(seeds),
+            on_step=on_step if inverted is degradation else previews_at(on_step, degradation.high),
+            **options,
+        )
+        return compared_at(found, low.to(found.high), degradation)
+
+    def described(self, prior: Prior) -> dict[str, Any]:
+        """Return what a search of the prior's faces depends on, as JSON has it, for the file that a run resumes from.
+
+        Raises:
+            MissingDataError, WeightsError: it starts at the prior's encoder, and there is none that can be used.
+        """
+        from latentface.explore.coarse import coarse_steps
+        from latentface.explore.rlse import RlseSettings, from_w_plus
+
+        settings, begin = self.settings, dict[str, Any]()
+        if self.start != "random":
+            start = _warm_start(prior, self.start)
+            begin = {"start": self.start, "wander": list(start.wander)}
+            begin |= {"encoder_sha256": start.sha256} if start.sha256 else {}
+            if isinstance(settings, RlseSettings):
+                settings = from_w_plus(settings)  # as it searches from there
+        coarse = coarse_steps(self.method, prior, settings, self.preset)
+        begin |= {"coarse_steps": coarse, "exits_sha256": prior.exits_sha256} if coarse else {}
+        if not (is_dataclass(settings) and not isinstance(settings, type)):
+            return {"settings": repr(settings), **begin}
+        return begin | {
+            k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in asdict(settings).items()
+        }
+
+
+def title_of(name: str) -> str:
+    """Return how a variant's name stands over a column."""
+    method, plus, rest = name.partition("+")
+    method, at, preset = method.partition("@")
+    head, dash, tail = method.partition("-")
+    title = TITLES.get(head, head.upper()) + (f", {tail.replace('-', ' ')}" if dash else "")
+    return title + (f" ({preset})" if at else "") + (f" + {rest}" if plus else "")
+
+
+@lru_cache(maxsize=4)
+def _warm_start(prior: Prior, kind: str) -> WarmStart:
+    from latentface.explore.start.bank import WarmStart
+
+    return WarmStart(prior, kind)
+
+
+def make_variant(
+    text: str, preset: str = "equal", *, name: str | None = None, start: str = "random", **changes: Any
+) -> Variant:
+    """Make a variant out of its written form; `start` is where it begins, `changes` are settings on top of the preset.
+
+    Raises:
+        UnknownNameError: no such method, preset or ending. InputError: a change that the method does not have.
+    """
+    base, plus, ending = text.partition("+")
+    method_name, at, own_preset = base.partition("@")
+    if plus and ending != "projection":
+        raise UnknownNameError("ending of a method", ending, ["projection"])
+    if plus:
+        changes["project"] = True
+    method = find_method(method_name)
+    preset = own_preset if at else preset
+    settings = method.settings(preset, **changes)
+    return Variant(name=name or text, method=method, settings=settings, preset=preset, start=start)
+
+
+def make_variants(methods: Sequence[str] | None, preset: str, projection: str = "off") -> list[Variant]:
+    """Return the variants that a table compares, in the poster's order.
+
+    Args:
+        methods: as written; None: every registered method.
+        projection: "off" (the poster's setting), "on" (every method ends in it) or "both" (a column more each).
+
+    Raises:
+        UnknownNameError: no such method or preset. InputError: nothing is named, or something twice.
+    """
+    if projection not in ("off", "on", "both"):
+        raise UnknownNameError("choice for the projection", projection, ("off", "on", "both"))
+    names = list(METHODS) if methods is None else [m.strip() for m in methods if m.strip()]
+    if not names:
+        raise InputError("no method is named; leave the option out for all of them")
+    if methods is None:
+        names.sort(key=lambda n: POSTER_ORDER.index(n) if n in POSTER_ORDER else len(POSTER_ORDER))
+    wanted: list[str] = []
+    for name in names:
+        plain = name.removesuffix("+projection")
+        forms = [name] if plain != name else {"off": [name], "on": [f"{name}+projection"]}.get(projection)
+        wanted += forms if forms is not None else [name, f"{name}+projection"]
+    return [make_variant(name, preset) for name in dict.fromkeys(wanted)]

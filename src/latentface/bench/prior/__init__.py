@@ -1,0 +1,1 @@
+"""What a prior is worth: samples, inversions, groups of people."""

@@ -1,0 +1,159 @@
+"""Invertibility of a prior: how well its latent spaces hold faces that it never saw, at full resolution.
+
+A search of the package's own engine with a degradation that changes nothing, Downscale(R, R), for the mean square and
+without any constraint: Adam from the mean w (or, in z, from the best of several draws) finds the face's neighbourhood,
+L-BFGS the nearest face in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from latentface.bench.core.variants import Variant
+from latentface.degradation import Degradation
+from latentface.errors import InputError
+from latentface.explore.lbfgs import descend
+from latentface.explore.registry import Method
+from latentface.explore.result import Exploration, MethodSettings, OnStep, Step, finish
+from latentface.explore.rlse import RlseSettings, objective, rlse
+from latentface.explore.space import Space
+from latentface.prior.prior import Prior
+
+SPACES = ("z", "w", "w_plus")
+# The best of .1, .2, .4, .6 and .9 for w_plus (.2 and .4 for w) on 6 training faces of a prior of 128 px, 500 steps of
+# Adam alone. With these, 500 steps of Adam in w_plus reach 27.1 dB there, 60 followed by 440 of L-BFGS 29.4; by 250 steps
+# 25.6 and 28.0. Of 250 steps, 30 or 60 of Adam's are better than 150 (27.4, 26.9, 26.2), and a memory of 60 pairs is better
+# than one of 20 (27.4, 26.9); with 6 faces, half a dB says little.
+RATES = {"z": 0.2, "w": 0.4, "w_plus": 0.4}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InversionSettings(MethodSettings):
+    """Settings of an inversion.
+
+    Attributes:
+        space: "z", "w" or "w_plus"; steps: evaluations in all, of both optimisers.
+        first: share of the steps that Adam makes; 1 for Adam alone.
+        rate: Adam's, on half a cosine; together: share of Adam's steps in which w_plus moves as one w.
+        memory: pairs of steps from which L-BFGS knows the curvature.
+        perceptual: weight of D's features beside the mean square in [0, 1] units times 100; 0: the mean square alone.
+        candidates: draws in z, of which the best is the start; w and w_plus start from the mean w.
+    """
+
+    space: str = "w_plus"
+    steps: int = 500
+    first: float = 0.1
+    rate: float = 0.4
+    together: float = 0.2
+    memory: int = 100
+    perceptual: float = 0.0
+    candidates: int = 32
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.candidates, self.memory) < 1:
+            raise InputError(
+                f"steps is {self.steps}, candidates {self.candidates} and memory {self.memory}; each must be at least 1"
+            )
+        if not 0 < self.first <= 1:
+            raise InputError(f"first is {self.first}; expected a share of the steps above 0, up to 1")
+
+
+METHOD = Method(
+    name="invert",
+    summary="the nearest face that a prior can make",
+    source="Abdal, Qin, Wonka; ICCV 2019, with the mean square",
+    module=__name__,
+    settings_class="InversionSettings",
+)
+
+
+def inversions(steps: int, perceptual: float = 0.0) -> list[Variant]:
+    """Return the inversions in z, w and w_plus, named `invert-SPACE`."""
+    return [
+        Variant(
+            name=f"invert-{space}",
+            method=METHOD,
+            settings=METHOD.settings(space=space, steps=steps, rate=RATES[space], perceptual=perceptual),
+            preset="equal",
+        )
+        for space in SPACES
+    ]
+
+
+def invert(
+    prior: Prior,
+    low: Tensor,
+    *,
+    degradation: Degradation,
+    settings: InversionSettings = InversionSettings(),
+    seeds: Sequence[int],
+    on_step: OnStep | None = None,
+) -> Exploration:
+    """Search the prior for the faces nearest to `low`, (B, 3, R, R) in [0, 1].
+
+    Raises:
+        InputError: as `rlse`.
+    """
+    in_z = settings.space == "z"
+    by_adam = max(1, round(settings.steps * settings.first))
+    searching = RlseSettings(
+        steps=by_adam,
+        rate=settings.rate,
+        schedule="cosine",
+        together=settings.together,
+        space=settings.space,
+        constraint="none",
+        noise="constant",
+        pixel_weight=100.0,
+        pixel_norm="l2",
+        semantic_weight=settings.perceptual,
+        geocross=0.0,
+        candidates=settings.candidates if in_z else 1,
+    )
+    began = time.perf_counter()
+    stopped = False
+
+    def told(step: Step) -> bool:
+        nonlocal stopped
+        stopped = on_step is not None and bool(on_step(replace(step, total=settings.steps)))
+        return stopped
+
+    found = rlse(
+        prior,
+        low,
+        degradation=degradation,
+        settings=searching,
+        seeds=seeds,
+        on_step=told,
+        start=None if in_z else prior.w_mean.expand(len(low), -1),
+    )
+    if stopped or by_adam == settings.steps:
+        return replace(found, method=METHOD.name, settings=settings)
+    low = low.to(prior.device, prior.dtype)
+    space = Space(prior, settings.space, constraint="none")
+    evaluate = objective(space, low, degradation, replace(searching, together=0.0), {})
+
+    def losses(latent: Tensor) -> tuple[Tensor, Tensor]:
+        iterate = evaluate({"latent": latent}, 1.0)
+        return torch.stack(list(iterate.losses.values())).sum(0), iterate.high
+
+    left = settings.steps - by_adam
+    latent, high, step = descend(found.latent["latent"], losses, steps=left, memory=settings.memory)
+    return finish(
+        high,
+        low,
+        degradation,
+        method=METHOD.name,
+        settings=settings,
+        seeds=found.seeds,
+        seconds=time.perf_counter() - began,
+        latent={"latent": latent, "w_plus": space.w_plus(latent)},
+        history=found.history,
+        best_step=by_adam + step,
+        passes=found.passes + left,
+    )

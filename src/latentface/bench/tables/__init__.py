@@ -1,0 +1,1 @@
+"""The tables: the poster's, times, ablations."""

@@ -1,0 +1,230 @@
+"""Warm starts: near the answer instead of at random.
+
+A bank holds latents of the prior with their small pictures; the nearest to the input are the start. An encoder, where the
+prior has one (`explore.start.encoder`), answers with style rows at once, and better. Either is turned toward the face's own
+random code, so that several samples of a face start, and end, apart.
+
+Shape legend: B faces, K latents of a bank, L style rows, D width of w.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from latentface.cache import made_of_prior
+from latentface.degradation import Degradation, faces_of, resize
+from latentface.errors import InputError, OutputError, UnknownNameError
+from latentface.explore.engine import drawn, draws_of
+from latentface.explore.losses import pixel
+from latentface.explore.start.encoder import find_encoder
+from latentface.explore.start.sight import EYE, blur, low_sides, seen
+from latentface.io.atomic import write_bytes
+from latentface.prior.prior import Prior
+
+VERSION = 1  # raise it when a cached bank would no longer be what building makes
+STARTS = ("random", "bank", "encoder")
+# The share of the face's own random code in a start's direction: in the style rows that draw what the input shows, and in
+# those that draw what is finer than its pixels. A face of the bank is a whole one. An encoder's is the mean of all that may
+# be there, too smooth and alike; where the input says nothing, chance is as near and sharp.
+WANDER = {"random": (0.0, 0.0), "bank": (0.1, 0.1), "encoder": (0.3, 0.9)}
+# Codes a face, of which the one whose picture is nearest to the input is taken; a third of a pass each.
+DRAWS = {"random": 1, "bank": 1, "encoder": 4}
+AT_ONCE = 64  # faces that are drawn together: a queue of them may be longer than a device's memory
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BankSettings:
+    """Of a bank: how many latents, how many of the nearest are averaged, the seed of the draws."""
+
+    size: int = 4096
+    nearest: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.nearest <= self.size:
+            raise InputError(f"size is {self.size} and nearest {self.nearest}; expected 1 <= nearest <= size")
+
+
+class Bank:
+    """Latents of a prior and their pictures.
+
+    Args:
+        w: (K, D); pictures: (K, 3, EYE, EYE), the same faces; high: side of the prior's faces.
+    """
+
+    def __init__(self, w: Tensor, pictures: Tensor, settings: BankSettings, high: int) -> None:
+        self.w, self.pictures, self.settings, self.high = w, pictures, settings, high
+        self._blurred: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def nearest(self, low: Tensor, degradation: Degradation) -> Tensor:
+        """Return the places in the bank of the pictures most like `low` (B, 3, h, w), (B, nearest), the best first."""
+        views, sides = seen(low, degradation).flatten(1), low_sides(degradation, len(low))
+        found = []
+        for view, side in zip(views, sides, strict=True):
+            pictures, half_squares = self._looks(side)
+            found.append((pictures @ view - half_squares).topk(self.settings.nearest).indices)
+        return torch.stack(found)
+
+    def _looks(self, side: int) -> tuple[Tensor, Tensor]:
+        """The pictures as a face of `side` px is seen, (K, 3 E E), and half their squared norms, (K,)."""
+        if side not in self._blurred:
+            flat = blur(self.pictures, side, self.high).flatten(1)
+            self._blurred[side] = flat, flat.square().sum(1) / 2
+        return self._blurred[side]
+
+    def rows(self, prior: Prior, low: Tensor, degradation: Degradation) -> Tensor:
+        """Low pictures (B, 3, h, w) -> gaussianised w (B, 1, D): the mean direction of the nearest, of norm sqrt(D)."""
+        v = prior.gaussianise(self.w[self.nearest(low, degradation)]).mean(1, keepdim=True)
+        return on_sphere(v)
+
+
+@torch.no_grad()
+def make_bank(prior: Prior, settings: BankSettings = BankSettings()) -> Bank:
+    """Draw a bank from the prior, on its device: the same settings give the same draws.
+
+    Faces are painted at the smallest exit where there is one: of 1024 px, they would take half an hour.
+    """
+    painter = prior.at(min(prior.exits, default=prior.resolution))
+    generator = torch.Generator().manual_seed(settings.seed)
+    codes, pictures = [], []
+    for start in range(0, settings.size, 32):
+        z = torch.randn(min(32, settings.size - start), prior.z_dim, generator=generator)
+        w_plus = painter.mapping(z.to(prior.device, prior.dtype))
+        codes.append(w_plus[:, 0])
+        pictures.append(resize(painter.synthesis(w_plus).clamp(0, 1), EYE))
+    return Bank(torch.cat(codes), torch.cat(pictures).contiguous(), settings, prior.resolution)
+
+
+def bank_path(prior: Prior, settings: BankSettings) -> Path:
+    """Return where the prior's bank is cached: `banks/` in LATENTFACE_CACHE or the user's cache folder."""
+    painted = [prior.exits_sha256] if prior.exits else []
+    return made_of_prior("banks", prior.sha256, json.dumps([VERSION, EYE, settings.size, settings.seed, *painted]))
+
+
+def load_bank(prior: Prior, settings: BankSettings = BankSettings()) -> Bank:
+    """Return the prior's bank from the cache, built and kept there at first use, in seconds.
+
+    A prior without a sha256 (made in memory) is not cached; a broken file is made again; a cache that cannot be written
+    costs the building each time.
+    """
+    bank = _read(prior, settings) if prior.sha256 else None
+    if bank is None:
+        bank = make_bank(prior, settings)
+        # The same bank whether it was just made or read: half precision in both.
+        bank = Bank(bank.w.half().to(prior.dtype), bank.pictures.half().to(prior.dtype), settings, prior.resolution)
+        if prior.sha256:
+            tensors = {"w": bank.w.half().cpu(), "pictures": bank.pictures.half().cpu()}
+            with contextlib.suppress(OutputError):
+                write_bytes(bank_path(prior, settings), save(tensors))
+    return bank
+
+
+def _read(prior: Prior, settings: BankSettings) -> Bank | None:
+    try:
+        held = load(bank_path(prior, settings).read_bytes())
+        w, pictures = (held[name].to(prior.device, prior.dtype) for name in ("w", "pictures"))
+    except (OSError, SafetensorError, KeyError):
+        return None
+    if w.shape != (settings.size, prior.w_dim) or pictures.shape != (settings.size, 3, EYE, EYE):
+        return None
+    return Bank(w, pictures, settings, prior.resolution)
+
+
+def on_sphere(v: Tensor) -> Tensor:
+    """Scale gaussianised rows (..., D) to the norm that a random one has, sqrt(D)."""
+    return torch.nn.functional.normalize(v, dim=-1) * math.sqrt(v.shape[-1])
+
+
+class WarmStart:
+    """Where the searches of a prior begin.
+
+    Args:
+        kind: "random" (a method's own start), "bank" or "encoder".
+        wander: the share of a face's own random code in its start's direction, 0 to 1, in the style rows that draw what the
+            input shows and in the finer ones; None for `WANDER`'s.
+
+    Raises:
+        UnknownNameError: no such start. MissingDataError: the prior has no encoder. WeightsError: one that cannot be used.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        kind: str,
+        *,
+        wander: tuple[float, float] | None = None,
+        bank: BankSettings = BankSettings(),
+    ) -> None:
+        if kind not in STARTS:
+            raise UnknownNameError("start", kind, STARTS)
+        shares = WANDER[kind] if wander is None else wander
+        if len(shares) != 2 or not all(0 <= share <= 1 for share in shares):
+            raise InputError(f"wander is {wander}; expected two shares from 0 to 1")
+        self.prior, self.kind, self.wander = prior, kind, shares
+        self._rows: Callable[[Tensor, Degradation], Tensor] | None = None
+        self.sha256 = ""  # of the encoder's file
+        if kind == "bank":
+            held = load_bank(prior, bank)
+            self._rows = lambda low, degradation: held.rows(prior, low, degradation)
+        elif kind == "encoder":
+            encoder = find_encoder(prior)
+            self._rows, self.sha256 = encoder.rows, encoder.sha256
+
+    def __call__(self, low: Tensor, degradation: Degradation, seeds: Sequence[int]) -> Tensor | None:
+        """Return w_plus (B, L, D) to begin at for low pictures (B, 3, h, w) in [0, 1], or None for the method's own start.
+
+        A face's start depends on its picture and its seed alone.
+        """
+        if self._rows is None:
+            return None
+        low = low.to(self.prior.device, self.prior.dtype)
+        v = self._rows(low, degradation).expand(-1, self.prior.num_ws, -1)  # (B, L, D)
+        if not any(self.wander):
+            return self.prior.degaussianise(v)
+        shares = self._shares(low_sides(degradation, len(low))).to(v)
+        parts = []
+        for i in range(0, len(low), AT_ONCE):
+            rows = range(i, min(i + AT_ONCE, len(low)))
+            own = v[i : rows.stop], shares[i : rows.stop], *faces_of(low, degradation, rows), seeds[i : rows.stop]
+            parts.append(self._best_turned(*own))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def _best_turned(
+        self, v: Tensor, shares: Tensor, low: Tensor, degradation: Degradation, seeds: Sequence[int]
+    ) -> Tensor:
+        """Turn style rows v (B, L, D) by their shares toward a face's random codes, and return the best w_plus of these turns."""
+        best, least = v, low.new_full((len(low),), math.inf)
+        for own_seeds in draws_of(seeds, DRAWS[self.kind]):
+            own = drawn(own_seeds, self.prior.w_dim).to(v)[:, None]  # (B, 1, D): one code for all rows
+            turned = on_sphere((1 - shares.square()).sqrt() * v + shares * on_sphere(own))
+            w_plus = self.prior.degaussianise(turned)
+            if DRAWS[self.kind] == 1:
+                return w_plus
+            loss = pixel(degradation.forward(self.prior.synthesis(w_plus)), low, degradation=degradation)
+            best = torch.where((loss < least)[:, None, None], w_plus, best)
+            least = torch.minimum(loss, least)
+        return best
+
+    def _shares(self, sides: Sequence[int]) -> Tensor:
+        """The share of chance in each style row of faces of so many low pixels, (B, L, 1)."""
+        coarse, fine = self.wander
+        shares = torch.full((len(sides), self.prior.num_ws, 1), fine)
+        for face, side in zip(shares, sides, strict=True):
+            face[: shown_rows(side)] = coarse
+        return shares
+
+
+def shown_rows(side: int) -> int:
+    """Return how many style rows draw what a picture of `side` px shows: those that a generator of that size has."""
+    return 2 * max(1, int(math.log2(side)) - 1)

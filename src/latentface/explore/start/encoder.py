@@ -1,0 +1,189 @@
+"""An encoder from low pictures to style rows: where a warm start begins, and its file.
+
+It is trained on the prior's own faces (`latentface.train.encoder`), so it belongs to one prior, whose sha256 its card
+names. The file: safetensors with the network's tensors, the card as JSON under the metadata key `latentface-encoder`;
+float16 on disk, float32 in use. Nothing in it is ever executed.
+
+Shape legend: B faces, E side of what it sees, L style rows, D width of w.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from latentface.degradation import Degradation
+from latentface.errors import InputError, MissingDataError, WeightsError
+from latentface.explore.start.sight import EYE, low_sides, octaves, seen
+from latentface.io.atomic import sha256, write_bytes
+from latentface.prior.prior import Prior
+
+FORMAT = 1
+KEY = "latentface-encoder"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderShape:
+    """Sizes of an encoder: rows L and width D of the prior's, and its own.
+
+    Attributes:
+        parts: principal components of what it sees that it works on; hidden, blocks: of the residual network;
+        rank: how many directions the rows may differ in.
+    """
+
+    rows: int
+    width: int
+    parts: int = 256
+    hidden: int = 384
+    blocks: int = 4
+    rank: int = 64
+
+    def __post_init__(self) -> None:
+        if min(self.rows, self.width, self.parts, self.hidden, self.rank) < 1 or self.blocks < 0:
+            raise InputError(f"an encoder's sizes must be positive, got {self}")
+        if self.parts > 3 * EYE * EYE:
+            raise InputError(f"parts is {self.parts}; what an encoder sees has {3 * EYE * EYE} numbers")
+
+
+class EncoderNetwork(nn.Module):
+    """What is seen (B, 3, E, E) and log2 of the enlargement (B,) -> gaussianised style rows (B, L, D), of norm sqrt(D)."""
+
+    def __init__(self, shape: EncoderShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.stem = nn.Linear(3 * EYE * EYE, shape.parts)
+        self.inlet = nn.Linear(shape.parts + 1, shape.hidden)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.SiLU(), nn.Linear(shape.hidden, shape.hidden), nn.SiLU(), nn.Linear(shape.hidden, shape.hidden)
+            )
+            for _ in range(shape.blocks)
+        )
+        self.common = nn.Linear(shape.hidden, shape.width)
+        self.linear = nn.Linear(shape.parts, shape.width)
+        self.apart = nn.Sequential(nn.Linear(shape.hidden, shape.rank), nn.Linear(shape.rank, shape.rows * shape.width))
+
+    @torch.no_grad()
+    def fit_stem(self, views: Tensor) -> None:
+        """Make the stem whiten what is seen: `views` (N, 3, E, E) -> numbers of variance 1, strongest part first."""
+        x = views.flatten(1).double()
+        mean = x.mean(0)
+        values, vectors = torch.linalg.eigh((x - mean).t() @ (x - mean) / len(x))
+        values, vectors = values.flip(0)[: self.shape.parts], vectors.flip(1)[:, : self.shape.parts]
+        weight = (
+            vectors / (values + 1e-4).sqrt()
+        ).t()  # 1e-4: parts fainter than a hundredth of the grey range are noise
+        self.stem.weight.copy_(weight)
+        self.stem.bias.copy_(-weight @ mean)
+
+    def forward(self, views: Tensor, enlargement: Tensor) -> Tensor:
+        x = self.stem(views.flatten(1))  # (B, parts)
+        h = self.inlet(torch.cat([x, enlargement[:, None] / 2 - 1.5], 1))  # 2x to 32x: -1 to 1
+        for block in self.blocks:
+            h = h + block(h)
+        h = F.silu(h)
+        v = self.common(h) + self.linear(x)  # (B, D)
+        v = v[:, None] + self.apart(h).view(-1, self.shape.rows, self.shape.width)
+        return F.normalize(v, dim=-1) * math.sqrt(self.shape.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """An encoder; `card`: everything its file says about it, sha256: of the file."""
+
+    network: EncoderNetwork
+    card: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+    @torch.no_grad()
+    def rows(self, low: Tensor, degradation: Degradation) -> Tensor:
+        """Low pictures (B, 3, h, w) in [0, 1] -> gaussianised style rows (B, L, D); a face depends on itself alone."""
+        views, sides = seen(low, degradation), low_sides(degradation, len(low))
+        enlargement = octaves(sides, degradation.high_size[0]).to(views)
+        pairs = zip(views.split(1), enlargement.split(1), strict=True)
+        return torch.cat([self.network(view, octave) for view, octave in pairs])
+
+
+def write_encoder(path: str | Path, network: EncoderNetwork, prior_sha256: str, card: Mapping[str, Any]) -> None:
+    """Write an encoder atomically; `card` is completed by the format, its shape and the prior's sha256.
+
+    Raises:
+        OutputError: it cannot be written. WeightsError: a number is not finite in half precision.
+    """
+    halves = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
+    for name, value in halves.items():
+        if not bool(torch.isfinite(value).all()):
+            raise WeightsError(f"{path}: {name} does not fit float16; the training has diverged")
+    full = {**card, "format": FORMAT, "shape": asdict(network.shape), "prior_sha256": prior_sha256}
+    write_bytes(path, save(halves, {KEY: json.dumps(full, ensure_ascii=False)}))
+
+
+def read_encoder(path: str | Path, prior: Prior) -> Encoder:
+    """Return the encoder of a file, on the prior's device and in its floating type.
+
+    Raises:
+        WeightsError: no such file, broken, no encoder, or one that was trained for another prior.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            values = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: there is no such file") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: the file is broken or is no safetensors file ({error}); fetch it again") from None
+    if KEY not in metadata:
+        raise WeightsError(f"{path}: a safetensors file, but no latentface encoder (it has no card)")
+    try:
+        card = json.loads(metadata[KEY])
+        if card["format"] != FORMAT:
+            raise ValueError(f"its format is {card['format']}, this version reads {FORMAT}")
+        shape = EncoderShape(**card["shape"])
+        made_for = str(card["prior_sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: the card cannot be used ({type(error).__name__}: {error})") from None
+    if made_for != prior.sha256 or (shape.rows, shape.width) != (prior.num_ws, prior.w_dim):
+        raise WeightsError(
+            f"{path}: it was trained for the prior {made_for[:12]}, not for {prior.name} ({prior.sha256[:12] or 'in memory'}); train one with: latentface train encoder -p PRIOR -o FILE"
+        )
+    with torch.device("meta"):  # no time is spent on random numbers that the file replaces
+        network = EncoderNetwork(shape)
+    expected = {name: value.shape for name, value in network.state_dict().items()}
+    if {name: value.shape for name, value in values.items()} != expected:
+        raise WeightsError(f"{path}: its tensors do not fit its card; fetch it again")
+    if not all(bool(torch.isfinite(value).all()) for value in values.values()):
+        raise WeightsError(f"{path}: it holds NaN or infinite values")
+    network.load_state_dict({name: value.float() for name, value in values.items()}, assign=True)
+    network.eval().requires_grad_(False).to(prior.device, prior.dtype)
+    return Encoder(network, card, sha256(Path(path).read_bytes()))
+
+
+def encoder_path(prior_path: str | Path) -> Path:
+    """Return where a prior's encoder is looked for: beside it, NAME.encoder.safetensors."""
+    path = Path(prior_path)
+    return path.with_name(f"{path.stem}.encoder.safetensors")
+
+
+def find_encoder(prior: Prior) -> Encoder:
+    """Return the encoder beside the prior's file.
+
+    Raises:
+        MissingDataError: there is none. WeightsError: it cannot be used, or is another prior's.
+    """
+    path = encoder_path(prior.path) if prior.path is not None else None
+    if path is None or not path.is_file():
+        where = f"{path}: there is no encoder" if path else "a prior that was made in memory has no encoder"
+        raise MissingDataError(
+            f"{where} for the prior {prior.name}; train one in minutes (latentface train encoder -p PRIOR), or use --start bank"
+        )
+    return read_encoder(path, prior)

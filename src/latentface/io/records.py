@@ -1,0 +1,185 @@
+"""Results on disk: `NAME.png`, what belongs beside it, then `NAME.json`, whose presence says that the result is complete.
+
+Beside a result may stand its samples NAME-1.png ..., NAME-spread.png, NAME-compare.png, NAME-steps.png and, of a
+photograph, NAME-faces/01.png .... Each says in its text chunks that this package wrote it, so that a picture of the
+user's that happens to have such a name is neither replaced nor removed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import PngImagePlugin
+
+from latentface import __version__
+from latentface.errors import OutputError
+from latentface.io.atomic import write_json
+from latentface.io.pictures import write_picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from latentface.restore.faceresult import Upscaled
+
+# Facts about one run, which two runs of the same request may differ in.
+_INCIDENTAL = frozenset({"seconds", "device", "steps_dtype", "version", "consistency_db", "best_step", "input"})
+
+
+def text_chunks(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return a PNG's text chunks: the notice where every viewer shows it, and the whole record."""
+    full = {"version": __version__, **record}
+    return {
+        "Software": f"latentface {__version__}",
+        "Comment": str(record.get("notice", "")),
+        "latentface": json.dumps(full),
+    }
+
+
+def request_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a record names the input and the settings: equal requests give equal results."""
+    plain: dict[str, Any] = json.loads(json.dumps(record))  # tuples become lists, as in a file
+    return {k: v for k, v in plain.items() if k not in _INCIDENTAL}
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return the record of a result: from its JSON, or None where there is none or no readable one."""
+    try:
+        value = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _chunks(path: Path) -> dict[str, str]:
+    """Return a PNG's text chunks; none of what is no readable PNG."""
+    try:
+        with PngImagePlugin.PngImageFile(path) as picture:  # unlike Image.open without a limit: results may be large
+            return {str(k): v for k, v in picture.info.items() if isinstance(v, str)}
+    except (OSError, ValueError, SyntaxError):
+        return {}
+
+
+def _record_in_picture(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(_chunks(path).get("latentface", ""))
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def is_done(path: Path, expected: Mapping[str, Any]) -> bool:
+    """Say whether `path` (NAME.png) and its JSON hold the result of the same request.
+
+    A picture of the same request whose JSON is missing was cut off between the two: it is not done, and may be
+    written again.
+
+    Raises:
+        OutputError: something else stands there, and must not be overwritten in silence.
+    """
+    record = read_record(path)
+    there = os.path.exists(path)  # unlike Path.exists, silent on a name that is too long: writing it tells why
+    if not there and record is None:
+        if os.path.exists(path.with_suffix(".json")):
+            raise OutputError(f"{path.with_suffix('.json')}: another file is there; use --overwrite, or another -o")
+        return False
+    if record is None:
+        record = _record_in_picture(path)
+        if record is not None and _matches(record, expected):
+            return False
+    if record is not None and _matches(record, expected):
+        return there
+    raise OutputError(f"{path}: another picture or a result of other settings is there; use --overwrite, or another -o")
+
+
+def _matches(record: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    request = request_of(expected)
+    return all(record.get(k) == v for k, v in request.items())
+
+
+def beside(path: Path, what: str) -> Path:
+    """Return the path of NAME-WHAT.png beside NAME.png."""
+    return path.with_name(f"{path.stem}-{what}.png")
+
+
+def faces_folder(path: Path) -> Path:
+    """Return the folder of a photograph's faces, NAME-faces beside NAME.png."""
+    return path.with_name(f"{path.stem}-faces")
+
+
+def check_beside(path: Path, samples: int = 1, names: Iterable[str] = (), *, faces: bool = False) -> None:
+    """Check that what will be written beside a result at NAME.png replaces nothing but older results.
+
+    Args:
+        samples: how many faces; from 2 on, each is written, and their spread.
+        names: what else is: "compare", "steps"; faces: whether a folder of faces is.
+
+    Raises:
+        OutputError: another picture stands there, and must not be overwritten in silence.
+    """
+    several = [*map(str, range(1, samples + 1)), "spread"] if samples > 1 else []
+    places = [beside(path, name) for name in (*several, *names)]
+    for place in (*places, *(_numbered_faces(path) if faces else ())):
+        if os.path.lexists(place) and not _is_beside(place):
+            raise OutputError(f"{place}: another picture is there; use --overwrite, or another -o")
+
+
+def begin_result(path: Path) -> None:
+    """Take away what an older result left at NAME.png and beside it, so that nothing of it stands with a newer picture.
+
+    Raises:
+        OutputError: something of it cannot be taken away.
+    """
+    record = path.with_suffix(".json")
+    for old in (record, *_older(path)):
+        try:
+            old.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"{old}: it cannot be replaced ({error.strerror or type(error).__name__})") from None
+
+
+def _older(path: Path) -> Iterator[Path]:
+    """Yield the pictures beside a result that this package wrote there. Names are asked for: a folder may hold millions."""
+    yield from (p for what in ("spread", "compare", "steps") if _is_beside(p := beside(path, what)))
+    samples = itertools.takewhile(os.path.lexists, (beside(path, str(k)) for k in itertools.count(1)))
+    yield from filter(_is_beside, itertools.chain(samples, _numbered_faces(path)))
+
+
+def _numbered_faces(path: Path) -> Iterator[Path]:
+    """Yield a photograph's faces as they lie in their folder, 01.png and so on."""
+    return itertools.takewhile(os.path.lexists, (faces_folder(path) / f"{k:02d}.png" for k in itertools.count(1)))
+
+
+def _is_beside(path: Path) -> bool:
+    """Say whether this package wrote the picture and it is no result of its own, which has a record."""
+    return not os.path.lexists(path.with_suffix(".json")) and _chunks(path).get("Software", "").startswith(
+        "latentface "
+    )
+
+
+def save_result(
+    path: Path, result: Upscaled, record: Mapping[str, Any], more: Mapping[str, Image.Image] | None = None
+) -> list[Path]:
+    """Write NAME.png, with several samples NAME-1.png ... and NAME-spread.png, and last NAME.json.
+
+    Args:
+        more: further pictures beside it, such as "compare" for NAME-compare.png.
+
+    Raises:
+        OutputError: one of them cannot be written.
+    """
+    chunks = text_chunks(record)
+    begin_result(path)
+    pictures: dict[Path, Any] = {path: result.high}
+    if len(result.all_samples) > 1:
+        pictures |= {beside(path, str(k)): sample for k, sample in enumerate(result.all_samples, 1)}
+        pictures[beside(path, "spread")] = result.spread
+    pictures |= {beside(path, what): picture for what, picture in (more or {}).items()}
+    for place, picture in pictures.items():
+        write_picture(place, picture, chunks)
+    write_json(path.with_suffix(".json"), {"version": __version__, **record})
+    return list(pictures)

@@ -1,0 +1,273 @@
+"""A finished photograph: its faces, the picture they are pasted into, and the sheets that show what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from latentface.faces import Face, Patch, Similarity, paste_faces
+from latentface.io.photo import Photo
+from latentface.io.pictures import to_pillow, write_picture
+from latentface.io.sheets import comparison_sheet
+
+if TYPE_CHECKING:
+    from latentface.restore.background import Background
+
+SHEET_WIDTH = 1600  # px of the before-and-after picture
+SHEET_FACES = 40  # rows of a comparison sheet at most
+
+Box = tuple[int, int, int, int]  # left, top, width, height
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PhotoFace:
+    """A face that was enlarged.
+
+    Attributes:
+        found: where it is; transform: the unit square -> the photograph.
+        high: (3, R, R) in [0, 1], upright; samples: (N, 3, R, R). Fewer pixels where no more are asked for.
+        low: (3, s, s), about as many pixels as the photograph has there, upright; bilinear: (3, R, R), enlarged from them.
+        factor: the prior's resolution over the side of its square in the photograph; sigma: the noise that was reckoned with.
+        detail: px of its square that were searched with: the square's side, or fewer for a soft face.
+        consistency_db: PSNR of `high`, seen in those pixels, against them; best_step: of the first sample.
+    """
+
+    found: Face
+    transform: Similarity
+    high: Tensor
+    samples: Tensor
+    low: Tensor
+    bilinear: Tensor
+    factor: float
+    detail: float
+    sigma: float
+    consistency_db: float
+    best_step: int
+
+    @property
+    def soft(self) -> bool:
+        """Whether it has more pixels than detail."""
+        return self.detail != self.transform.scale
+
+    @property
+    def spread(self) -> Tensor:
+        """Standard deviation of the samples over colours, (3, R, R), scaled so that 0.25 is white; black for one sample."""
+        if len(self.samples) < 2:
+            return torch.zeros_like(self.high)
+        return (self.samples.var(0).mean(0).sqrt() * 4).clamp(0, 1).expand(3, -1, -1)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return what the JSON says about it; pixels of the photograph, turned as it is shown."""
+        x, y = self.transform.centre
+        return {
+            **found_record(self.found),
+            "upscaled": True,
+            "square": {
+                "centre": [round(x, 2), round(y, 2)],
+                "side": round(self.transform.scale, 2),
+                "degrees": round(self.transform.degrees, 2),
+            },
+            "factor": round(self.factor, 3),
+            "detail": round(self.detail, 2),
+            "sigma": round(self.sigma, 5),
+            "consistency_db": round(self.consistency_db, 2),
+            "best_step": self.best_step,
+        }
+
+
+def found_record(face: Face) -> dict[str, Any]:
+    """Return what the JSON says about any face that was found."""
+    return {"box": [round(v, 1) for v in face.box], "score": round(face.score, 3)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeftFace:
+    """A face that was found and left as it is.
+
+    Attributes:
+        reason: in words; wants: the resolution of a prior that would enlarge it, None where a larger prior does not help.
+    """
+
+    found: Face
+    reason: str
+    wants: int | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return what the JSON says about it."""
+        wants = {} if self.wants is None else {"wants_prior_px": self.wants}
+        return {**found_record(self.found), "upscaled": False, "reason": self.reason, **wants}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PhotoUpscaled:
+    """A photograph enlarged by `factor`, its faces by the prior.
+
+    Attributes:
+        photo: the input; faces: enlarged ones, the largest first; left: found, but not enlarged.
+        record: everything about how it was made, as plain JSON types.
+        background: what enlarges all that is no face; None: bicubic interpolation.
+    """
+
+    photo: Photo
+    factor: float
+    faces: Sequence[PhotoFace]
+    left: Sequence[LeftFace]
+    record: Mapping[str, Any]
+    background: Background | None = None
+
+    @property
+    def consistency_db(self) -> float | None:
+        """Of the face that agrees least with the photograph; None without faces."""
+        return min((f.consistency_db for f in self.faces), default=None)
+
+    @property
+    def samples(self) -> int:
+        """How many faces were made of each; 1 for a photograph without any."""
+        return max((len(f.samples) for f in self.faces), default=1)
+
+    @property
+    def summary(self) -> str:
+        """What was done, in words."""
+        if not self.faces and not self.left:
+            how = "bicubic interpolation" if self.background is None else "the background's network"
+            return f"no face was found: enlarged plainly, by {how}"
+        count = len(self.faces) + len(self.left)
+        parts = [f"{len(self.faces)} of {count} face{'s' if count != 1 else ''} upscaled"]
+        reasons = [face.reason for face in self.left]
+        parts += [
+            f"{reasons.count(r)} left as {'it is' if count == 1 else 'they are'} ({r})" for r in dict.fromkeys(reasons)
+        ]
+        return ", ".join(parts)
+
+    def enlarged(self) -> Photo:
+        """Return the photograph enlarged without its faces."""
+        if self.background is None:
+            return self.photo.enlarged(self.factor)
+        return self.background.enlarged(self.photo, self.factor)
+
+    def render(self, sample: int | None = None, on: Photo | None = None) -> Photo:
+        """Return the enlarged photograph with its faces pasted in; with `sample`, that one of each face's.
+
+        Pixels outside the faces' squares are those of `enlarged`, bit for bit.
+
+        Args:
+            on: what `enlarged` returned, where it is needed several times; it is not changed.
+        """
+        faces = [f.high if sample is None else f.samples[sample] for f in self.faces]
+        return self._paste(self.enlarged() if on is None else replace(on, pixels=on.pixels.copy()), faces)
+
+    def render_spread(self) -> Photo:
+        """Return each face's spread at its place on black."""
+        size = self.photo.enlarged_size(self.factor)
+        return self._paste(Photo(self.photo.name, np.zeros((*size, 3), np.uint8)), [f.spread for f in self.faces])
+
+    def _paste(self, large: Photo, faces: Sequence[Tensor]) -> Photo:
+        homes = [f.transform.scaled(self.factor) for f in self.faces]
+        for box, members in _groups(homes, large.size):
+            region = large.region(box)
+            shifted = [replace(homes[i], dx=homes[i].dx - box[0], dy=homes[i].dy - box[1]) for i in members]
+            patches = [Patch(faces[i].cpu().float(), home) for i, home in zip(members, shifted, strict=True)]
+            cover = large.cover(box)
+            pasted = (
+                paste_faces(region, patches, in_place=True) if cover is None else _under_alpha(region, cover, patches)
+            )
+            large.put(box, pasted)
+        return large
+
+    def save(self, path: str | Path) -> Path:
+        """Write the enlarged photograph as PNG, with what the file said and the record in its text chunks. Raises OutputError."""
+        from latentface.io.records import text_chunks
+
+        self.render().save(path, text_chunks(self.record))
+        return Path(path)
+
+    def save_faces(self, folder: str | Path) -> list[Path]:
+        """Write each enlarged face, upright, as FOLDER/01.png ..., the largest in the photograph first. Raises OutputError."""
+        from latentface.io.records import text_chunks
+
+        written = []
+        whole = {k: v for k, v in self.record.items() if k != "faces"}
+        for i, face in enumerate(self.faces, 1):
+            written.append(Path(folder) / f"{i:02d}.png")
+            write_picture(written[-1], face.high, text_chunks({**whole, "face": face.record}))
+        return written
+
+    def comparison(self, after: Photo | None = None) -> Image.Image:
+        """Draw the photograph before and after, one above the other, and each face: low, bilinear, result, spread."""
+        after = after or self.render()
+        width = min(SHEET_WIDTH, after.size[1])
+        size = (width, max(1, round(width * after.size[0] / after.size[1])))
+        before = _viewed(self.photo, size, Image.Resampling.BICUBIC)
+        parts = [before, _viewed(after, size, Image.Resampling.LANCZOS)]
+        shown = self.faces[:SHEET_FACES]
+        if shown:
+            columns: dict[str, list[Tensor | Image.Image]] = {
+                "low": [to_pillow(f.low) for f in shown],
+                "bilinear": [f.bilinear for f in shown],
+                str(self.record.get("method", "result")): [f.high for f in shown],
+            }
+            if self.samples > 1:
+                columns["spread"] = [f.spread for f in shown]
+            parts.append(comparison_sheet(columns))
+        sheet = Image.new("RGB", (max(p.width for p in parts), sum(p.height for p in parts) + 6 * len(parts)), "white")
+        top = 0
+        for part in parts:
+            sheet.paste(part, (0, top))
+            top += part.height + 6
+        return sheet
+
+
+def _viewed(photo: Photo, size: tuple[int, int], kernel: Image.Resampling) -> Image.Image:
+    """Return a photograph as 8-bit RGB of a size, transparency laid on white."""
+    pixels = photo.pixels if photo.top == 255 else (photo.pixels // 257).astype(np.uint8)
+    picture = Image.fromarray(pixels[:, :, 0] if photo.grey else pixels).convert("RGB").resize(size, kernel)
+    if photo.alpha is None:
+        return picture
+    white = Image.new("RGB", size, "white")
+    white.paste(picture, mask=Image.fromarray(photo.alpha).resize(size, kernel))
+    return white
+
+
+def _under_alpha(region: Tensor, cover: Tensor, patches: Sequence[Patch]) -> Tensor:
+    """Paste faces, which were searched on white, into the colours (3, h, w) that lie under an opacity (1, h, w).
+
+    Where nothing changes, the colours stay as they are, bit for bit.
+    """
+    on_white = region * cover + (1 - cover)
+    pasted = paste_faces(on_white, patches)
+    changed = (pasted != on_white).any(0) & (cover > 0)
+    return torch.where(changed, ((pasted - (1 - cover)) / cover.clamp_min(1 / 255)).clamp(0, 1), region)
+
+
+def _groups(homes: Sequence[Similarity], size: tuple[int, int]) -> Iterator[tuple[Box, list[int]]]:
+    """Yield faces whose squares' boxes meet, and the box about them all: what must be pasted together, and no more."""
+    boxes: list[tuple[Box, list[int]]] = []
+    for i, home in enumerate(homes):
+        low = np.floor(home.corners.min(0)).clip(0).astype(int)
+        high = np.minimum(np.ceil(home.corners.max(0)), (size[1], size[0])).astype(int)
+        if (high <= low).any():
+            continue
+        box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+        members = [i]
+        while True:  # a grown box may meet further ones
+            met = [b for b in boxes if b[0][0] < box[2] and box[0] < b[0][2] and b[0][1] < box[3] and box[1] < b[0][3]]
+            if not met:
+                break
+            boxes = [b for b in boxes if b not in met]
+            corners = np.array([box, *(b[0] for b in met)])
+            l, t = (int(v) for v in corners[:, :2].min(0))  # noqa: E741
+            r, b_ = (int(v) for v in corners[:, 2:].max(0))
+            box = (l, t, r, b_)
+            members += [m for b in met for m in b[1]]
+        boxes.append((box, sorted(members)))
+    for (left, top, right, bottom), members in boxes:
+        yield (left, top, right - left, bottom - top), members

@@ -1,15 +1,22 @@
-"""Where to compute, and whether its memory was enough."""
+"""Where to compute: devices, batches that fit their memory, threads, and random numbers."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 
 from latentface.errors import InputError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 # Of memory in a search, a face and pixel of the prior's picture; measured at 1024 px: 1.0 GB in float32.
@@ -84,3 +91,69 @@ def out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text or "allocate memory" in text
     )
+
+
+@dataclass(slots=True)
+class Batches:
+    """Work on items in batches, halved when memory runs out.
+
+    Attributes:
+        size: items at a time; it stays halved for later calls.
+        say: told in words when it was halved.
+    """
+
+    size: int
+    device: torch.device
+    say: Callable[[str], None] = lambda message: None
+
+    def run(self, items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
+        """Return the results of `work` for all items, in order.
+
+        Raises:
+            InputError: one item alone does not fit the memory.
+        """
+        done: list[R] = []
+        while len(done) < len(items):
+            part = items[len(done) : len(done) + self.size]
+            try:
+                done += work(part)
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            # Outside the except block, whose traceback holds the tensors that filled the memory.
+            free_memory(self.device)
+            if len(part) == 1:
+                raise InputError("one face does not fit this device's memory; use --device cpu or a smaller prior")
+            self.size = len(part) // 2
+            self.say(f"a batch of {len(part)} does not fit the device's memory; going on with {self.size}")
+        return done
+
+
+def free_memory(device: torch.device) -> None:
+    """Give a device's unused memory back to its driver."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed PyTorch's own generators inside the block, and restore them after it: the CPU's and those of GPUs in use."""
+    generators = [torch.default_generator]
+    if torch.cuda.is_initialized():
+        generators += torch.cuda.default_generators
+    states = [generator.get_state() for generator in generators]
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
+        if mps is not None:
+            torch.mps.manual_seed(seed)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)

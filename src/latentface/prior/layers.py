@@ -23,7 +23,7 @@ SQRT2 = math.sqrt(2.0)
 class Prepared:
     """Keep what a layer computes from its frozen parameters alone, so that each pass need not compute it again.
 
-    A result is made anew when its parameter changes: in place, in storage, type, layout or device. Parameters that are
+    A result is made anew when its parameter changes: in place, in storage, type or device. Parameters that are
     trained, tensors put in a parameter's place (`torch.func.functional_call`) and compiled code are never kept. A change
     through `parameter.data`, which PyTorch does not count, is not seen. Copies and pickles of a layer begin empty. Threads
     may share a layer: at worst they make a result twice.
@@ -41,7 +41,7 @@ class Prepared:
             or source.is_inference()
         ):
             return make(source)
-        state = (source.data_ptr(), source._version, source.dtype, source.device, source.stride())
+        state = (source.data_ptr(), source._version, source.dtype, source.device)
         kept = self._kept.get(name)
         if kept is None or kept[0] != state:
             with torch.inference_mode(False):
@@ -103,9 +103,7 @@ class _Double(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        # Bilinear interpolation has exactly these weights (1/4, 3/4) inside; a rim of zeros makes the border agree too.
-        x = F.interpolate(F.pad(x, [1, 1, 1, 1]), scale_factor=2, mode="bilinear", align_corners=False)
-        return x[:, :, 2:-2, 2:-2]
+        return _doubled(x)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Any) -> Tensor:
@@ -118,21 +116,32 @@ def _filtered(x: Tensor, pad: int, gain: float, stride: int) -> Tensor:
     return F.conv2d(x, weight, padding=pad, stride=stride, groups=x.shape[1])
 
 
+def _doubled(x: Tensor) -> Tensor:
+    # Bilinear interpolation has exactly these weights (1/4, 3/4) inside; a rim of zeros makes the border agree too.
+    x = F.interpolate(F.pad(x, [1, 1, 1, 1]), scale_factor=2, mode="bilinear", align_corners=False)
+    return x[:, :, 2:-2, 2:-2]
+
+
+def _differentiated(x: Tensor) -> bool:
+    """Say whether a gradient may be asked of what is computed from x: a function without one costs less to call."""
+    return x.requires_grad and torch.is_grad_enabled()
+
+
 def blur(x: Tensor, pad: int, gain: float = 1.0) -> Tensor:
     """Filter every channel of x (B, C, H, W) with [1, 3, 3, 1] in both directions after padding with zeros."""
-    out: Tensor = _Blur.apply(x, pad, gain)  # type: ignore[no-untyped-call]
+    out: Tensor = _Blur.apply(x, pad, gain) if _differentiated(x) else _filtered(x, pad, gain, 1)  # type: ignore[no-untyped-call]
     return out
 
 
 def upsample2(x: Tensor) -> Tensor:
     """Double H and W with the filter [1, 3, 3, 1], zeros outside: inserting zeros, then blurring with gain 4."""
-    out: Tensor = _Double.apply(x)  # type: ignore[no-untyped-call]
+    out: Tensor = _Double.apply(x) if _differentiated(x) else _doubled(x)  # type: ignore[no-untyped-call]
     return out
 
 
 def downsample2(x: Tensor, gain: float = 1.0) -> Tensor:
     """Halve H and W (even) with the filter [1, 3, 3, 1]."""
-    out: Tensor = _Halve.apply(x, gain)  # type: ignore[no-untyped-call]
+    out: Tensor = _Halve.apply(x, gain) if _differentiated(x) else _filtered(x, 1, gain, 2)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -170,7 +179,12 @@ def rows_alone(x: Tensor, m: Tensor) -> Tensor:
 
     A BLAS rounds a row by its place in the batch, and a face's search may not depend on its neighbours' order.
     """
-    return x @ m if m.requires_grad else torch.bmm(x[:, None], m.expand(len(x), -1, -1))[:, 0]
+    return x @ m if m.requires_grad else torch.bmm(x[:, None], m.expand(len(x), -1, -1)).squeeze(1)
+
+
+def per_channel(x: Tensor) -> Tensor:
+    """Shape numbers (B, C) so that they broadcast over the pixels of (B, C, H, W)."""
+    return x.reshape(*x.shape, 1, 1)
 
 
 class Affine(Linear):

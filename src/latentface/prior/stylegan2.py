@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.prior.architecture import Architecture, resolutions_of
-from latentface.prior.layers import SQRT2, Affine, Conv, Linear, Prepared, blur, rows_alone, upsample2
+from latentface.prior.layers import SQRT2, Affine, Conv, Linear, Prepared, blur, per_channel, rows_alone, upsample2
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The generator.
@@ -74,7 +74,7 @@ class SynthesisLayer(nn.Module):
             scale = style.abs().amax(1, keepdim=True).clamp_min(1e-8)
             style, demod = style / scale, demod * scale
         dtype = x.dtype
-        x = x * style.to(dtype)[:, :, None, None]
+        x = x * per_channel(style.to(dtype))
         kernel = self.prepared(("kernel", dtype), self.weight, lambda weight: self._kernel(weight.to(dtype)))
         if self.up:
             x = F.conv_transpose2d(x, kernel, stride=2)
@@ -84,9 +84,9 @@ class SynthesisLayer(nn.Module):
         noise = self.noise_const if noise is None else noise
         # The leaky ReLU's gain sits in its three summands: one pass over memory less.
         shift = noise * (self.noise_strength * SQRT2)
-        x = torch.addcmul(shift.to(dtype), x, (demod * SQRT2).to(dtype)[:, :, None, None])
+        x = torch.addcmul(shift.to(dtype), x, per_channel((demod * SQRT2).to(dtype)))
         bias = self.prepared(("bias", dtype), self.bias, lambda bias: (bias * SQRT2).to(dtype)[:, None, None])
-        x = F.leaky_relu_(x + bias, 0.2)
+        x = F.leaky_relu_(x.add_(bias), 0.2)
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
     def _kernel(self, weight: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.affine(w) * self.weight_gain
-        x = F.conv2d(x * style.to(x.dtype)[:, :, None, None], self.weight.to(x.dtype), self.bias.to(x.dtype))
+        x = F.conv2d(x * per_channel(style.to(x.dtype)), self.weight.to(x.dtype), self.bias.to(x.dtype))
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 
@@ -137,14 +137,15 @@ class SynthesisBlock(nn.Module):
         self, x: Tensor | None, rgb: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None]
     ) -> tuple[Tensor, Tensor]:
         """ws (B, convs + 1, D); noise: one a convolution -> features (B, C, R, R), RGB (B, 3, R, R)."""
+        rows = ws.unbind(1)
         if self.first:
-            x = self.const[None].expand(ws.shape[0], -1, -1, -1)
+            x = self.const[None].expand(len(ws), -1, -1, -1)
             x = x.contiguous(memory_format=torch.channels_last)
         else:
             assert x is not None
-            x = self.conv0(x, ws[:, 0], noise[0])
-        x = self.conv1(x, ws[:, self.convs - 1], noise[self.convs - 1])
-        y = self.torgb(x, ws[:, self.convs])
+            x = self.conv0(x, rows[0], noise[0])
+        x = self.conv1(x, rows[self.convs - 1], noise[self.convs - 1])
+        y = self.torgb(x, rows[self.convs])
         # Half precision ends here: the picture is summed in single precision.
         y = y.float() if y.dtype in (torch.float16, torch.bfloat16) else y
         return x, y if rgb is None else upsample2(rgb) + y

@@ -6,6 +6,8 @@ Shape legend: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,15 +16,57 @@ from torch import Tensor, nn
 
 SQRT2 = math.sqrt(2.0)
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Frozen weights. A search runs thousands of passes with the same ones.
+
+
+class Prepared:
+    """Keep what a layer computes from its frozen parameters alone, so that each pass need not compute it again.
+
+    A result is made anew when its parameter changes: in place, in storage, type or device. Parameters that are
+    trained, tensors put in a parameter's place (`torch.func.functional_call`) and compiled code are never kept. A change
+    through `parameter.data`, which PyTorch does not count, is not seen. Copies and pickles of a layer begin empty. Threads
+    may share a layer: at worst they make a result twice.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, tuple[tuple[object, ...], Tensor, Tensor]] = {}
+
+    def __call__(self, name: Hashable, source: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return make(source), kept under `name` where source is a frozen parameter; callers may not change it."""
+        if (
+            source.requires_grad
+            or torch.compiler.is_compiling()
+            or type(source) is not nn.Parameter
+            or source.is_inference()
+        ):
+            return make(source)
+        state = (source.data_ptr(), source._version, source.dtype, source.device)
+        kept = self._kept.get(name)
+        if kept is None or kept[0] != state:
+            with torch.inference_mode(False):
+                made = make(source)
+            # With the memory it was made from, lest another tensor gets the same address.
+            kept = self._kept[name] = (state, made, source.detach())
+        return kept[1]
+
+    def __reduce__(self) -> tuple[type[Prepared], tuple[()]]:
+        return Prepared, ()
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Filters. The kernel [1, 3, 3, 1] is separable: its outer product, normalised to sum 1.
 
 
-def _fir(like: Tensor, gain: float) -> Tensor:
-    k = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=like.dtype, device=like.device)
-    k2 = torch.outer(k, k)
-    return (k2 * (gain / 64.0))[None, None]
+def _fir(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the kernel times `gain` for each of the channels, (C, 1, 4, 4)."""
+    with torch.inference_mode(False):
+        k = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device)
+        k2 = torch.outer(k, k)
+        return (k2 * (gain / 64.0)).expand(channels, 1, 4, 4).contiguous()
+
+
+_kept_fir = lru_cache(maxsize=256)(_fir)
 
 
 class _Blur(torch.autograd.Function):
@@ -59,9 +103,7 @@ class _Double(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        # Bilinear interpolation has exactly these weights (1/4, 3/4) inside; a rim of zeros makes the border agree too.
-        x = F.interpolate(F.pad(x, [1, 1, 1, 1]), scale_factor=2, mode="bilinear", align_corners=False)
-        return x[:, :, 2:-2, 2:-2]
+        return _doubled(x)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Any) -> Tensor:
@@ -69,25 +111,37 @@ class _Double(torch.autograd.Function):
 
 
 def _filtered(x: Tensor, pad: int, gain: float, stride: int) -> Tensor:
-    weight = _fir(x, gain).expand(x.shape[1], 1, 4, 4)
+    fir = _fir if torch.compiler.is_compiling() else _kept_fir
+    weight = fir(x.shape[1], gain, x.dtype, x.device)
     return F.conv2d(x, weight, padding=pad, stride=stride, groups=x.shape[1])
+
+
+def _doubled(x: Tensor) -> Tensor:
+    # Bilinear interpolation has exactly these weights (1/4, 3/4) inside; a rim of zeros makes the border agree too.
+    x = F.interpolate(F.pad(x, [1, 1, 1, 1]), scale_factor=2, mode="bilinear", align_corners=False)
+    return x[:, :, 2:-2, 2:-2]
+
+
+def _differentiated(x: Tensor) -> bool:
+    """Say whether a gradient may be asked of what is computed from x: a function without one costs less to call."""
+    return x.requires_grad and torch.is_grad_enabled()
 
 
 def blur(x: Tensor, pad: int, gain: float = 1.0) -> Tensor:
     """Filter every channel of x (B, C, H, W) with [1, 3, 3, 1] in both directions after padding with zeros."""
-    out: Tensor = _Blur.apply(x, pad, gain)  # type: ignore[no-untyped-call]
+    out: Tensor = _Blur.apply(x, pad, gain) if _differentiated(x) else _filtered(x, pad, gain, 1)  # type: ignore[no-untyped-call]
     return out
 
 
 def upsample2(x: Tensor) -> Tensor:
     """Double H and W with the filter [1, 3, 3, 1], zeros outside: inserting zeros, then blurring with gain 4."""
-    out: Tensor = _Double.apply(x)  # type: ignore[no-untyped-call]
+    out: Tensor = _Double.apply(x) if _differentiated(x) else _doubled(x)  # type: ignore[no-untyped-call]
     return out
 
 
 def downsample2(x: Tensor, gain: float = 1.0) -> Tensor:
     """Halve H and W (even) with the filter [1, 3, 3, 1]."""
-    out: Tensor = _Halve.apply(x, gain)  # type: ignore[no-untyped-call]
+    out: Tensor = _Halve.apply(x, gain) if _differentiated(x) else _filtered(x, 1, gain, 2)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -107,10 +161,17 @@ class Linear(nn.Module):
         self.weight_gain = lr_multiplier / math.sqrt(inputs)
         self.bias_gain = lr_multiplier
         self.activate = activate
+        self.prepared = Prepared()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        x = F.linear(x, self._scaled_weight(), self._scaled_bias())
         return F.leaky_relu(x, 0.2) * SQRT2 if self.activate else x
+
+    def _scaled_weight(self) -> Tensor:
+        return self.prepared("weight", self.weight, lambda weight: weight * self.weight_gain)
+
+    def _scaled_bias(self) -> Tensor:
+        return self.prepared("bias", self.bias, lambda bias: bias * self.bias_gain)
 
 
 def rows_alone(x: Tensor, m: Tensor) -> Tensor:
@@ -118,7 +179,12 @@ def rows_alone(x: Tensor, m: Tensor) -> Tensor:
 
     A BLAS rounds a row by its place in the batch, and a face's search may not depend on its neighbours' order.
     """
-    return x @ m if m.requires_grad else torch.bmm(x[:, None], m.expand(len(x), -1, -1))[:, 0]
+    return x @ m if m.requires_grad else torch.bmm(x[:, None], m.expand(len(x), -1, -1)).squeeze(1)
+
+
+def per_channel(x: Tensor) -> Tensor:
+    """Shape numbers (B, C) so that they broadcast over the pixels of (B, C, H, W)."""
+    return x.reshape(*x.shape, 1, 1)
 
 
 class Affine(Linear):
@@ -128,7 +194,7 @@ class Affine(Linear):
         super().__init__(inputs, outputs, bias_init=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return rows_alone(x, (self.weight * self.weight_gain).t()) + self.bias * self.bias_gain
+        return rows_alone(x, self._scaled_weight().t()) + self._scaled_bias()
 
 
 class Conv(nn.Module):
@@ -152,12 +218,17 @@ class Conv(nn.Module):
         self.weight_gain = 1.0 / math.sqrt(inputs * kernel * kernel)
         self.kernel, self.down, self.activate, self.gain = kernel, down, activate, gain
         self.clamp = clamp
+        self.prepared = Prepared()
 
     def forward(self, x: Tensor) -> Tensor:
         # A leaky ReLU is positively homogeneous, so its gain may sit in the weights: one pass over memory less.
         gain = self.gain * SQRT2 if self.activate else self.gain
-        w = (self.weight * (self.weight_gain * gain)).to(x.dtype)
-        bias = None if self.bias is None else (self.bias * gain).to(x.dtype)
+        w = self.prepared(
+            ("weight", x.dtype), self.weight, lambda weight: (weight * (self.weight_gain * gain)).to(x.dtype)
+        )
+        bias = None
+        if self.bias is not None:
+            bias = self.prepared(("bias", x.dtype), self.bias, lambda bias: (bias * gain).to(x.dtype))
         if self.down and self.kernel == 1:
             x = F.conv2d(downsample2(x), w, bias)
         elif self.down:

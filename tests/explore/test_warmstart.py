@@ -197,7 +197,7 @@ def test_a_bad_encoder_is_refused(tmp_path):
     with pytest.raises(WeightsError, match="broken"):
         read_encoder(path, prior)
     path.write_bytes(whole.replace(b'\\"hidden\\": 16', b'\\"hidden\\": 17'))
-    with pytest.raises(WeightsError, match="do not fit"):
+    with pytest.raises(WeightsError, match="has shape"):
         read_encoder(path, tiny_prior(16, seed=1))
     network = EncoderNetwork(SHAPE)
     network.common.bias.data[0] = 1e6

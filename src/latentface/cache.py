@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
+
+from latentface.errors import OutputError
+from latentface.io.atomic import write_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def cache_folder() -> Path:
@@ -18,6 +27,32 @@ def cache_folder() -> Path:
 def made_of_prior(kind: str, prior_sha256: str, words: str) -> Path:
     """Return the file of something of one kind that was made of a prior, as `words` say how."""
     return cache_folder() / kind / f"{prior_sha256}-{hashlib.sha256(words.encode()).hexdigest()[:12]}.safetensors"
+
+
+def kept(
+    path: Path | None, make: Callable[[], dict[str, Tensor]], check: Callable[[dict[str, Tensor]], object]
+) -> dict[str, Tensor]:
+    """Return the tensors that a cache file holds, made and kept there at first use.
+
+    A broken file is made again; a cache that cannot be written costs the making each time.
+
+    Args:
+        path: None: nothing is kept.
+        check: raises KeyError, ValueError or RuntimeError where the tensors are not as `make` gives them.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load, save
+
+    if path is not None:
+        with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError, RuntimeError):
+            held: dict[str, Tensor] = load(path.read_bytes())
+            check(held)
+            return held
+    made = {name: value.cpu().contiguous() for name, value in make().items()}
+    if path is not None:
+        with contextlib.suppress(OutputError):
+            write_bytes(path, save(made))
+    return made
 
 
 def is_offline() -> bool:

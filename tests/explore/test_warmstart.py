@@ -118,6 +118,15 @@ def test_a_bank_averages_the_nearest():
     torch.testing.assert_close(torch.cosine_similarity(bank.rows(prior, low, down)[:, 0], mean), torch.ones(2))
 
 
+def test_a_bank_keeps_few_sides():
+    bank = make_bank(tiny_prior(64), SMALL)
+    first = [look.clone() for look in bank._looks(3)]
+    for side in range(4, 60):
+        bank._looks(side)
+    assert bank._looks.cache_info().currsize == warmstart.SIDES_KEPT
+    assert all(torch.equal(a, b) for a, b in zip(bank._looks(3), first, strict=True))
+
+
 def test_a_bank_is_built_once_for_each_prior(cache, monkeypatch):
     prior, other = tiny_prior(16), tiny_prior(16, seed=1)
     first = load_bank(prior, SMALL)
@@ -188,7 +197,7 @@ def test_a_bad_encoder_is_refused(tmp_path):
     with pytest.raises(WeightsError, match="broken"):
         read_encoder(path, prior)
     path.write_bytes(whole.replace(b'\\"hidden\\": 16', b'\\"hidden\\": 17'))
-    with pytest.raises(WeightsError, match="do not fit"):
+    with pytest.raises(WeightsError, match="has shape"):
         read_encoder(path, tiny_prior(16, seed=1))
     network = EncoderNetwork(SHAPE)
     network.common.bias.data[0] = 1e6

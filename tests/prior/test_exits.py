@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from tiny_prior import tiny_prior
 
 from latentface.errors import InputError, OutputError, WeightsError
+from latentface.io.weights import KEYS
 from latentface.prior import prior as prior_module
-from latentface.prior.exits import KEY, beside, read_exits, rows_of, whole_rows, write_exits
+from latentface.prior.exits import beside, read_exits, rows_of, whole_rows, write_exits
 from latentface.prior.prior import Prior
 
 
@@ -136,17 +137,17 @@ def test_another_priors_exits_beside_a_file_are_an_error(prior, tmp_path):
 def rewritten(path, change=lambda tensors: None, **card):
     tensors = load_file(path)
     change(tensors)
-    save_file(tensors, path, {KEY: json.dumps(card)})
+    save_file(tensors, path, {KEYS["exits"]: json.dumps(card)})
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: t.pop("e16.weights.1"), "exit of 16 px does not fit"),
-        (lambda t: t.pop("e16.biases.0"), "exit of 16 px does not fit"),
-        (lambda t: t.update({"e16.biases.0": torch.zeros(())}), "exit of 16 px does not fit"),
-        (lambda t: t.update({"e16.biases.0": torch.zeros(300_000)}), "exit of 16 px does not fit"),  # 3 TB of weights
-        (lambda t: t["e32.biases.2"].fill_(float("nan")), "exit of 32 px holds NaN"),
+        (lambda t: t.pop("e16.weights.1"), r"e16\.weights\.1 is missing"),
+        (lambda t: t.pop("e16.biases.0"), "e16.* (has shape|is missing)"),
+        (lambda t: t.update({"e16.biases.0": torch.zeros(())}), "e16.* has shape"),
+        (lambda t: t.update({"e16.biases.0": torch.zeros(300_000)}), "e16.* has shape"),  # 3 TB of weights
+        (lambda t: t["e32.biases.2"].fill_(float("nan")), r"e32\.biases\.2 holds NaN"),
         (lambda t: t.update({"e64.biases.0": torch.zeros(5)}), r"e64\.biases\.0"),  # as large as the prior
         (lambda t: t.update({"e17.biases.0": torch.zeros(5)}), r"e17\.biases\.0"),
         (lambda t: t.update({"e².biases.0": torch.zeros(5)}), "expected exits of"),
@@ -162,9 +163,9 @@ def test_tensors_that_do_not_fit(prior, change, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("card", [b"{}", b"[]", b"no JSON", b'{"format": 2}', b"[" * 5000])
+@pytest.mark.parametrize("card", [b"{}", b"[]", b"no JSON", b'{"format": 2}', b"[" * 100_000])
 def test_cards_that_cannot_be_used(prior, card):
-    save_file(load_file(beside(prior.path)), beside(prior.path), {KEY: card.decode()})
+    save_file(load_file(beside(prior.path)), beside(prior.path), {KEYS["exits"]: card.decode()})
     with pytest.raises(WeightsError):
         _ = prior.exits
 
@@ -172,12 +173,12 @@ def test_cards_that_cannot_be_used(prior, card):
 @pytest.mark.parametrize("data", [b"", b"no weights", b"\xff" * 16])
 def test_files_that_are_none(prior, data):
     beside(prior.path).write_bytes(data)
-    with pytest.raises(WeightsError, match="no exits of a prior"):
+    with pytest.raises(WeightsError, match="broken or is no safetensors file"):
         _ = prior.exits
 
 
 def test_a_prior_is_no_file_of_exits_and_an_absent_one_is_told(prior, tmp_path):
-    with pytest.raises(WeightsError, match="no exits of a prior"):
+    with pytest.raises(WeightsError, match="this is a latentface prior, expected exits"):
         read_exits(prior.path, prior.generator, prior.sha256)
     with pytest.raises(WeightsError, match="no such file"):
         read_exits(tmp_path / "absent.safetensors", prior.generator, prior.sha256)

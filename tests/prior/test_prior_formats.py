@@ -13,7 +13,8 @@ from small_networks import normal, small_arch, small_networks
 
 from latentface.errors import OutputError, WeightsError
 from latentface.io.atomic import sha256
-from latentface.prior.formats import FORMAT, identity, read_card, read_prior, write_figures, write_prior
+from latentface.io.weights import FORMAT
+from latentface.prior.formats import identity, read_card, read_prior, write_figures, write_prior
 from latentface.prior.prior import Prior
 from latentface.prior.statistics import latent_statistics
 
@@ -164,7 +165,7 @@ def test_safetensors_without_card(file):
     refused(file, "no latentface prior")
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '"celeba"', "{}", json.dumps({"format": FORMAT + 1})])
+@pytest.mark.parametrize("text", ["{", "[1]", '"celeba"', "{}", json.dumps({"format": FORMAT + 1}), "[" * 100_000])
 def test_cards_that_cannot_be_read(file, text):
     rewrite(file, lambda tensors: None, metadata={"latentface": text})
     refused(file, "card cannot be read")

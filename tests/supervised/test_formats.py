@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError, WeightsError
+from latentface.io.weights import KEYS
 from latentface.supervised import esrgan, fsrnet, load_baseline, read_baseline_card, vdsr, write_baseline
 from latentface.supervised.esrgan import RrdbShape
-from latentface.supervised.formats import KEY
 from latentface.supervised.fsrnet import FsrnetShape
 from latentface.supervised.registry import make_network
 from latentface.supervised.vdsr import VdsrShape
@@ -76,7 +76,7 @@ def damaged(path, change, **metadata):
     tensors = load_file(path)
     card = read_baseline_card(path)
     change(tensors, card)
-    save_file(tensors, path, {KEY: json.dumps(card), **metadata})
+    save_file(tensors, path, {KEYS["baseline"]: json.dumps(card), **metadata})
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,7 @@ def damaged(path, change, **metadata):
         (lambda t, c: t["layers.0.weight"].fill_(float("inf")), "NaN or infinite"),
         (lambda t, c: c.update(format=9), "format is 9"),
         (lambda t, c: c.update(kind="gan"), "kind is 'gan'"),
+        (lambda t, c: c.update(kind=["vdsr"]), "kind is"),
         (lambda t, c: c.update(shape={"factor": 3}), "factor is 3"),
         (lambda t, c: c.update(shape=[1]), "cannot be used"),
         (lambda t, c: c.pop("resolution"), "resolution or stage"),
@@ -110,7 +111,7 @@ def test_other_files(tmp_path):
     save_file({"a": torch.zeros(1)}, path, {"latentface": "{}"})
     with pytest.raises(WeightsError, match="a latentface prior"):
         load_baseline(path)
-    save_file({"a": torch.zeros(1)}, path, {KEY: "{"})
+    save_file({"a": torch.zeros(1)}, path, {KEYS["baseline"]: "{"})
     with pytest.raises(WeightsError, match="card cannot be read"):
         load_baseline(path)
     write(path, "vdsr")

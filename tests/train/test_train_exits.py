@@ -14,7 +14,8 @@ from tiny_prior import tiny_prior
 from latentface.cli import run
 from latentface.errors import InputError, OutputError, TrainingError
 from latentface.io.pictures import write_picture
-from latentface.prior.exits import KEY, beside, read_exits, rows_of
+from latentface.io.weights import KEYS
+from latentface.prior.exits import beside, read_exits, rows_of
 from latentface.prior.prior import Prior
 from latentface.train import exits as module
 from latentface.train.exits import ExitFit, ExitSettings, train_exits
@@ -75,7 +76,7 @@ def test_what_is_written_is_read_by_the_prior(mobile, tmp_path):
     heads = read_exits(path, mobile.generator, mobile.sha256)
     assert {r: len(head.biases[0]) for r, head in heads.items()} == {16: 6, 32: 4}
     with safe_open(str(path), "pt") as file:
-        card = json.loads(file.metadata()[KEY])
+        card = json.loads(file.metadata()[KEYS["exits"]])
     assert (card["steps"], card["licence"], card["prior"]) == (6, mobile.licence, "mobile")
     assert card["psnr"] == {str(r): [round(v, 2) for v in pair] for r, pair in ticks[-1].psnr.items()}
     assert [t.step for t in ticks] == [1, 2, 3, 4, 5, 6]

@@ -10,20 +10,17 @@ Shape legend: D width of w.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from latentface.cache import made_of_prior
-from latentface.errors import InputError, OutputError
-from latentface.io.atomic import write_bytes
+from latentface.cache import kept, made_of_prior
+from latentface.devices import seeded
+from latentface.errors import InputError
 from latentface.prior.prior import Prior
 
 VERSION = 1  # raise it when a cached flow would no longer be what training makes
@@ -150,8 +147,7 @@ def train_flow(prior: Prior, settings: FlowSettings = FlowSettings()) -> Flow:
     spread = settings.smooth * prior.w_std.detach().to("cpu", torch.float32)
     mapping = prior.to(torch.device("cpu")).to(torch.float32).generator.mapping
     generator = torch.Generator().manual_seed(settings.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
         flow = Flow(prior.w_dim, settings)
 
     def draws(count: int) -> Tensor:
@@ -181,23 +177,10 @@ def flow_path(prior: Prior, settings: FlowSettings) -> Path:
 def load_flow(prior: Prior, settings: FlowSettings = FlowSettings()) -> Flow:
     """Return the prior's flow from the cache, trained and kept there at first use, on the prior's device and type.
 
-    A prior without a sha256 (made in memory) is not cached; a broken file is made again; a cache that cannot be written
-    costs the training each time.
+    A prior without a sha256 (made in memory) is not cached.
     """
-    flow = _read(flow_path(prior, settings), prior.w_dim, settings) if prior.sha256 else None
-    if flow is None:
-        flow = train_flow(prior, settings)
-        if prior.sha256:
-            with contextlib.suppress(OutputError):
-                write_bytes(flow_path(prior, settings), save({k: v.contiguous() for k, v in flow.state_dict().items()}))
-    return flow.to(prior.device, prior.dtype)
-
-
-def _read(path: Path, width: int, settings: FlowSettings) -> Flow | None:
-    try:
-        state = load(path.read_bytes())
-        flow = Flow(width, settings)
-        flow.load_state_dict(state)
-    except (OSError, SafetensorError, RuntimeError, ValueError):
-        return None
-    return flow.eval().requires_grad_(False)
+    with seeded(settings.seed):  # its first weights are replaced
+        flow = Flow(prior.w_dim, settings)
+    path = flow_path(prior, settings) if prior.sha256 else None
+    flow.load_state_dict(kept(path, lambda: train_flow(prior, settings).state_dict(), flow.load_state_dict))
+    return flow.eval().requires_grad_(False).to(prior.device, prior.dtype)

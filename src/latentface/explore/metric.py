@@ -10,23 +10,19 @@ Shape legend: B faces, N = 3 h w numbers of a small picture, K directions in whi
 
 from __future__ import annotations
 
-import contextlib
 import json
+import weakref
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from latentface.cache import made_of_prior
+from latentface.cache import kept, made_of_prior
 from latentface.degradation import Degradation, Downscale
-from latentface.errors import InputError, OutputError
+from latentface.errors import InputError
 from latentface.explore.coarse import exit_for
-from latentface.io.atomic import write_bytes
 from latentface.prior.layers import rows_alone
 from latentface.prior.prior import Prior
 
@@ -79,9 +75,9 @@ class PriorMetric:
 def metric_for(prior: Prior, degradation: Degradation) -> PriorMetric:
     """Return the prior's metric of pictures as this degradation makes them.
 
-    It is measured once, in half a minute, on the prior's faces at the exit where it has one that suits, and kept in `metrics/` in LATENTFACE_CACHE or the user's cache folder; of a prior
-    without a sha256 (made in memory) for this process only. A broken file is made again; a cache that cannot be written
-    costs the measuring each time.
+    It is measured once, in half a minute, on the prior's faces at the exit where it has one that suits, and kept in
+    `metrics/` in LATENTFACE_CACHE or the user's cache folder. Of a prior without a sha256 (made in memory) only the
+    metric that was used last is kept.
 
     Raises:
         InputError: a photograph's degradation, which has a grid a face.
@@ -105,28 +101,32 @@ def metric_is_kept(prior: Prior, degradation: Degradation) -> bool:
     return metric_path(prior.at(size), degradation.low, size, degradation.kernel).is_file()
 
 
-@lru_cache(maxsize=8)
+_last: list[tuple[object, PriorMetric]] = []  # the one that was used last, hundreds of megabytes, and what it is of
+
+
 def _loaded(prior: Prior, low: int, high: int, kernel: str) -> PriorMetric:
-    path = metric_path(prior, low, high, kernel)
-    held = _read(path, 3 * low * low) if prior.sha256 else None
-    if held is None:
+    path = metric_path(prior, low, high, kernel) if prior.sha256 else None
+    of = (path or (weakref.ref(prior), low, high, kernel), prior.device, prior.dtype)
+    if _last and _last[0][0] == of:
+        return _last[0][1]
+    _last.clear()
+    numbers = 3 * low * low
+
+    def make() -> dict[str, Tensor]:
         directions, variances = principal(measured_answers(prior, Downscale(low, high, kernel)))
-        held = {"directions": directions.half().contiguous(), "variances": variances.float()}
-        if prior.sha256:
-            with contextlib.suppress(OutputError):
-                write_bytes(path, save(held))
-    return PriorMetric.of(held["directions"], held["variances"], NOISE).to(prior.device, prior.dtype)
+        return {"directions": directions.half(), "variances": variances.float()}
 
-
-def _read(path: Path, numbers: int) -> dict[str, Tensor] | None:
-    try:
-        held = load(path.read_bytes())
+    def check(held: dict[str, Tensor]) -> None:
         directions, variances = held["directions"], held["variances"]
-    except (OSError, SafetensorError, KeyError):
-        return None
-    if directions.shape != (numbers, min(numbers, PAIRS)) or variances.shape != directions.shape[1:]:
-        return None
-    return held if bool(directions.isfinite().all() and variances.isfinite().all()) else None
+        if directions.shape != (numbers, min(numbers, PAIRS)) or variances.shape != directions.shape[1:]:
+            raise ValueError("a metric of another size")
+        if not bool(directions.isfinite().all() and variances.isfinite().all()):
+            raise ValueError("a metric that is not finite")
+
+    held = kept(path, make, check)
+    metric = PriorMetric.of(held["directions"], held["variances"], NOISE).to(prior.device, prior.dtype)
+    _last.append((of, metric))
+    return metric
 
 
 @torch.no_grad()

@@ -1,32 +1,27 @@
 """Exits of a generator: small heads that paint the face after an early block, at its size, without the layers above.
 
 A search at an exit costs a fraction of one at full size. A head is learnt from the generator's own samples
-(`latentface.train.exits`); a file of heads belongs to one prior, whose sha256 its card names. The file: safetensors
-`e<resolution>.*`, the card as JSON under the metadata key `latentface-exits`; float16 on disk, float32 in use.
+(`latentface.train.exits`); a file of heads (`io.weights`; tensors `e<resolution>.*`) belongs to one prior, whose sha256 its
+card names.
 
 Shape legend: B batch, L style rows, D width of w, C channels, r side of the features.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from latentface.errors import InputError, WeightsError
-from latentface.io.atomic import write_bytes
+from latentface.io.weights import filled, read_card, read_tensors, write_weights
 from latentface.prior.mobilestylegan import Affine, MobileGenerator, inverse_haar, pointwise
-
-FORMAT = 1
-KEY = "latentface-exits"
 
 
 class ExitLayer(nn.Module):
@@ -83,16 +78,8 @@ def whole_rows(w_plus: Tensor, rows: int) -> Tensor:
 
 def write_exits(path: str | Path, heads: Mapping[int, ExitLayer], prior_sha256: str, card: Mapping[str, Any]) -> None:
     """Write a prior's exits atomically. Raises OutputError, or WeightsError where a number does not fit float16."""
-    halves = {
-        f"e{r}.{k}": v.detach().cpu().half().contiguous()
-        for r, head in heads.items()
-        for k, v in head.state_dict().items()
-    }
-    for name, value in halves.items():
-        if not bool(torch.isfinite(value).all()):
-            raise WeightsError(f"{path}: {name} does not fit float16; the training has diverged")
-    full = {**card, "format": FORMAT, "prior_sha256": prior_sha256}
-    write_bytes(path, save(halves, {KEY: json.dumps(full, ensure_ascii=False)}))
+    values = {f"e{r}.{name}": value for r, head in heads.items() for name, value in head.state_dict().items()}
+    write_weights(path, "exits", values, card, {"prior_sha256": prior_sha256})
 
 
 def read_exits(path: str | Path, generator: MobileGenerator, prior_sha256: str) -> dict[int, ExitLayer]:
@@ -101,18 +88,9 @@ def read_exits(path: str | Path, generator: MobileGenerator, prior_sha256: str) 
     Raises:
         WeightsError: no such file, broken, no exits, or those of another prior.
     """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            card = json.loads((file.metadata() or {})[KEY])
-            values = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: there is no such file") from None
-    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
-        raise WeightsError(f"{path}: these are no exits of a prior ({type(error).__name__}: {error})") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT or card.get("prior_sha256") != prior_sha256:
-        raise WeightsError(
-            f"{path}: these exits are another prior's, or of another version; train them with: latentface train exits"
-        )
+    card, values = read_card(path, "exits"), read_tensors(path)
+    if card.get("prior_sha256") != prior_sha256:
+        raise WeightsError(f"{path}: these exits are another prior's; train them with: latentface train exits")
     sizes = [2 * r for r in generator.synthesis.resolutions[:-1]]
     parts = {r: {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"e{r}.")} for r in sizes}
     if not values or sum(map(len, parts.values())) < len(values):
@@ -121,16 +99,9 @@ def read_exits(path: str | Path, generator: MobileGenerator, prior_sha256: str) 
     for r, own in parts.items():
         if not own:
             continue
-        try:
-            with torch.device("meta"):  # whatever width the file claims, it costs no memory before its shapes agree
-                head = ExitLayer(generator.arch.channels[r // 2], generator.arch.w_dim, len(own["biases.0"]))
-            head.load_state_dict(own, assign=True)
-        except (KeyError, RuntimeError, TypeError) as error:
-            raise WeightsError(
-                f"{path}: the exit of {r} px does not fit the prior ({str(error).splitlines()[0]})"
-            ) from None
-        if not all(bool(torch.isfinite(v).all()) for v in own.values()):
-            raise WeightsError(f"{path}: the exit of {r} px holds NaN or infinite values")
+        width = own["biases.0"].numel() if "biases.0" in own else 1
+        inputs, w_dim = generator.arch.channels[r // 2], generator.arch.w_dim
+        head = filled(partial(ExitLayer, inputs, w_dim, width), own, f"{path}: e{r}.")
         heads[r] = head.eval().requires_grad_(False)
     return heads
 

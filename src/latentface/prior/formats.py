@@ -1,7 +1,7 @@
 """The prior's file: safetensors with `g.*` (averaged generator), `d.*` (discriminator), `w.*` (latent statistics).
 
 The metadata key `latentface` holds the card as JSON: architecture, alignment, data, pictures shown, figures, licence,
-date. Numbers are float16 on disk and float32 in use. Nothing in the file is ever executed.
+date.
 
 The card's `figures` are what was measured of the prior afterwards. They are no part of what it is: `identity` leaves
 them out, so results, encoders and caches that name a prior stay its own when its figures are written into the file.
@@ -10,23 +10,21 @@ them out, so results, encoders and caches that name a prior stay its own when it
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentface.errors import WeightsError
+from latentface.io import weights
 from latentface.io.atomic import sha256, write_bytes
+from latentface.io.weights import check_tensors, filled, read_tensors, write_weights
 from latentface.prior.architecture import Architecture
 from latentface.prior.family import AnyArchitecture, AnyGenerator, architecture_from, generator_of
 from latentface.prior.stylegan2 import Discriminator
 
-FORMAT = 1
-KEY = "latentface"
+KEY = weights.KEYS["prior"]
 FIGURES = "figures"  # the card's part that may be rewritten
 ALIGNMENTS = ("ffhq", "celeba")
 PARTS = ("g", "d", "w")
@@ -45,46 +43,15 @@ def write_prior(
         OutputError: it cannot be written.
         WeightsError: a number is not finite in half precision.
     """
-    tensors: dict[str, Tensor] = {}
     parts = {"g": generator.state_dict(), "d": discriminator.state_dict() if discriminator else {}, "w": statistics}
-    for prefix, values in parts.items():
-        for name, value in values.items():
-            # The covariance is inverted by its reader: half precision would leave its small directions off by factors.
-            kept = torch.float32 if f"{prefix}.{name}" == "w.gauss_cov" else torch.float16
-            half = value.detach().cpu().to(kept).contiguous()
-            if not bool(torch.isfinite(half).all()):
-                raise WeightsError(
-                    f"{path}: {prefix}.{name} does not fit float16; the weights are broken, or a training has diverged"
-                )
-            tensors[f"{prefix}.{name}"] = half
-    full = {**card, "format": FORMAT, "architecture": generator.arch.to_json()}
-    write_bytes(path, save(tensors, {KEY: json.dumps(full, ensure_ascii=False)}))
+    tensors = {f"{prefix}.{name}": value for prefix, values in parts.items() for name, value in values.items()}
+    # The covariance is inverted by its reader: half precision would leave its small directions off by factors.
+    write_weights(path, "prior", tensors, card, {"architecture": generator.arch.to_json()}, wide=("w.gauss_cov",))
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
-    """Return a prior's card without reading its tensors.
-
-    Raises:
-        WeightsError: it is no prior, or a broken one.
-    """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: there is no such file") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: the file is broken or is no safetensors file ({error}); fetch it again") from None
-    try:
-        card = json.loads(metadata[KEY])
-        if not isinstance(card, dict) or card.get("format") != FORMAT:
-            raise ValueError(
-                f"its format is {card.get('format') if isinstance(card, dict) else card!r}, this version reads {FORMAT}"
-            )
-    except KeyError:
-        raise WeightsError(f"{path}: a safetensors file, but no latentface prior (it has no card)") from None
-    except ValueError as error:
-        raise WeightsError(f"{path}: the card cannot be read ({error})") from None
-    return card
+    """Return a prior's card without reading its tensors. Raises WeightsError: it is no prior, or a broken one."""
+    return weights.read_card(path, "prior")
 
 
 def identity(path: str | Path) -> str:
@@ -146,37 +113,25 @@ def read_prior(path: str | Path) -> tuple[AnyGenerator, Discriminator | None, di
     """
     card = read_card(path)
     arch = architecture_of(card, path)
-    groups = _read_tensors(path)
-    with torch.device("meta"):  # no time is spent on random numbers that the file replaces
-        generator = generator_of(arch)
-    _fill(generator, groups["g"], f"{path}: g")
+    groups: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
+    for key, value in read_tensors(path).items():
+        prefix, _, name = key.partition(".")
+        if prefix not in groups:
+            raise WeightsError(f"{path}: {key} is no part of a prior's file, whose tensors are g.*, d.* and w.*")
+        groups[prefix][name] = value
+    statistics = {name: value.float() for name, value in groups["w"].items()}
     d = (arch.w_dim,)
     shapes = {"mean": d, "std": d, "gauss_mean": d, "gauss_std": d, "gauss_cov": d * 2}
-    _check(groups["w"], shapes, f"{path}: w")
-    return generator, _discriminator(groups["d"], arch, path), groups["w"], card
+    generator = filled(lambda: generator_of(arch), groups["g"], f"{path}: g.")
+    check_tensors(statistics, shapes, f"{path}: w.")
+    return generator, _discriminator(groups["d"], arch, path), statistics, card
 
 
 def read_discriminator(path: str | Path) -> tuple[Discriminator | None, dict[str, Any]]:
     """Return a prior's discriminator, None where its file has none, and its card. Raises WeightsError."""
     card = read_card(path)
-    return _discriminator(_read_tensors(path, ("d",))["d"], architecture_of(card, path), path), card
-
-
-def _read_tensors(path: str | Path, wanted: Sequence[str] = PARTS) -> dict[str, dict[str, Tensor]]:
-    groups: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118  (safe_open is no mapping)
-                prefix, _, name = key.partition(".")
-                if prefix not in groups:
-                    raise WeightsError(
-                        f"{path}: {key} is no part of a prior's file, whose tensors are g.*, d.* and w.*"
-                    )
-                if prefix in wanted:
-                    groups[prefix][name] = file.get_tensor(key).float()
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: the file is broken ({error}); fetch it again") from None
-    return groups
+    values = {name.removeprefix("d."): value for name, value in read_tensors(path, "d.").items()}
+    return _discriminator(values, architecture_of(card, path), path), card
 
 
 def _discriminator(values: dict[str, Tensor], arch: AnyArchitecture, path: str | Path) -> Discriminator | None:
@@ -184,25 +139,4 @@ def _discriminator(values: dict[str, Tensor], arch: AnyArchitecture, path: str |
         return None
     if not isinstance(arch, Architecture):
         raise WeightsError(f"{path}: a discriminator beside a generator whose card names none; fetch the file again")
-    with torch.device("meta"):
-        discriminator = Discriminator(arch)
-    _fill(discriminator, values, f"{path}: d")
-    return discriminator
-
-
-def _fill(module: nn.Module, values: dict[str, Tensor], label: str) -> None:
-    _check(values, {name: tuple(value.shape) for name, value in module.state_dict().items()}, label)
-    module.load_state_dict(values, assign=True)
-
-
-def _check(values: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], label: str) -> None:
-    for name, shape in shapes.items():
-        if name not in values:
-            raise WeightsError(f"{label}.{name} is missing; the file does not fit its card")
-        if tuple(values[name].shape) != shape:
-            raise WeightsError(f"{label}.{name} has shape {tuple(values[name].shape)}, expected {shape}")
-        if not bool(torch.isfinite(values[name]).all()):
-            raise WeightsError(f"{label}.{name} holds NaN or infinite values")
-    extra = sorted(set(values) - set(shapes))
-    if extra:
-        raise WeightsError(f"{label}.{extra[0]} is not part of the architecture that the card names")
+    return filled(lambda: Discriminator(arch), values, f"{path}: d.")

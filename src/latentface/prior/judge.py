@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from latentface.devices import seeded
 from latentface.errors import InputError, WeightsError
 from latentface.prior.formats import identity, read_discriminator
 from latentface.prior.stylegan2 import Discriminator
@@ -69,8 +70,7 @@ class Judge:
 
     def untrained(self) -> Judge:
         """Return a judge of the same shape that has never seen a face: a control."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             network = Discriminator(self.network.arch)
         like: Any = next(self.network.parameters())
         return Judge(network.to(like), name=f"{self.name}, untrained", alignment=self.alignment)

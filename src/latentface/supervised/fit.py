@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from latentface.degradation import Downscale
+from latentface.devices import seeded
 from latentface.errors import InputError, TrainingError
 from latentface.supervised.blocks import channels_last, enlarge
 from latentface.supervised.landmarks import mirror
@@ -78,8 +79,7 @@ class Fit:
     ) -> None:
         self.kind, self.shape, self.stage, self.resolution = kind, shape, stage, resolution
         self.settings, self.device = settings, device
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+        with seeded(settings.seed):
             self.network = make_network(kind, shape)
             self.judge = VggDiscriminator(resolution) if stage == "gan" else None
         channels_last(self.network.to(device)).train()

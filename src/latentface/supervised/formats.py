@@ -1,31 +1,23 @@
-"""The baseline's file: safetensors with the network's tensors, and the card as JSON in the metadata.
+"""The baseline's file (`io.weights`): the network's tensors, and a card of kind, shape, factor, resolution and stage.
 
-The metadata key `latentface-baseline` holds kind, shape, factor, resolution, stage, data, steps, figures, licence and
-date. Numbers are float16 on disk and float32 in use. Nothing in the file is ever executed. `load_baseline` reads these
-and, through `foreign`, other people's ESRGAN files.
+`load_baseline` reads these and, through `foreign`, other people's ESRGAN files.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentface.errors import InputError, WeightsError
-from latentface.io.atomic import write_bytes
+from latentface.io.weights import filled, find_card, read_card, read_tensors, write_weights
 from latentface.supervised.baseline import Baseline
 from latentface.supervised.blocks import channels_last
 from latentface.supervised.foreign import is_safetensors, read_foreign
 from latentface.supervised.registry import KINDS, Shape, make_network, shape_from_json, shape_to_json
-
-FORMAT = 1
-KEY = "latentface-baseline"
 
 
 def write_baseline(
@@ -45,14 +37,8 @@ def write_baseline(
         OutputError: it cannot be written.
         WeightsError: a number is not finite in half precision.
     """
-    halves: dict[str, Tensor] = {}
-    for name, value in tensors.items():
-        half = value.detach().cpu().to(torch.float16 if value.is_floating_point() else value.dtype).contiguous()
-        if not bool(torch.isfinite(half).all()):
-            raise WeightsError(f"{path}: {name} does not fit float16; the training has diverged")
-        halves[name] = half
-    full = {**card, "format": FORMAT, "kind": kind, "shape": shape_to_json(shape), "factor": shape.factor}
-    write_bytes(path, save(halves, {KEY: json.dumps(full, ensure_ascii=False)}))
+    facts = {"kind": kind, "shape": shape_to_json(shape), "factor": shape.factor}
+    write_weights(path, "baseline", tensors, card, facts)
 
 
 def read_baseline_card(path: str | Path) -> dict[str, Any]:
@@ -61,10 +47,7 @@ def read_baseline_card(path: str | Path) -> dict[str, Any]:
     Raises:
         WeightsError: it is no baseline of latentface, or a broken one.
     """
-    card = _card_or_none(path)
-    if card is None:
-        raise WeightsError(f"{path}: a safetensors file, but no latentface baseline (it has no card)")
-    return card
+    return _checked(read_card(path, "baseline"), path)
 
 
 def load_baseline(path: str | Path, device: str | torch.device = "cpu") -> Baseline:
@@ -76,46 +59,29 @@ def load_baseline(path: str | Path, device: str | torch.device = "cpu") -> Basel
     """
     if not Path(path).is_file():
         raise WeightsError(f"{path}: {'this is a folder' if Path(path).is_dir() else 'there is no such file'}")
-    card = _card_or_none(path) if is_safetensors(path) else None
+    card = find_card(path, "baseline") if is_safetensors(path) else None
+    shape: Shape
     if card is None:
-        shape, tensors, seen = read_foreign(path)
-        kind, resolution, stage, card = "esrgan", None, "unknown", seen
-        network = _filled(kind, shape, tensors, path)
+        shape, tensors, card = read_foreign(path)
+        kind, resolution, stage = "esrgan", None, "unknown"
     else:
-        kind, stage = card["kind"], str(card["stage"])
-        resolution = int(card["resolution"])
-        network = _filled(kind, _shape_of(card, path), _tensors(path), path)
+        card = _checked(card, path)
+        kind, resolution, stage = card["kind"], int(card["resolution"]), str(card["stage"])
+        shape, tensors = _shape_of(card, path), read_tensors(path)
+    network = filled(lambda: make_network(kind, shape), tensors, f"{path}: ")
     channels_last(network.eval().requires_grad_(False).to(device))
     factor = int(getattr(network, "factor"))  # noqa: B009  (nn.Module's attributes are untyped)
     return Baseline(kind=kind, network=network, factor=factor, resolution=resolution, stage=stage, card=card)
 
 
-def _card_or_none(path: str | Path) -> dict[str, Any] | None:
-    """Return the card, None where a readable safetensors file has none."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: there is no such file") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: the file is broken or is no safetensors file ({error}); fetch it again") from None
-    if "latentface" in metadata:
-        raise WeightsError(f"{path}: this is a latentface prior, not a baseline; give it with -p")
-    if KEY not in metadata:
-        return None
-    try:
-        card = json.loads(metadata[KEY])
-        if not isinstance(card, dict) or card.get("format") != FORMAT:
-            raise ValueError(
-                f"its format is {card.get('format') if isinstance(card, dict) else card!r}, this version reads {FORMAT}"
-            )
-        if card.get("kind") not in KINDS:
-            raise ValueError(f"its kind is {card.get('kind')!r}, expected one of {', '.join(KINDS)}")
-        if not isinstance(card.get("resolution"), int) or not isinstance(card.get("stage"), str):
-            raise ValueError("resolution or stage is missing")
-    except ValueError as error:
-        raise WeightsError(f"{path}: the card cannot be read ({error})") from None
-    return card
+def _checked(card: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    if str(card.get("kind")) not in KINDS:
+        reason = f"its kind is {card.get('kind')!r}, expected one of {', '.join(KINDS)}"
+    elif not isinstance(card.get("resolution"), int) or not isinstance(card.get("stage"), str):
+        reason = "resolution or stage is missing"
+    else:
+        return card
+    raise WeightsError(f"{path}: the card cannot be read ({reason})")
 
 
 def _shape_of(card: Mapping[str, Any], path: str | Path) -> Shape:
@@ -123,31 +89,3 @@ def _shape_of(card: Mapping[str, Any], path: str | Path) -> Shape:
         return shape_from_json(card["kind"], card["shape"])
     except (KeyError, TypeError, InputError) as error:
         raise WeightsError(f"{path}: the card's numbers cannot be used ({error})") from None
-
-
-def _tensors(path: str | Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: the file is broken ({error}); fetch it again") from None
-
-
-def _filled(kind: str, shape: Shape, values: Mapping[str, Tensor], path: str | Path) -> nn.Module:
-    with torch.device("meta"):  # no time is spent on random numbers that the file replaces
-        network = make_network(kind, shape)
-    expected = network.state_dict()
-    ready: dict[str, Tensor] = {}
-    for name, value in expected.items():
-        if name not in values:
-            raise WeightsError(f"{path}: {name} is missing; the file does not fit its card")
-        if values[name].shape != value.shape:
-            raise WeightsError(f"{path}: {name} has shape {tuple(values[name].shape)}, expected {tuple(value.shape)}")
-        ready[name] = values[name].to(value.dtype)
-        if not bool(torch.isfinite(ready[name]).all()):
-            raise WeightsError(f"{path}: {name} holds NaN or infinite values")
-    extra = sorted(set(values) - set(expected))
-    if extra:
-        raise WeightsError(f"{path}: {extra[0]} is not part of the network that the file describes")
-    network.load_state_dict(ready, assign=True)
-    return network

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from latentface.degradation import Downscale, resampling_matrix
+from latentface.devices import seeded
 from latentface.errors import InputError, TrainingError
 from latentface.explore.result import psnr_each
 from latentface.explore.start.encoder import Encoder, EncoderNetwork, EncoderShape, write_encoder
@@ -154,8 +155,7 @@ class EncoderFit:
 
     def __init__(self, prior: Prior, shape: EncoderShape, settings: EncoderSettings) -> None:
         self.prior, self.shape, self.settings = prior, shape, settings
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+        with seeded(settings.seed):
             self.network = EncoderNetwork(shape).to(prior.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.rate, betas=(0.9, 0.99))
         self.steps, self.checks, self.seconds = 0, 0, 0.0

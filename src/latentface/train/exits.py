@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentface.devices import seeded
 from latentface.errors import InputError, TrainingError
 from latentface.prior.exits import ExitLayer, rows_of, whole_rows, write_exits
 from latentface.prior.mobilestylegan import MobileGenerator
@@ -99,8 +100,7 @@ class ExitFit:
         for r in settings.resolutions:
             if r not in self.generator.synthesis.resolutions:
                 raise InputError(f"an exit of {r} px is not between the blocks of a prior of {prior.resolution} px")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+        with seeded(settings.seed):
             channels = self.generator.arch.channels
             sizes = zip(settings.resolutions, settings.widths, strict=True)
             self.heads = nn.ModuleDict({str(r): ExitLayer(channels[r // 2], prior.w_dim, width) for r, width in sizes})

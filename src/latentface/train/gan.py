@@ -19,6 +19,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentface.devices import seeded
 from latentface.errors import InputError, TrainingError
 from latentface.prior.architecture import Architecture
 from latentface.prior.stylegan2 import Discriminator, Generator
@@ -161,8 +162,7 @@ def new_state(
         MissingDataError, WeightsError: `settings.vision` wants a classifier whose weights (`vision_weights`, by default
             the installed package's) are not at hand, or are none.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
         generator, discriminator = init if init is not None else (Generator(arch), Discriminator(arch))
     for module in (generator, discriminator):
         module.to(device).to(memory_format=torch.channels_last).train().requires_grad_(True)  # type: ignore[call-overload]

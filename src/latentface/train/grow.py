@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from latentface.devices import seeded
 from latentface.errors import InputError
 from latentface.prior.architecture import Architecture, resolutions_of
 from latentface.prior.layers import SQRT2, Conv
@@ -56,8 +57,7 @@ def grow(
 
     With them, G'(z) = upsample2(G(z)) and D'(x) = D(downsample2(x)), up to rounding.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         while generator.arch.resolution < arch.resolution:
             r = 2 * generator.arch.resolution
             step = replace(

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from latentface.devices import seeded
 from latentface.errors import InputError
 from latentface.train.efficientnet import EfficientNetLite0, load_efficientnet
 
@@ -38,8 +39,7 @@ class FeatureProjection(nn.Module):
 
     def __init__(self, network: EfficientNetLite0, seed: int) -> None:
         super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.channels = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in network.channels)
             self.scales = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=1) for _ in network.channels)
             for module in (*self.channels, *self.scales):
@@ -67,8 +67,7 @@ class FeatureHeads(nn.Module):
 
     def __init__(self, sizes: list[int], seed: int) -> None:
         super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + 1)
+        with seeded(seed + 1):
             self.heads = nn.ModuleList(self._head(size) for size in sizes)
 
     @staticmethod

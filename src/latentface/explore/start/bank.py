@@ -9,27 +9,24 @@ Shape legend: B faces, K latents of a bank, L style rows, D width of w.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from latentface.cache import made_of_prior
+from latentface.cache import kept, made_of_prior
 from latentface.degradation import Degradation, resize
-from latentface.errors import InputError, OutputError, UnknownNameError
+from latentface.errors import InputError, UnknownNameError
 from latentface.explore.engine import best_of, draws_of
 from latentface.explore.losses import pixel
 from latentface.explore.space import Variables, drawn
 from latentface.explore.start.encoder import find_encoder
 from latentface.explore.start.sight import EYE, blur, low_sides, seen
-from latentface.io.atomic import write_bytes
 from latentface.prior.prior import Prior
 
 VERSION = 1  # raise it when a cached bank would no longer be what building makes
@@ -39,6 +36,7 @@ STARTS = ("random", "bank", "encoder")
 WANDER = {"random": (0.0, 0.0), "bank": (0.1, 0.1), "encoder": (0.3, 0.9)}
 # Codes a face, of which the one whose picture is nearest to the input is taken; a third of a pass each.
 DRAWS = {"random": 1, "bank": 1, "encoder": 4}
+SIDES_KEPT = 8  # of a photograph's faces nearly each has a side of its own: some 12 MB each for 4096 latents
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +61,7 @@ class Bank:
 
     def __init__(self, w: Tensor, pictures: Tensor, settings: BankSettings, high: int) -> None:
         self.w, self.pictures, self.settings, self.high = w, pictures, settings, high
-        self._blurred: dict[int, tuple[Tensor, Tensor]] = {}
+        self._looks = lru_cache(SIDES_KEPT)(self._blurred)
 
     def nearest(self, low: Tensor, degradation: Degradation) -> Tensor:
         """Return the places in the bank of the pictures most like `low` (B, 3, h, w), (B, nearest), the best first."""
@@ -74,12 +72,10 @@ class Bank:
             found.append((pictures @ view - half_squares).topk(self.settings.nearest).indices)
         return torch.stack(found)
 
-    def _looks(self, side: int) -> tuple[Tensor, Tensor]:
+    def _blurred(self, side: int) -> tuple[Tensor, Tensor]:
         """The pictures as a face of `side` px is seen, (K, 3 E E), and half their squared norms, (K,)."""
-        if side not in self._blurred:
-            flat = blur(self.pictures, side, self.high).flatten(1)
-            self._blurred[side] = flat, flat.square().sum(1) / 2
-        return self._blurred[side]
+        flat = blur(self.pictures, side, self.high).flatten(1)
+        return flat, flat.square().sum(1) / 2
 
     def rows(self, prior: Prior, low: Tensor, degradation: Degradation) -> Tensor:
         """Low pictures (B, 3, h, w) -> gaussianised w (B, 1, D): the mean direction of the nearest, of norm sqrt(D)."""
@@ -113,29 +109,21 @@ def bank_path(prior: Prior, settings: BankSettings) -> Path:
 def load_bank(prior: Prior, settings: BankSettings = BankSettings()) -> Bank:
     """Return the prior's bank from the cache, built and kept there at first use, in seconds.
 
-    A prior without a sha256 (made in memory) is not cached; a broken file is made again; a cache that cannot be written
-    costs the building each time.
+    A prior without a sha256 (made in memory) is not cached.
     """
-    bank = _read(prior, settings) if prior.sha256 else None
-    if bank is None:
+
+    def make() -> dict[str, Tensor]:
         bank = make_bank(prior, settings)
         # The same bank whether it was just made or read: half precision in both.
-        bank = Bank(bank.w.half().to(prior.dtype), bank.pictures.half().to(prior.dtype), settings, prior.resolution)
-        if prior.sha256:
-            tensors = {"w": bank.w.half().cpu(), "pictures": bank.pictures.half().cpu()}
-            with contextlib.suppress(OutputError):
-                write_bytes(bank_path(prior, settings), save(tensors))
-    return bank
+        return {"w": bank.w.half(), "pictures": bank.pictures.half()}
 
+    def check(held: dict[str, Tensor]) -> None:
+        shapes = held["w"].shape, held["pictures"].shape
+        if shapes != ((settings.size, prior.w_dim), (settings.size, 3, EYE, EYE)):
+            raise ValueError(f"a bank of the shapes {shapes}")
 
-def _read(prior: Prior, settings: BankSettings) -> Bank | None:
-    try:
-        held = load(bank_path(prior, settings).read_bytes())
-        w, pictures = (held[name].to(prior.device, prior.dtype) for name in ("w", "pictures"))
-    except (OSError, SafetensorError, KeyError):
-        return None
-    if w.shape != (settings.size, prior.w_dim) or pictures.shape != (settings.size, 3, EYE, EYE):
-        return None
+    held = kept(bank_path(prior, settings) if prior.sha256 else None, make, check)
+    w, pictures = (held[name].to(prior.device, prior.dtype) for name in ("w", "pictures"))
     return Bank(w, pictures, settings, prior.resolution)
 
 

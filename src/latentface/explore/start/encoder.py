@@ -1,15 +1,13 @@
 """An encoder from low pictures to style rows: where a warm start begins, and its file.
 
 It is trained on the prior's own faces (`latentface.train.encoder`), so it belongs to one prior, whose sha256 its card
-names. The file: safetensors with the network's tensors, the card as JSON under the metadata key `latentface-encoder`;
-float16 on disk, float32 in use. Nothing in it is ever executed.
+names. Its file is one of `io.weights`.
 
 Shape legend: B faces, E side of what it sees, L style rows, D width of w.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,18 +16,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from latentface.degradation import Degradation
 from latentface.errors import InputError, MissingDataError, WeightsError
 from latentface.explore.start.sight import EYE, low_sides, octaves, seen
-from latentface.io.atomic import sha256, write_bytes
+from latentface.io.atomic import sha256
+from latentface.io.weights import filled, read_card, read_tensors, write_weights
 from latentface.prior.prior import Prior
-
-FORMAT = 1
-KEY = "latentface-encoder"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,12 +114,8 @@ def write_encoder(path: str | Path, network: EncoderNetwork, prior_sha256: str, 
     Raises:
         OutputError: it cannot be written. WeightsError: a number is not finite in half precision.
     """
-    halves = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
-    for name, value in halves.items():
-        if not bool(torch.isfinite(value).all()):
-            raise WeightsError(f"{path}: {name} does not fit float16; the training has diverged")
-    full = {**card, "format": FORMAT, "shape": asdict(network.shape), "prior_sha256": prior_sha256}
-    write_bytes(path, save(halves, {KEY: json.dumps(full, ensure_ascii=False)}))
+    facts = {"shape": asdict(network.shape), "prior_sha256": prior_sha256}
+    write_weights(path, "encoder", network.state_dict(), card, facts)
 
 
 def read_encoder(path: str | Path, prior: Prior) -> Encoder:
@@ -134,20 +124,8 @@ def read_encoder(path: str | Path, prior: Prior) -> Encoder:
     Raises:
         WeightsError: no such file, broken, no encoder, or one that was trained for another prior.
     """
+    card = read_card(path, "encoder")
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            values = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: there is no such file") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: the file is broken or is no safetensors file ({error}); fetch it again") from None
-    if KEY not in metadata:
-        raise WeightsError(f"{path}: a safetensors file, but no latentface encoder (it has no card)")
-    try:
-        card = json.loads(metadata[KEY])
-        if card["format"] != FORMAT:
-            raise ValueError(f"its format is {card['format']}, this version reads {FORMAT}")
         shape = EncoderShape(**card["shape"])
         made_for = str(card["prior_sha256"])
     except (KeyError, TypeError, ValueError) as error:
@@ -156,14 +134,7 @@ def read_encoder(path: str | Path, prior: Prior) -> Encoder:
         raise WeightsError(
             f"{path}: it was trained for the prior {made_for[:12]}, not for {prior.name} ({prior.sha256[:12] or 'in memory'}); train one with: latentface train encoder -p PRIOR -o FILE"
         )
-    with torch.device("meta"):  # no time is spent on random numbers that the file replaces
-        network = EncoderNetwork(shape)
-    expected = {name: value.shape for name, value in network.state_dict().items()}
-    if {name: value.shape for name, value in values.items()} != expected:
-        raise WeightsError(f"{path}: its tensors do not fit its card; fetch it again")
-    if not all(bool(torch.isfinite(value).all()) for value in values.values()):
-        raise WeightsError(f"{path}: it holds NaN or infinite values")
-    network.load_state_dict({name: value.float() for name, value in values.items()}, assign=True)
+    network = filled(lambda: EncoderNetwork(shape), read_tensors(path), f"{path}: ")
     network.eval().requires_grad_(False).to(prior.device, prior.dtype)
     return Encoder(network, card, sha256(Path(path).read_bytes()))
 

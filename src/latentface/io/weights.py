@@ -1,0 +1,134 @@
+"""Our files of weights: safetensors with a card, JSON under a metadata key that says what the file holds.
+
+Numbers are float16 on disk and float32 in use. Nothing in a file is ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from latentface.errors import WeightsError
+from latentface.io.atomic import write_bytes
+
+M = TypeVar("M", bound=nn.Module)
+
+FORMAT = 1
+KEYS = {
+    "prior": "latentface",
+    "exits": "latentface-exits",
+    "encoder": "latentface-encoder",
+    "baseline": "latentface-baseline",
+}
+
+
+def write_weights(
+    path: str | Path,
+    what: str,
+    tensors: Mapping[str, Tensor],
+    card: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    wide: Collection[str] = (),
+) -> None:
+    """Write a file of `what` (one of KEYS) atomically.
+
+    Args:
+        card: anything that JSON holds; the format and `facts`, which readers need, complete it.
+        wide: names of tensors that keep float32.
+
+    Raises:
+        OutputError: it cannot be written. WeightsError: a number does not fit half precision.
+    """
+    stored: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        kept = torch.float32 if name in wide else torch.float16 if value.is_floating_point() else value.dtype
+        stored[name] = value.detach().cpu().to(kept).contiguous()
+        if not bool(torch.isfinite(stored[name]).all()):
+            raise WeightsError(
+                f"{path}: {name} does not fit float16; the weights are broken, or a training has diverged"
+            )
+    full = {**card, "format": FORMAT, **facts}
+    write_bytes(path, save(stored, {KEYS[what]: json.dumps(full, ensure_ascii=False)}))
+
+
+def find_card(path: str | Path, what: str) -> dict[str, Any] | None:
+    """Return a file's card without reading its tensors; None where a safetensors file has none of ours.
+
+    Raises:
+        WeightsError: no such file, a broken one, or one that holds something else of ours than `what`.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: there is no such file") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: the file is broken or is no safetensors file ({error}); fetch it again") from None
+    if KEYS[what] not in metadata:
+        other = next((name for name, key in KEYS.items() if key in metadata), None)
+        if other is not None:
+            raise WeightsError(f"{path}: this is a latentface {other}, expected {what}")
+        return None
+    try:
+        card = json.loads(metadata[KEYS[what]])
+        found = card.get("format") if isinstance(card, dict) else card
+        if not isinstance(card, dict) or found != FORMAT:
+            raise ValueError(f"its format is {str(found)[:40]}, this version reads {FORMAT}")
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: the card cannot be read ({error})") from None
+    return card
+
+
+def read_card(path: str | Path, what: str) -> dict[str, Any]:
+    """Return a file's card without reading its tensors. Raises WeightsError: as `find_card`, or there is none."""
+    card = find_card(path, what)
+    if card is None:
+        raise WeightsError(f"{path}: a safetensors file, but no latentface {what} (it has no card)")
+    return card
+
+
+def read_tensors(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
+    """Return the tensors of a file whose names begin so, as they are stored, on the CPU. Raises WeightsError."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: the file is broken ({error}); fetch it again") from None
+
+
+def filled(make: Callable[[], M], values: Mapping[str, Tensor], label: str) -> M:
+    """Make a module and give it these tensors, in its own floating type.
+
+    Args:
+        label: what messages say before a tensor's name, as "p.safetensors: g.".
+
+    Raises:
+        WeightsError: as `check_tensors`.
+    """
+    with torch.device("meta"):  # no time and memory for random numbers that are replaced
+        module = make()
+    wanted = module.state_dict()
+    check_tensors(values, {name: tuple(value.shape) for name, value in wanted.items()}, label)
+    module.load_state_dict({name: values[name].to(value.dtype) for name, value in wanted.items()}, assign=True)
+    return module
+
+
+def check_tensors(values: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], label: str) -> None:
+    """Raise WeightsError unless there are tensors of exactly these names and shapes, all finite."""
+    for name, shape in shapes.items():
+        if name not in values:
+            raise WeightsError(f"{label}{name} is missing; the file does not fit its card")
+        if tuple(values[name].shape) != shape:
+            raise WeightsError(f"{label}{name} has shape {tuple(values[name].shape)}, expected {shape}")
+        if not bool(torch.isfinite(values[name]).all()):
+            raise WeightsError(f"{label}{name} holds NaN or infinite values")
+    extra = sorted(set(values) - set(shapes))
+    if extra:
+        raise WeightsError(f"{label}{extra[0]} is not part of the network that the card describes")

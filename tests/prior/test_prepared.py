@@ -108,6 +108,7 @@ def test_training_between_two_frozen_passes_is_followed(mode):
         loss = discriminator.requires_grad_(True)(x).sum()
         if mode:  # in training mode nothing is kept, whatever the order
             discriminator.requires_grad_(False)(x)
+            discriminator.requires_grad_(True)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()

@@ -17,7 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.prior.architecture import Architecture, resolutions_of
-from latentface.prior.layers import SQRT2, Affine, Conv, Layer, Linear, blur, per_channel, rows_alone, upsample2
+from latentface.prior.layers import (
+    SQRT2,
+    Affine,
+    Conv,
+    Layer,
+    Linear,
+    blur,
+    like_many,
+    per_channel,
+    rows_alone,
+    upsample2,
+)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The generator.
@@ -76,10 +87,10 @@ class SynthesisLayer(Layer):
         x = x * per_channel(style.to(dtype))
         kernel = self.prepared(("kernel", dtype), self.weight, lambda weight: self._kernel(weight.to(dtype)))
         if self.up:
-            x = F.conv_transpose2d(x, kernel, stride=2)
+            x = like_many(lambda one: F.conv_transpose2d(one, kernel, stride=2), x)
             x = blur(x, 1, gain=4.0)
         else:
-            x = F.conv2d(x, kernel, padding=1)
+            x = like_many(lambda one: F.conv2d(one, kernel, padding=1), x)
         noise = self.noise_const if noise is None else noise
         # The leaky ReLU's gain sits in its three summands: one pass over memory less.
         shift = noise * (self.noise_strength * SQRT2)

@@ -233,7 +233,7 @@ def solve(
             problem.constrain(now)
         if problem.stop is not None and t < LANDING:
             lowest.append(best.total)
-            if len(lowest) > STALLED and bool((lowest[-1] > (1 - problem.stop) * lowest[-1 - STALLED]).all()):
+            if len(lowest) > STALLED and bool((lowest[-1] >= (1 - problem.stop) * lowest[-1 - STALLED]).all()):
                 # A stalled search stands at a high rate: it goes to the last, small ones, which settle it.
                 skipped = max(skipped, math.ceil(LANDING * problem.steps) - number)
     assert best.high is not None

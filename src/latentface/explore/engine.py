@@ -361,10 +361,6 @@ def _whole(seeds: Sequence[int]) -> tuple[int, ...]:
         raise InputError(f"seeds are {seeds!r}; expected whole numbers that fit 64 bits, one a face") from None
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The best of several starts.
-
-
 @torch.no_grad()
 def best_of(
     starts: Iterator[Variables], paint: Callable[[Variables], Tensor], loss: Callable[[Tensor], Tensor]

@@ -228,7 +228,8 @@ class Downscale:
     def _as(self, like: Tensor) -> dict[str, Tensor]:
         key = (like.dtype, like.device)
         if key not in self._cast:
-            self._cast[key] = {name: m.to(like) for name, m in self._matrices.items()}
+            with torch.inference_mode(False):  # a tensor made in inference mode cannot be differentiated through later
+                self._cast[key] = {name: m.to(like, copy=True) for name, m in self._matrices.items()}
         return self._cast[key]
 
     def _check(self, picture: Tensor, side: int, what: str) -> None:

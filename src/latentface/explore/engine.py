@@ -25,6 +25,7 @@ from latentface.explore.optim import CONSTANT, Adam, Descent, Schedule
 from latentface.explore.registry import Method, find_method
 from latentface.explore.result import Exploration, OnStep, Step, check_faces, finish, psnr_each
 from latentface.explore.space import Variables, checked_start
+from latentface.io.pictures import check_batch
 from latentface.prior.prior import Prior
 
 STALLED, LANDING = 10, 0.9  # steps without gain; where in its schedule a stalled search goes on
@@ -113,15 +114,20 @@ def explore(
         on_step: is told each step, and stops the search by returning True.
 
     Raises:
-        InputError: shapes, values or seeds that cannot be used. WeightsError: a loss without a discriminator.
+        InputError: shapes, values, seeds or a start that cannot be used. WeightsError: a loss without a discriminator.
         UnknownNameError: no such method. MissingDataError: a baseline without weights for this size.
     """
     began = time.perf_counter()
     chosen = find_method(method) if isinstance(method, str) else method
     settings = chosen.settings("paper") if settings is None else settings
-    degradation = _bicubic(prior, low, factor) if degradation is None else degradation
+    check_batch(low, "low")
+    degradation = Downscale(low.shape[-1], prior.resolution) if degradation is None else degradation
+    if factor is not None:
+        _check_factor(degradation, factor)
     seeds = tuple(range(len(low))) if seeds is None else _whole(seeds)
     check_faces(low, degradation, seeds, prior.resolution if chosen.searches else None)
+    if start is not None and not chosen.starts:
+        raise InputError(f"the method {chosen.name} has no start to choose; leave start out")
     with torch.inference_mode(False), torch.no_grad():
         if not chosen.searches:
             low = low.clone()  # a tensor made in inference mode takes no part in anything else
@@ -129,8 +135,6 @@ def explore(
             return finish(high, low, degradation, chosen.name, settings, seeds, time.perf_counter() - began)
         low = low.to(prior.device, prior.dtype).clone()
         begin = None if start is None else checked_start(prior, start, len(low))
-        if begin is not None and not chosen.starts:
-            raise InputError(f"the method {chosen.name} has no start to choose; leave start out")
         at_once = settings.at_once(prior) or len(low)
         parts = [range(i, min(i + at_once, len(low))) for i in range(0, len(low), at_once)]
         shown = _Shown(on_step, low, degradation, len(parts))
@@ -229,7 +233,7 @@ def solve(
             problem.constrain(now)
         if problem.stop is not None and t < LANDING:
             lowest.append(best.total)
-            if len(lowest) > STALLED and bool((lowest[-1] > (1 - problem.stop) * lowest[-1 - STALLED]).all()):
+            if len(lowest) > STALLED and bool((lowest[-1] >= (1 - problem.stop) * lowest[-1 - STALLED]).all()):
                 # A stalled search stands at a high rate: it goes to the last, small ones, which settle it.
                 skipped = max(skipped, math.ceil(LANDING * problem.steps) - number)
     assert best.high is not None
@@ -341,24 +345,20 @@ class _Shown:
         )
 
 
-def _bicubic(prior: Prior, low: Tensor, factor: float | None) -> Downscale:
-    side = low.shape[-1]
-    if factor is not None and round(side * factor) != prior.resolution:
-        raise InputError(
-            f"{side} px times {factor:g} is not the {prior.resolution} px of the prior {prior.name}'s faces; leave the factor out, or take another input or prior"
-        )
-    return Downscale(side, prior.resolution)
+def _check_factor(degradation: Degradation, factor: float) -> None:
+    high = degradation.high_size[0]
+    for own in degradation.factors:
+        if not abs(high / own * factor - high) <= 0.5:
+            raise InputError(
+                f"{high / own:g} px times {factor:g} is not the {high} px of the prior's faces; leave the factor out, or take another input or prior"
+            )
 
 
 def _whole(seeds: Sequence[int]) -> tuple[int, ...]:
     try:
         return tuple(operator.index(seed) for seed in seeds)  # NumPy's whole numbers too
     except TypeError:
-        raise InputError(f"seeds are {tuple(seeds)}; expected whole numbers that fit 64 bits") from None
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The best of several starts.
+        raise InputError(f"seeds are {seeds!r}; expected whole numbers that fit 64 bits, one a face") from None
 
 
 @torch.no_grad()

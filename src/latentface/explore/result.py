@@ -11,7 +11,6 @@ from torch import Tensor
 
 from latentface.degradation import Degradation, counted_share, project
 from latentface.errors import InputError
-from latentface.io.pictures import check_batch
 
 if TYPE_CHECKING:
     from latentface.prior.prior import Prior
@@ -147,12 +146,11 @@ def finish(
 
 
 def check_faces(low: Tensor, degradation: Degradation, seeds: tuple[int, ...], high_side: int | None = None) -> None:
-    """Check what every method is given.
+    """Check that what every method is given belongs together.
 
     Raises:
-        InputError: wrong shapes, NaN, a seed missing, or a degradation of another size than the prior.
+        InputError: another size than the degradation makes, a seed missing, or a degradation of another size than the prior.
     """
-    check_batch(low, "low")
     if tuple(low.shape[-2:]) != tuple(degradation.low_size):
         raise InputError(f"low is {tuple(low.shape[-2:])}, but the degradation makes {tuple(degradation.low_size)}")
     if len(seeds) != len(low):

@@ -16,6 +16,7 @@ from latentface.errors import LatentfaceError, UnknownNameError
 from latentface.explore.registry import find_method
 from latentface.explore.result import Step
 from latentface.faces.kind import is_aligned
+from latentface.faces.place import LEAST_FACTOR
 from latentface.io.photo import Photo
 from latentface.io.pictures import to_tensor
 from latentface.prior.prior import Prior
@@ -134,13 +135,14 @@ class Upscaler:
     # -- many pictures -----------------------------------------------------------------------------------------------------
 
     def takes_for_aligned(self, photo: Photo, kind: Kind = "auto") -> bool:
-        """Say whether a picture is taken for an aligned face: square, smaller than the prior's faces, and a face as theirs."""
+        """Say whether a picture is taken for an aligned face: square, small enough for the prior, and a face as its own."""
         if kind not in KINDS:
             raise UnknownNameError("kind of picture", kind, KINDS)
         if kind != "auto":
             return kind == "aligned"
         height, width = photo.size
-        return height == width < self.prior.resolution and is_aligned(photo.tensor(), self.prior.alignment)
+        small = height * LEAST_FACTOR <= self.prior.resolution
+        return height == width and small and is_aligned(photo.tensor(), self.prior.alignment)
 
     def request(self, photo: Photo, *, aligned: bool) -> dict[str, Any]:
         """Return what decides a picture's result besides its pixels. Raises InputError where there can be none."""

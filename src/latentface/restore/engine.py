@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import project, resize
-from latentface.devices import Batches
+from latentface.devices import Batches, out_of_memory
 from latentface.errors import InputError, LatentfaceError
 from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
 from latentface.explore.registry import find_method
@@ -42,6 +42,8 @@ MICRO_BATCH = 4  # rows on a GPU, where no number is asked for; always as many, 
 KEPT_PIXELS = 1 << 24  # of answers that wait for their place, at the prior's size: 200 MB
 WARP_PIXELS = 1 << 21  # of inner sides above the smallest in one search: their weights take 550 MB
 TRIAL_STEPS = 3
+P = ParamSpec("P")
+R = TypeVar("R")
 _One = tuple[Tensor, int, float]  # high (3, s, s), best step, seconds
 
 
@@ -177,7 +179,8 @@ class Engine:
             for n in part:
                 made = [next(found) for _ in range(count)]
                 error = next((m for m in made if isinstance(m, Exception)), None)
-                yield error or self._answer(jobs[n], [m for m in made if not isinstance(m, Exception)])
+                whole = [m for m in made if not isinstance(m, Exception)]
+                yield caught(self._answer, jobs[n], whole) if error is None else error
 
     def _each(
         self, jobs: Sequence[Job], rows: Sequence[tuple[int, int]], on_step: OnJobs | None
@@ -192,11 +195,9 @@ class Engine:
                         stop.set()
                 return stop.is_set()
 
-            try:
-                job = jobs[row[0]]
-                return self.batches.run([(job, self.settings.seed + row[1])], lambda part: self._search(part, tell))[0]
-            except (LatentfaceError, MemoryError) as error:
-                return error
+            alone = [(jobs[row[0]], self.settings.seed + row[1])]
+            found = caught(self.batches.run, alone, lambda part: self._search(part, tell))
+            return found if isinstance(found, Exception) else found[0]
 
         if not self.workers:
             yield from map(one, rows)
@@ -226,10 +227,8 @@ class Engine:
             limit = max(1, WARP_PIXELS // inner**2) if inner > SMALL else len(group)
             for start in range(0, len(group), limit):
                 part = group[start : start + limit]
-                try:
-                    made |= zip(part, self.batches.run(part, work), strict=True)
-                except (LatentfaceError, MemoryError) as error:
-                    made |= dict.fromkeys(part, error)
+                found = caught(self.batches.run, part, work)
+                made |= dict.fromkeys(part, found) if isinstance(found, Exception) else zip(part, found, strict=True)
         yield from (made[row] for row in rows)
 
     def _search(self, rows: Sequence[tuple[Job, int]], on_step: Callable[[Step], bool | None] | None) -> list[_One]:
@@ -285,6 +284,18 @@ class Engine:
                 high = project(degradation, high[None], job.low, rounds=job.rounds, tolerance=job.tolerance)[0]
         consistency = float(psnr_each(degradation.forward(high[None]), job.low, degradation)[0])
         return Answer(high, samples, consistency, made[0][1], sum(one[2] for one in made))
+
+
+def caught(work: Callable[P, R], *args: P.args, **named: P.kwargs) -> R | LatentfaceError | MemoryError:
+    """Return what `work` returns, or the error in which it ended where that is this face's own and not the program's."""
+    try:
+        return work(*args, **named)
+    except LatentfaceError as error:
+        return error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return MemoryError(str(error))  # without the traceback, which holds what filled the memory
 
 
 class _Enough(Exception):

@@ -24,7 +24,7 @@ from latentface.prior.published import EMBEDDED
 from latentface.prior.registry import load_prior
 from latentface.restore.aligned import AlignedFace, face_request
 from latentface.restore.background import Background
-from latentface.restore.engine import Engine
+from latentface.restore.engine import Engine, caught
 from latentface.restore.faceresult import Upscaled
 from latentface.restore.photo import Finder, FoundFaces, photo_request
 from latentface.restore.photoresult import PhotoUpscaled
@@ -176,11 +176,12 @@ class Upscaler:
             error: LatentfaceError | MemoryError | None = None
             for job in found.jobs:
                 answer = next(answers)
+                if not isinstance(answer, Exception):
+                    answer = caught(found.take, job, answer)  # type: ignore[arg-type]
                 if isinstance(answer, Exception):
                     error = answer
-                else:
-                    taken.append(found.take(job, answer))  # type: ignore[arg-type]
-            yield error or found.result(taken)
+                taken.append(answer)
+            yield caught(found.result, taken) if error is None else error
 
 
 def upscale(

@@ -11,7 +11,7 @@ import numpy as np
 import photo_scene
 import pytest
 from PIL import Image, ImageCms
-from tiny_prior import tiny_prior
+from tiny import tiny_prior
 
 from latentface.io import photo as photofile
 

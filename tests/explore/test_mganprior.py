@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_prior import tiny_faces, tiny_prior
+from tiny import tiny_faces, tiny_prior
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentface.degradation import Downscale

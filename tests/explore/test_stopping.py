@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_prior import tiny_faces, tiny_prior
+from latentface.explore.queue import LANDING, Stopping, Task, search_queue
+from tiny import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale, faces_of
 from latentface.errors import InputError
 from latentface.explore.engine import Adam, Iterate, pulse_schedule, search
-from latentface.explore.queue import LANDING, Stopping, Task, search_queue
 from latentface.explore.rlse import RlseSettings, rlse
 from latentface.faces import Similarity, Warp
 from latentface.restore.engine import Upscaler

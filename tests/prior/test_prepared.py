@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from small_networks import normal, small_arch, small_networks
+from tiny import normal, small_arch, small_networks
 from torch import nn
 from torch.func import functional_call
 

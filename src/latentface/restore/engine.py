@@ -15,14 +15,15 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import project, resize
-from latentface.devices import Batches
+from latentface.devices import Batches, out_of_memory
 from latentface.errors import InputError, LatentfaceError
 from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
 from latentface.explore.registry import find_method
@@ -47,6 +48,7 @@ MICRO_BATCH = 4  # rows on a GPU, where no number is asked for; always as many, 
 KEPT_PIXELS = 1 << 24  # of answers that wait for their place, at the prior's size: 200 MB
 WARP_PIXELS = 1 << 21  # of inner sides above the smallest in one search: their weights take 550 MB
 TRIAL_STEPS = 3
+R = TypeVar("R")
 _One = tuple[Tensor, int, float]  # high (3, s, s), best step, seconds
 _Outcome = _One | LatentfaceError | MemoryError
 
@@ -187,7 +189,8 @@ class Engine:
                     made |= next(found)
                 outcomes = [made.pop(row) for row in own]
                 error = next((one for one in outcomes if isinstance(one, Exception)), None)
-                yield error or self._answer(jobs[n], [one for one in outcomes if not isinstance(one, Exception)])
+                whole = [one for one in outcomes if not isinstance(one, Exception)]
+                yield caught(partial(self._answer, jobs[n], whole)) if error is None else error
 
     def _rows(
         self, jobs: Sequence[Job], rows: Sequence[tuple[int, int]], on_step: OnJobs | None
@@ -219,10 +222,12 @@ class Engine:
                     found = [(jobs[n], self.settings.seed + k) for n, k in (*own, *[own[-1]] * more)]
                     return self._search(found, lambda step: tell(own, step))[: len(own)]
 
-                try:
-                    return dict(zip(part, self.batches.run(part, search), strict=True))
-                except (LatentfaceError, MemoryError) as error:
-                    return dict.fromkeys(part, error)
+                found = caught(lambda: self.batches.run(part, search))
+                if not isinstance(found, Exception):
+                    return dict(zip(part, found, strict=True))
+                if len(part) == 1:
+                    return {part[0]: found}
+                return {row: one for own in part for row, one in work([own]).items()}  # which of them was it?
 
             try:
                 yield from map(work, parts) if pool is None else pool.map(work, parts)
@@ -296,6 +301,18 @@ class Engine:
                 high = project(degradation, high[None], job.low, rounds=job.rounds, tolerance=job.tolerance)[0]
         consistency = float(psnr_each(degradation.forward(high[None]), job.low, degradation)[0])
         return Answer(high, samples, consistency, made[0][1], sum(one[2] for one in made))
+
+
+def caught(work: Callable[[], R]) -> R | LatentfaceError | MemoryError:
+    """Return what `work` returns, or the error in which it ended where that is this face's own and not the program's."""
+    try:
+        return work()
+    except LatentfaceError as error:
+        return error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return MemoryError(str(error))  # without the traceback, which holds what filled the memory
 
 
 class _Enough(Exception):

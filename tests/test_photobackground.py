@@ -12,7 +12,8 @@ import torch
 from tiny_prior import tiny_prior
 
 from latentface.errors import InputError, WeightsError
-from latentface.io.photo import LUMA, Photo
+from latentface.io.photo import Photo
+from latentface.io.pictures import LUMA
 from latentface.photosettings import PhotoSettings
 from latentface.restore.background import Background
 from latentface.restore import background as photobackground

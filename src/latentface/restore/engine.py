@@ -28,9 +28,8 @@ from latentface.explore.result import Exploration, OnStep, psnr_each
 from latentface.explore.rlse import RlseSettings, from_w_plus
 from latentface.explore.start.bank import WarmStart
 from latentface.faces.detail import detail_side
-from latentface.faces.noise import LUMA
 from latentface.faces.trust import trusted
-from latentface.io.pictures import check_batch, to_tensor
+from latentface.io.pictures import LUMA, check_batch, to_tensor
 from latentface.prior.prior import Prior
 from latentface.prior.published import EMBEDDED
 from latentface.prior.registry import load_prior

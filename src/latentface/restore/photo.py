@@ -30,7 +30,8 @@ from latentface.faces.paste import pasted_side
 from latentface.faces.place import LEAST_FACTOR, SMALL
 from latentface.faces.trust import trusted
 from latentface.io.atomic import read_bytes
-from latentface.io.photo import LUMA, Photo
+from latentface.io.photo import Photo
+from latentface.io.pictures import LUMA
 from latentface.photosettings import PhotoSettings
 from latentface.prior.prior import Prior
 from latentface.restore.engine import Upscaler

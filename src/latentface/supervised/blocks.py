@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.errors import InputError
-
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, full range
+from latentface.io.pictures import LUMA
 
 
 class Network(Protocol):

@@ -9,13 +9,11 @@ Shape legend: B samples a look, L style rows, D width of w.
 
 from __future__ import annotations
 
-import datetime
 import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,64 +24,10 @@ from latentface.errors import InputError, TrainingError
 from latentface.prior.exits import ExitLayer, rows_of, whole_rows, write_exits
 from latentface.prior.mobilestylegan import MobileGenerator
 from latentface.prior.prior import Prior
-from latentface.train.checkpoints import check_run, hardware_of, read_checkpoint, spent, write_checkpoint
+from latentface.train.run import OnTick, check_run, check_same, read_checkpoint, run_facts, train, write_checkpoint
+from latentface.train.settings import COARSE, ExitSettings
 
 HELD = 16  # samples, never trained on, by which the figures are measured
-COARSE = 8  # px of the second comparison, times 2: what a search of a tiny face sees
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExitSettings:
-    """How exits are trained; `for_prior` leaves out those that a small prior cannot have.
-
-    Attributes:
-        resolutions: of the exits; widths: channels of their heads.
-        looks: at kept samples a step, batches of `batch` of them; kept: bytes of samples that are kept for each exit.
-        rate: Adam's, after a warm-up over 3 % of the budget a half cosine down to 0.
-        coarse_weight: of the comparison after shrinking to a sixteenth of the exit's side, beside the one at its size.
-        average: decay of the heads' moving average, which is what is written.
-    """
-
-    resolutions: tuple[int, ...] = (128, 256)
-    widths: tuple[int, ...] = (96, 64)
-    looks: int = 4
-    batch: int = 4
-    kept: int = 2 << 30
-    rate: float = 1e-3
-    coarse_weight: float = 4.0
-    average: float = 0.998
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if (
-            len(self.resolutions) != len(self.widths)
-            or not self.resolutions
-            or min(self.batch, self.looks, self.kept, *self.widths) < 1
-        ):
-            raise InputError("each exit needs a resolution and a width, and a batch has a sample at least")
-        if min(self.resolutions) < 2 * COARSE:
-            raise InputError(f"an exit of {min(self.resolutions)} px is too small; expected at least {2 * COARSE} px")
-        if not self.rate > 0 or self.coarse_weight < 0 or not 0 <= self.average < 1:
-            raise InputError("rate must be positive, coarse_weight not negative, average from 0 up and below 1")
-
-    @classmethod
-    def for_prior(cls, prior: Prior, **changes: Any) -> Self:
-        """Return the usual settings with the exits below the prior's resolution; the first, where there is none."""
-        pairs = list(zip(cls().resolutions, cls().widths, strict=True))
-        fitting = [pair for pair in pairs if pair[0] < prior.resolution] or pairs[:1]
-        return cls(resolutions=tuple(r for r, _ in fitting), widths=tuple(width for _, width in fitting), **changes)
-
-
-@dataclass(frozen=True, slots=True)
-class ExitTick:
-    """A report during training; psnr: of each exit against the shrunk picture, and of both after shrinking, dB."""
-
-    step: int
-    loss: float
-    done: float
-    seconds_left: float
-    psnr: dict[int, tuple[float, float]]
-    saved: bool
 
 
 class ExitFit:
@@ -200,8 +144,8 @@ class ExitFit:
         return out
 
     @torch.no_grad()
-    def check(self) -> None:
-        """Measure every exit on held samples: PSNR against the shrunk picture, and of both shrunk to a sixteenth."""
+    def check(self, loss: float = 0.0) -> Mapping[str, Any]:
+        """Measure every exit on held samples: PSNR against the shrunk picture, and of both shrunk to a sixteenth, in dB."""
         for r, head in self.averaged().items():
             if r not in self._held:
                 self._held[r] = [self.sample(torch.Generator().manual_seed(-1 - k), r) for k in range(HELD)]
@@ -211,6 +155,7 @@ class ExitFit:
                 errors.append([float(e.square().mean()) for e in (error, F.avg_pool2d(error, 2 * COARSE))])
             fine, coarse = (10 * torch.tensor(errors).clamp_min(1e-10).log10().mul(-1).mean(0)).tolist()
             self.psnr[r] = fine, coarse
+        return {"psnr": dict(self.psnr)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain tensors and numbers, readable with `weights_only=True`."""
@@ -226,8 +171,7 @@ class ExitFit:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Continue from `state_dict`'s value. Raises TrainingError when it is of another run."""
-        if saved.get("exits") != self.state_dict()["exits"]:
-            raise TrainingError("the checkpoint is of another prior or other options; start anew with another -o")
+        check_same(self.state_dict()["exits"], saved["exits"])
         self.heads.load_state_dict(saved["heads"])
         self.average = {k: v.to(self.average[k]) for k, v in saved["average"].items()}
         self.optimiser.load_state_dict(saved["optimiser"])
@@ -244,7 +188,7 @@ def train_exits(
     resume: bool = False,
     save_seconds: float = 60.0,
     checks: int = 20,
-    on_tick: Callable[[ExitTick], None] = lambda tick: None,
+    on_tick: OnTick = lambda tick: None,
 ) -> Path:
     """Train the exits of `prior`, on its device, and write them to `output`; the checkpoint is `output`.train/checkpoint.pt.
 
@@ -261,51 +205,37 @@ def train_exits(
     if resume:
         fit.load_state_dict(read_checkpoint(checkpoint, "exits", ("exits", "heads", "average", "optimiser", "psnr")))
 
-    def done() -> float:
-        return spent(fit.steps, fit.seconds, steps, minutes)
-
-    last_save, checked = time.monotonic(), int(done() * checks)
-    try:
-        while (share := done()) < 1:
-            began = time.monotonic()
-            loss = fit.step(share)
-            fit.seconds += time.monotonic() - began
-            if int(done() * checks) > checked:
-                checked = int(done() * checks)
-                fit.check()
-            over = time.monotonic() - last_save > save_seconds or done() >= 1
-            if over:
-                save_exits(fit, target, checkpoint)
-                last_save = time.monotonic()
-            left = fit.seconds * (1 - done()) / max(done(), 1e-9)
-            on_tick(ExitTick(fit.steps, loss, done(), left, dict(fit.psnr), over))
-    except KeyboardInterrupt:
-        save_exits(fit, target, checkpoint)
-        raise
-    if not target.exists():  # a run that had spent its budget before this call
-        save_exits(fit, target, checkpoint)
+    train(
+        fit,
+        target,
+        step=fit.step,
+        check=fit.check,
+        save=lambda: _save(fit, target, checkpoint),
+        figures={"psnr": dict(fit.psnr)},
+        batch=1,
+        checks=checks,
+        steps=steps,
+        minutes=minutes,
+        save_seconds=save_seconds,
+        on_tick=on_tick,
+    )
     return target
 
 
-def save_exits(fit: ExitFit, target: Path, checkpoint: Path) -> None:
-    """Write the checkpoint, then the averaged heads with their card. Raises OutputError."""
+def _save(fit: ExitFit, target: Path, checkpoint: Path) -> None:
     write_checkpoint(checkpoint, fit.state_dict())
     card = {
         "prior": fit.prior.name,
         "data": "the prior's own samples",
         "licence": fit.prior.licence,
         "training": asdict(fit.settings),
-        "hardware": hardware_of(fit.prior.device),
-        "date": datetime.date.today().isoformat(),
-        "steps": fit.steps,
+        **run_facts(fit, fit.prior.device),
         "samples": fit.steps,
-        "minutes": round(fit.seconds / 60, 2),
         "psnr": {str(r): [round(v, 2) for v in pair] for r, pair in fit.psnr.items()},
     }
     write_exits(target, fit.averaged(), fit.prior.sha256, card)
 
 
-def resolutions_text(psnr: dict[int, tuple[float, float]]) -> str:
-    """Say an exit's figures in words: `128 px 24.3 dB (27.0 shrunk)`."""
-    parts: Sequence[str] = [f"{r} px {fine:.1f} dB ({coarse:.1f} shrunk)" for r, (fine, coarse) in psnr.items()]
-    return ", ".join(parts)
+def resolutions_text(psnr: Mapping[int, tuple[float, float]]) -> str:
+    """Say exits' figures in words: `128 px 24.3 dB (27.0 shrunk)`."""
+    return ", ".join(f"{r} px {fine:.1f} dB ({coarse:.1f} shrunk)" for r, (fine, coarse) in psnr.items())

@@ -25,44 +25,8 @@ from latentface.prior.architecture import Architecture
 from latentface.prior.stylegan2 import Discriminator, Generator
 from latentface.train.augment import augment, next_probability
 from latentface.train.pictures import Shuffled
+from latentface.train.settings import GanSettings
 from latentface.train.vision import Vision, deceive_loss, draw_view, judge_loss, look, make_vision
-
-PRECISIONS = ("fp32", "tf32", "bf16")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GanSettings:
-    """How a prior is trained. Sources: Karras et al. 2020 (both papers), with small-network defaults."""
-
-    batch: int = 16  # pictures a step, over all devices
-    g_rate: float = 0.002
-    d_rate: float = 0.002
-    gamma: float = 0.1  # R1's weight; the authors' rule 0.0002 R^2 / batch gives .05 at 64 px and batch 16
-    r1_every: int = 16
-    mixing: float = 0.5  # probability that a face takes its rows from two latents
-    average_pictures: float = 10_000  # half-life of the generator's average
-    average_rampup: float = 0.05  # ... and never more than this share of the pictures shown
-    flips: bool = True
-    noise: bool = (
-        False  # inject noise maps, as published; without them every detail comes from the latent (docs/training.md)
-    )
-    augment_target: float = 0.6  # r_t that the adaptive augmentation holds; 0 switches it off
-    vision: float = (
-        0.0  # weight in G's loss of the discriminators on a classifier's features (train/vision.py); 0: none
-    )
-    precision: str = "fp32"
-    compile: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
-        if self.batch < 2 or self.r1_every < 1:
-            raise InputError(f"batch is {self.batch} and r1_every {self.r1_every}; they must be at least 2 and 1")
-        if not (self.g_rate > 0 and self.d_rate > 0 and self.average_pictures > 0):
-            raise InputError("rates and average_pictures must be positive")
-        if not (self.gamma >= 0 and self.vision >= 0):
-            raise InputError("gamma and vision must not be negative")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,6 @@ ESRGAN's GAN stage keeps its last ones, since by PSNR its first would always win
 
 from __future__ import annotations
 
-import csv
-import datetime
-import io
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,38 +15,20 @@ import torch
 from torch import Tensor
 
 from latentface.errors import InputError, TrainingError
-from latentface.io.atomic import atomic_path, write_text
 from latentface.io.pictures import write_picture
 from latentface.io.sheets import comparison_sheet
 from latentface.io.sources import Pictures, open_sources
 from latentface.supervised.blocks import check_factor, enlarge
-from latentface.supervised.fit import STAGES, Fit, SupervisedSettings
 from latentface.supervised.formats import load_baseline, write_baseline
 from latentface.supervised.landmarks import find_table, read_landmarks
 from latentface.supervised.losses import Features
 from latentface.supervised.registry import Shape, count_parameters, kind_named, make_shape
-from latentface.train.checkpoints import check_run, hardware_of, read_checkpoint, spent, write_checkpoint
+from latentface.train.fit import STAGES, Fit
 from latentface.train.pictures import Shuffled, load_pictures
-
-__all__ = ["SupervisedSettings", "SupervisedTick", "train_supervised"]
+from latentface.train.run import OnTick, check_run, read_checkpoint, run_facts, train, write_checkpoint, write_history
+from latentface.train.settings import SupervisedSettings
 
 OWN_FEATURES = "the features of its own discriminator"
-
-
-@dataclass(frozen=True, slots=True)
-class SupervisedTick:
-    """A report during training; `psnr` and `gain` (dB over bicubic) are of the last validation, NaN before the first."""
-
-    step: int
-    loss: float
-    rate: float
-    pictures_per_second: float
-    done: float
-    seconds_left: float
-    psnr: float
-    gain: float
-    checked: bool  # a validation was made just now
-    saved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +62,7 @@ def train_supervised(
     device: str | torch.device = "cpu",
     save_seconds: float = 120.0,
     card: Mapping[str, Any] | None = None,
-    on_tick: Callable[[SupervisedTick], None] = lambda tick: None,
+    on_tick: OnTick = lambda tick: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Path:
     """Train "vdsr", "esrgan" or "fsrnet" on folders or zips of aligned faces and write it to `output`.
@@ -122,7 +100,7 @@ def train_supervised(
     if started_from is not None:
         fit.network.load_state_dict(started_from.network.state_dict())
     if resume:
-        fit.load_state_dict(read_checkpoint(checkpoint, "a baseline", ("baseline", "optimiser")))
+        fit.load_state_dict(read_checkpoint(checkpoint, "a baseline", ("baseline", "optimiser", "steps")))
     fit.features = features
     loaded = _load(kind, data, resolution, settings, pairs, validation, landmarks, say)
     order = Shuffled(len(loaded.high), settings.seed)
@@ -130,36 +108,25 @@ def train_supervised(
         fit, size, loaded, features_name or ("unnamed features" if features else OWN_FEATURES), card
     )
 
-    def save() -> None:
-        _save(fit, target, checkpoint, description, loaded)
+    def step(done: float) -> float:
+        index = order.indices(fit.steps * settings.batch, settings.batch)
+        marks = loaded.landmarks[index] if loaded.landmarks is not None else None
+        return fit.step(loaded.high[index], marks, done)
 
-    def done() -> float:
-        return spent(fit.step_count, fit.seconds, steps, minutes)
-
-    first, start = fit.step_count, time.monotonic()
-    last_save = start
-    try:
-        while (share := done()) < 1:
-            began = time.monotonic()
-            index = order.indices(fit.step_count * settings.batch, settings.batch)
-            marks = loaded.landmarks[index] if loaded.landmarks is not None else None
-            loss, rate = fit.step(loaded.high[index], marks, share)
-            fit.seconds += time.monotonic() - began
-            due = int(done() * settings.checks) > fit.checks_done
-            if due:
-                fit.checks_done = int(done() * settings.checks)
-                fit.validate(loaded.held)
-                fit.history[-1] |= {"loss": loss, "rate": rate}
-            over = time.monotonic() - last_save > save_seconds or done() >= 1
-            if over:
-                save()
-                last_save = time.monotonic()
-            on_tick(_tick(fit, loss, rate, done(), first, time.monotonic() - start, due, over))
-    except KeyboardInterrupt:
-        save()
-        raise
-    if not target.exists():  # a run that had spent its budget before this call
-        save()
+    train(
+        fit,
+        target,
+        step=step,
+        check=lambda loss: fit.validate(loaded.held, loss),
+        save=lambda: _save(fit, target, checkpoint, description, loaded),
+        figures=fit.history[-1] if fit.history else {},
+        batch=settings.batch,
+        checks=settings.checks,
+        steps=steps,
+        minutes=minutes,
+        save_seconds=save_seconds,
+        on_tick=on_tick,
+    )
     return target
 
 
@@ -263,7 +230,6 @@ def _description(
         **({"perceptual loss": trunk} if fit.stage == "gan" else {}),
         "training": {**asdict(fit.settings), "rate": fit.rate, "schedule": "cosine over the budget"},
         "licence": "unknown; the owner of the pictures decides",
-        "hardware": hardware_of(fit.device),
         **(card or {}),
     }
 
@@ -272,10 +238,8 @@ def _save(fit: Fit, target: Path, checkpoint: Path, description: Mapping[str, An
     write_checkpoint(checkpoint, fit.state_dict())
     card = {
         **description,
-        "date": datetime.date.today().isoformat(),
-        "steps": fit.step_count,
-        "pictures": fit.step_count * fit.settings.batch,
-        "minutes": round(fit.seconds / 60, 2),
+        **run_facts(fit, fit.device),
+        "pictures": fit.steps * fit.settings.batch,
         "figures": {name: round(value, 4) for name, value in fit.figures.items()},
     }
     write_baseline(target, fit.kind, fit.shape, fit.best or fit.network.state_dict(), card)
@@ -283,48 +247,7 @@ def _save(fit: Fit, target: Path, checkpoint: Path, description: Mapping[str, An
     low = fit.degradation.forward(high).clamp(0, 1)
     columns = {"input": low, "bicubic": enlarge(low, fit.shape.factor), fit.kind: fit.restore(low), "truth": high}
     write_picture(checkpoint.parent / "samples.png", comparison_sheet({k: list(v) for k, v in columns.items()}))
-    _write_log(checkpoint.parent, fit.history)
-
-
-def _write_log(folder: Path, history: list[dict[str, float]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["step", "seconds", "loss", "rate", "psnr", "gain_db"])
-    writer.writeheader()
-    writer.writerows(history)
-    write_text(folder / "log.csv", text.getvalue())
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return  # the extra `plot`; the numbers stand in log.csv
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    for axes, name, label in zip(
-        figure.subplots(1, 2), ("loss", "gain_db"), ("loss", "PSNR over bicubic, dB"), strict=True
-    ):
-        axes.plot([row["step"] for row in history], [row[name] for row in history])
-        axes.set_xlabel("step")
-        axes.set_ylabel(label)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=100)
-    with atomic_path(folder / "curves.png") as temporary:
-        temporary.write_bytes(picture.getvalue())
-
-
-def _tick(
-    fit: Fit, loss: float, rate: float, done: float, first: int, seconds: float, checked: bool, saved: bool
-) -> SupervisedTick:
-    last = fit.history[-1] if fit.history else {}
-    speed = (fit.step_count - first) * fit.settings.batch / max(seconds, 1e-9)
-    left = fit.seconds * (1 - done) / max(done, 1e-9)
-    unknown = float("nan")
-    return SupervisedTick(
-        fit.step_count,
-        loss,
-        rate,
-        speed,
-        done,
-        left,
-        last.get("psnr", unknown),
-        last.get("gain_db", unknown),
-        checked,
-        saved,
+    columns_of_log = ("step", "seconds", "loss", "rate", "psnr", "gain_db")
+    write_history(
+        checkpoint.parent, columns_of_log, fit.history, ({"loss": "loss"}, {"gain_db": "PSNR over bicubic, dB"})
     )

@@ -1,4 +1,4 @@
-"""One training run of a baseline in memory: networks, optimisers, schedule, the step and the validation.
+"""A baseline in training: networks, optimisers, schedule, the step and the validation.
 
 Every random number of a step follows from (seed, step), so that a run with a budget of steps that was cut off resumes
 exactly. `latentface.train.supervised` gives it pictures, a budget and a place on the disk.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -16,59 +16,19 @@ from torch import Tensor, nn
 
 from latentface.degradation import Downscale
 from latentface.devices import seeded
-from latentface.errors import InputError, TrainingError
+from latentface.errors import TrainingError
 from latentface.supervised.blocks import channels_last, enlarge
 from latentface.supervised.landmarks import mirror
 from latentface.supervised.losses import Features, VggDiscriminator, perceptual, pixel_loss, relativistic
 from latentface.supervised.registry import Shape, make_network, shape_to_json
+from latentface.train.run import check_same
+from latentface.train.settings import SupervisedSettings
 
 STAGES = ("pixel", "gan")
-OPTIMISERS = ("adam", "published")
-PRECISIONS = ("fp32", "bf16")
-OWN_FEATURES = "its own discriminator's features"
+COUNTED = ("steps", "seconds", "best", "figures", "history")
 RATES = {"vdsr": 1e-3, "esrgan": 1e-3, "fsrnet": 1.5e-3}  # Adam's, for budgets of minutes
 PUBLISHED_RATES = {"vdsr": 0.1, "esrgan": 2e-4, "fsrnet": 2.5e-4}
 GAN_RATES = (1e-4, 1e-4)  # generator, discriminator, as published
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SupervisedSettings:
-    """How a baseline is trained. "adam" is the deviation that suits minutes instead of days.
-
-    "published" takes the papers' optimisers: VDSR SGD 0.1 with momentum 0.9, decay 1e-4 and adjustable clipping 0.4,
-    ESRGAN Adam 2e-4 with betas (0.9, 0.99), FSRNet RMSprop 2.5e-4. The cosine schedule is ours in both.
-    """
-
-    optimiser: str = "adam"
-    rate: float | None = None  # None: RATES, PUBLISHED_RATES or GAN_RATES
-    batch: int = 16
-    warmup: float = 0.02  # share of the budget over which the rate rises
-    clip: float = 1.0  # largest norm of Adam's gradients; 0 switches it off
-    flips: bool = True
-    validation_pictures: int = 256  # the most that are held out
-    checks: int = 20  # validations over the budget
-    # Second stage, published 1e-2, 1 and 5e-3 with VGG19 over 400,000 steps. A prior's discriminator answers a change of a
-    # picture some nine times as strongly as the L1 does, and a young VGG discriminator leads astray: with 0.1, 1 and
-    # 2e-2 faces were torn after 500 steps, with 1, 0.05 and 1e-2 they were masks after 250, and 1, 0.03 and 1e-3 rang.
-    pixel_weight: float = 1.0
-    perceptual_weight: float = 0.05
-    gan_weight: float = 2e-4
-    precision: str = (
-        "fp32"  # of the convolutions: "bf16" is several times as fast where the processor has it in silicon
-    )
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.optimiser not in OPTIMISERS:
-            raise InputError(f"optimiser is {self.optimiser!r}, expected one of {', '.join(OPTIMISERS)}")
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
-        if self.batch < 2 or self.checks < 1 or self.validation_pictures < 1:
-            raise InputError(
-                f"batch {self.batch}, checks {self.checks}, validation_pictures {self.validation_pictures}; expected at least 2, 1 and 1"
-            )
-        if (self.rate is not None and not self.rate > 0) or not 0 <= self.warmup < 1 or self.clip < 0:
-            raise InputError(f"rate {self.rate}, warmup {self.warmup}, clip {self.clip}; expected > 0, in [0, 1), >= 0")
 
 
 class Fit:
@@ -91,7 +51,7 @@ class Fit:
             self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), lr=GAN_RATES[1], betas=(0.9, 0.99))
         self.degradation = Downscale(resolution // shape.factor, resolution)
         self.features: Features | None = None
-        self.step_count, self.seconds, self.checks_done = 0, 0.0, 0
+        self.steps, self.seconds = 0, 0.0
         self.best: dict[str, Tensor] = {}
         self.figures: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
@@ -114,11 +74,10 @@ class Fit:
         parts: dict[str, Any] = {"network": self.network, "optimiser": self.optimiser}
         if self.judge is not None and self.judge_optimiser is not None:
             parts |= {"judge": self.judge, "judge_optimiser": self.judge_optimiser}
-        plain = ("step_count", "seconds", "checks_done", "best", "figures", "history")
         return {
             "baseline": self.identity(),
             **{name: part.state_dict() for name, part in parts.items()},
-            **{name: getattr(self, name) for name in plain},
+            **{name: getattr(self, name) for name in COUNTED},
         }
 
     def identity(self) -> dict[str, Any]:
@@ -133,22 +92,17 @@ class Fit:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from `state_dict`'s value. Raises TrainingError when it is of another run."""
-        mine, theirs = self.identity(), saved["baseline"]
-        other = [name for name in mine if mine[name] != theirs.get(name)]
-        if other:
-            raise TrainingError(
-                f"the checkpoint's {other[0]} is {theirs.get(other[0])}, not {mine[other[0]]}; resume with the same options or start anew with another -o"
-            )
+        check_same(self.identity(), saved["baseline"])
         self.network.load_state_dict(saved["network"])
         self.optimiser.load_state_dict(saved["optimiser"])
         if self.judge is not None and self.judge_optimiser is not None:
             self.judge.load_state_dict(saved["judge"])
             self.judge_optimiser.load_state_dict(saved["judge_optimiser"])
-        for name in ("step_count", "seconds", "checks_done", "best", "figures", "history"):
+        for name in COUNTED:
             setattr(self, name, saved[name])
 
-    def step(self, pictures: Tensor, marks: Tensor | None, done: float) -> tuple[float, float]:
-        """Show one batch, uint8 (B, 3, R, R) with landmarks (B, 5, 2) or None, and return loss and rate.
+    def step(self, pictures: Tensor, marks: Tensor | None, done: float) -> float:
+        """Show one batch, uint8 (B, 3, R, R) with landmarks (B, 5, 2) or None, and return the loss.
 
         Args:
             done: how much of the budget is spent, 0 to 1: where the schedule stands.
@@ -157,7 +111,7 @@ class Fit:
             TrainingError: the loss is not finite; the state must then be thrown away.
         """
         settings, device = self.settings, self.device
-        random = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step_count)
+        random = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.steps)
         high = pictures.to(device).float() / 255
         marks = marks.to(device) if marks is not None else None
         if settings.flips:
@@ -182,13 +136,13 @@ class Fit:
         elif settings.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
         self.optimiser.step()
-        self.step_count += 1
+        self.steps += 1
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
-                f"the training diverged at step {self.step_count} (loss {value}); go on from the last checkpoint with a smaller rate"
+                f"the training diverged at step {self.steps} (loss {value}); go on from the last checkpoint with a smaller rate"
             )
-        return value, rate
+        return value
 
     def _gan_loss(self, judge: VggDiscriminator, pixel: Tensor, restored: Tensor, high: Tensor, share: float) -> Tensor:
         """Update the discriminator, then return the generator's loss of the second stage."""
@@ -224,16 +178,18 @@ class Fit:
         self.network.train()
         return torch.cat(result)
 
-    def validate(self, held: Tensor) -> None:
-        """Measure PSNR of R, G and B together on the held-out pictures; keep the weights that count."""
+    def validate(self, held: Tensor, loss: float) -> Mapping[str, float]:
+        """Measure PSNR of R, G and B together on the held-out pictures; keep the weights that count; note and return it."""
         high = held.to(self.device).float() / 255
         low = self.degradation.forward(high).clamp(0, 1)
         psnr = _psnr(self.restore(low), high)
         gain = psnr - _psnr(enlarge(low, self.shape.factor).clamp(0, 1), high)
         if self.stage == "gan" or not self.figures or psnr > self.figures["psnr"]:
             self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
-            self.figures = {"psnr": psnr, "gain_db": gain, "pictures": float(len(held)), "step": float(self.step_count)}
-        self.history.append({"step": float(self.step_count), "seconds": self.seconds, "psnr": psnr, "gain_db": gain})
+            self.figures = {"psnr": psnr, "gain_db": gain, "pictures": float(len(held)), "step": float(self.steps)}
+        numbers = {"step": float(self.steps), "seconds": self.seconds, "psnr": psnr, "gain_db": gain}
+        self.history.append({**numbers, "loss": loss, "rate": self.optimiser.param_groups[0]["lr"]})
+        return self.history[-1]
 
 
 def _psnr(restored: Tensor, high: Tensor) -> float:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from small_training import coloured, write_pictures
 
-from latentface.errors import TrainingError
+from latentface.errors import OutputError, TrainingError
 from latentface.io.sources import open_source, open_sources
 from latentface.train.pictures import Shuffled, decode_square, load_pictures
 
@@ -106,3 +106,16 @@ def test_the_order_follows_from_seed_and_place_alone():
 def test_any_seed_will_do():
     for seed in (-1, 2**62):
         assert Shuffled(5, seed).indices(0, 5).sort().values.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_no_room_for_a_large_sets_pictures_is_told_at_once(tmp_path):
+    resource = pytest.importorskip("resource")
+    pictures = open_sources([write_pictures(tmp_path / "faces", 20)])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot be kept there \(File too large\)"):
+            load_pictures(pictures, 8, scratch=tmp_path / "out" / "pictures.npy", memory=100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "out").iterdir()) == []

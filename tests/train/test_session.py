@@ -78,7 +78,11 @@ def test_files_and_card_and_curves(data, output):
     assert read["data"] == "20 pictures of faces"
     assert read["training"]["batch"] == 4
     assert said == ["reading 20 pictures at 8 px"]
-    assert [(t.figures["pictures"], t.done, t.saved) for t in ticks] == [(4, 4 / 12, True), (8, 8 / 12, True), (12, 1, True)]
+    assert [(t.figures["pictures"], t.done, t.saved) for t in ticks] == [
+        (4, 4 / 12, True),
+        (8, 8 / 12, True),
+        (12, 1, True),
+    ]
 
 
 def test_the_prior_is_the_average_of_the_checkpoint(data, output):

@@ -15,8 +15,8 @@ from latentface.errors import InputError, WeightsError
 from latentface.io.photo import Photo
 from latentface.io.pictures import LUMA
 from latentface.photosettings import PhotoSettings
-from latentface.restore.background import Background
 from latentface.restore import background as photobackground
+from latentface.restore.background import Background
 from latentface.restore.photo import PhotoUpscaler
 from latentface.restore.settings import UpscaleSettings
 from latentface.supervised.esrgan import RrdbNet, RrdbShape

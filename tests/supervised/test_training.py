@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from latentface.errors import InputError, MissingDataError, TrainingError, UnknownNameError
-from latentface.supervised import load_baseline
 from latentface.supervised.esrgan import RrdbShape
+from latentface.supervised.formats import load_baseline
 from latentface.supervised.fsrnet import FsrnetShape
 from latentface.supervised.landmarks import COLUMNS
 from latentface.supervised.losses import VggDiscriminator, perceptual, relativistic

@@ -26,10 +26,10 @@ def test_folder_and_zip_give_the_pictures_as_they_are(tmp_path):
     folder = write_pictures(tmp_path / "faces", 5)
     archive = zipped(folder, tmp_path / "faces.zip")
     for source in (folder, archive):
-        loaded = load_pictures(open_source(source), 8)
+        loaded = load_pictures(open_source(source), 8)[0]
         assert loaded.dtype == torch.uint8
         assert torch.equal(loaded, coloured(5))
-    assert torch.equal(load_pictures(open_sources([folder, archive]), 8), coloured(5).repeat(2, 1, 1, 1))
+    assert torch.equal(load_pictures(open_sources([folder, archive]), 8)[0], coloured(5).repeat(2, 1, 1, 1))
 
 
 @pytest.mark.parametrize("size", [(32, 16), (16, 32), (16, 16)])
@@ -61,7 +61,9 @@ def test_broken_pictures_are_named_and_left_out(tmp_path):
     (folder / "zzz.png").write_text("no picture")
     for source in (folder, zipped(folder, tmp_path / "faces.zip")):
         said = []
-        assert torch.equal(load_pictures(open_source(source), 8, warn=said.append), coloured(5)[[0, 2, 4]])
+        loaded, kept = load_pictures(open_source(source), 8, warn=said.append)
+        assert torch.equal(loaded, coloured(5)[[0, 2, 4]])
+        assert [entry.stem for entry in kept] == ["000", "002", "004"]
         assert len(said) == 3
         for line, name in zip(said, ("001.png", "003.png", "zzz.png"), strict=True):
             assert line.startswith("left out: ")
@@ -78,8 +80,8 @@ def test_nothing_but_broken_pictures(tmp_path):
 def test_large_sets_stay_on_disk_and_leave_nothing_behind(tmp_path):
     folder = write_pictures(tmp_path / "faces", 5)
     scratch = tmp_path / "scratch" / "pictures.npy"
-    first = load_pictures(open_source(folder), 8, scratch=scratch, memory=0)
-    second = load_pictures(open_source(folder), 8, scratch=scratch, memory=0)
+    first = load_pictures(open_source(folder), 8, scratch=scratch, memory=0)[0]
+    second = load_pictures(open_source(folder), 8, scratch=scratch, memory=0)[0]
     assert torch.equal(first, coloured(5))
     second.zero_()  # two sets do not meet in one file
     assert torch.equal(first, coloured(5))

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 app = App(name="train", help="Train priors and baselines on your own pictures.")
 FLAT = Parameter(name="*")
 Where = Annotated[Place, FLAT]
+# What stands where nothing is named.
+HERE, GAN, ENCODER, ENCODER_RUN, EXITS_RUN = Place(), NamedGanSettings(), EncoderSettings(), EncoderRun(), ExitsRun()
 
 
 @contextmanager
@@ -57,8 +59,8 @@ def watched(
 def prior(
     *,
     run: Annotated[PriorRun, FLAT],
-    gan: Annotated[NamedGanSettings, FLAT] = NamedGanSettings(),
-    place: Where = Place(),
+    gan: Annotated[NamedGanSettings, FLAT] = GAN,
+    place: Where = HERE,
 ) -> int:
     """Train a face generator and its discriminator."""
     from latentface.devices import pick_device
@@ -152,9 +154,9 @@ def _table(text: str) -> dict[int, int]:
 @app.command
 def encoder(
     *,
-    run: Annotated[EncoderRun, FLAT] = EncoderRun(),
-    settings: Annotated[EncoderSettings, FLAT] = EncoderSettings(),
-    place: Where = Place(),
+    run: Annotated[EncoderRun, FLAT] = ENCODER_RUN,
+    settings: Annotated[EncoderSettings, FLAT] = ENCODER,
+    place: Where = HERE,
 ) -> int:
     """Train the encoder that `upscale --start encoder` begins from, on the prior's own faces: no pictures needed."""
     from latentface.devices import pick_device
@@ -191,7 +193,7 @@ def encoder(
 
 
 @app.command
-def exits(*, run: Annotated[ExitsRun, FLAT] = ExitsRun(), place: Where = Place()) -> int:
+def exits(*, run: Annotated[ExitsRun, FLAT] = EXITS_RUN, place: Where = HERE) -> int:
     """Train a MobileStyleGAN prior's exits, of 128 and 256 px, on the prior's own faces: no pictures needed.
 
     With them most steps of a search are made at an exit, at a fraction of the time.
@@ -232,19 +234,19 @@ def _file_of(prior: Prior) -> Path:
 
 
 @app.command
-def vdsr(*, run: Annotated[BaselineRun, FLAT], place: Where = Place()) -> int:
+def vdsr(*, run: Annotated[BaselineRun, FLAT], place: Where = HERE) -> int:
     """Train VDSR: a deep residual network on the enlarged luma."""
     return _baseline("vdsr", run, place)
 
 
 @app.command
-def fsrnet(*, run: Annotated[FsrnetRun, FLAT], place: Where = Place()) -> int:
+def fsrnet(*, run: Annotated[FsrnetRun, FLAT], place: Where = HERE) -> int:
     """Train FSRNet, with the heatmaps of five landmarks as its facial prior."""
     return _baseline("fsrnet", run, place, landmarks=run.landmarks)
 
 
 @app.command
-def esrgan(*, run: Annotated[EsrganRun, FLAT], place: Where = Place()) -> int:
+def esrgan(*, run: Annotated[EsrganRun, FLAT], place: Where = HERE) -> int:
     """Train ESRGAN: the pixel stage (L1), then the GAN stage from its file."""
     from latentface.devices import pick_device
     from latentface.prior.registry import load_prior

@@ -37,11 +37,6 @@ class Metric:
     modules: tuple[str, ...] = ()
     least_side: int = 1
 
-    @property
-    def needs_reference(self) -> bool:
-        """Whether a result alone is not enough."""
-        return self.reference != "none"
-
     def at_hand(self) -> bool:
         """Say whether it can be computed here and now, with nothing fetched."""
         return not self._lacking_files() and not self._lacking_modules()
@@ -75,29 +70,20 @@ _TABLE = (
         description="SSIM of Wang 2004 on the luma Y: Gaussian 11, sigma 1.5, valid border",
         least_side=11,
     ),
-    Metric(
-        name="lpips-alex",
-        direction="lower",
-        range=(0, inf),
-        description="LPIPS v0.1 on AlexNet; not comparable below 64 px",
-        files=("lpips-alex", "alexnet"),
-        least_side=32,
-    ),
-    Metric(
-        name="lpips-vgg",
-        direction="lower",
-        range=(0, inf),
-        description="LPIPS v0.1 on VGG16; not comparable below 64 px",
-        files=("lpips-vgg", "vgg16"),
-        least_side=32,
-    ),
-    Metric(
-        name="lpips-squeeze",
-        direction="lower",
-        range=(0, inf),
-        description="LPIPS v0.1 on SqueezeNet 1.1; not comparable below 64 px",
-        files=("lpips-squeeze", "squeezenet"),
-        least_side=32,
+    *(
+        Metric(
+            name=f"lpips-{net}",
+            direction="lower",
+            range=(0, inf),
+            description=f"LPIPS v0.1 on {title}; not comparable below 64 px",
+            files=(f"lpips-{net}", trunk),
+            least_side=32,
+        )
+        for net, title, trunk in (
+            ("alex", "AlexNet", "alexnet"),
+            ("vgg", "VGG16", "vgg16"),
+            ("squeeze", "SqueezeNet 1.1", "squeezenet"),
+        )
     ),
     Metric(
         name="squeezenet-distance",
@@ -133,32 +119,24 @@ _TABLE = (
         description="cosine of MobileFaceNet embeddings, result against truth; it identifies nobody",
         files=("mobilefacenet",),
     ),
-    Metric(
-        name="verification-auc",
-        direction="higher",
-        range=(0, 1),
-        scope="set",
-        reference="other photo",
-        description="chance that another photo of the same person matches better than someone else's (MobileFaceNet)",
-        files=("mobilefacenet",),
-    ),
-    Metric(
-        name="verification-tar",
-        direction="higher",
-        range=(0, 1),
-        scope="set",
-        reference="other photo",
-        description="share of people whose other photo is accepted where 1 % of other people's are (MobileFaceNet)",
-        files=("mobilefacenet",),
-    ),
-    Metric(
-        name="verification-rank1",
-        direction="higher",
-        range=(0, 1),
-        scope="set",
-        reference="other photo",
-        description="share of people whose other photo matches better than everybody else's; falls with the set's size (MobileFaceNet)",
-        files=("mobilefacenet",),
+    *(
+        Metric(
+            name=f"verification-{name}",
+            direction="higher",
+            range=(0, 1),
+            scope="set",
+            reference="other photo",
+            description=f"{what} (MobileFaceNet)",
+            files=("mobilefacenet",),
+        )
+        for name, what in (
+            ("auc", "chance that another photo of the same person matches better than someone else's"),
+            ("tar", "share of people whose other photo is accepted where 1 % of other people's are"),
+            (
+                "rank1",
+                "share of people whose other photo matches better than everybody else's; falls with the set's size",
+            ),
+        )
     ),
     Metric(
         name="consistency",

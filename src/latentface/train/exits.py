@@ -45,10 +45,7 @@ class ExitFit:
             if r not in self.generator.synthesis.resolutions:
                 raise InputError(f"an exit of {r} px is not between the blocks of a prior of {prior.resolution} px")
         with seeded(settings.seed):
-            channels = self.generator.arch.channels
-            sizes = zip(settings.resolutions, settings.widths, strict=True)
-            self.heads = nn.ModuleDict({str(r): ExitLayer(channels[r // 2], prior.w_dim, width) for r, width in sizes})
-        self.heads.to(prior.device, prior.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.heads = self._new_heads()
         self.average = {k: v.detach().clone() for k, v in self.heads.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.heads.parameters(), lr=settings.rate, betas=(0.9, 0.99))
         self.steps, self.seconds = 0, 0.0
@@ -134,14 +131,15 @@ class ExitFit:
 
     def averaged(self) -> dict[int, ExitLayer]:
         """Return the averaged heads."""
-        out = {}
-        for r, width in zip(self.settings.resolutions, self.settings.widths, strict=True):
-            head = ExitLayer(self.generator.arch.channels[r // 2], self.prior.w_dim, width).to(
-                self.prior.device, self.prior.dtype
-            )
-            head.load_state_dict({k.partition(".")[2]: v for k, v in self.average.items() if k.startswith(f"{r}.")})
-            out[r] = head.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return out
+        heads = self._new_heads()
+        heads.load_state_dict(self.average)
+        return {int(r): head for r, head in heads.eval().items() if isinstance(head, ExitLayer)}
+
+    def _new_heads(self) -> nn.ModuleDict:
+        channels, prior = self.generator.arch.channels, self.prior
+        sizes = zip(self.settings.resolutions, self.settings.widths, strict=True)
+        heads = nn.ModuleDict({str(r): ExitLayer(channels[r // 2], prior.w_dim, width) for r, width in sizes})
+        return heads.to(prior.device, prior.dtype, memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
     @torch.no_grad()
     def check(self, loss: float = 0.0) -> Mapping[str, Any]:

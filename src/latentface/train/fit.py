@@ -20,7 +20,7 @@ from latentface.errors import TrainingError
 from latentface.supervised.blocks import channels_last, enlarge
 from latentface.supervised.landmarks import mirror
 from latentface.supervised.losses import Features, VggDiscriminator, perceptual, pixel_loss, relativistic
-from latentface.supervised.registry import Shape, make_network, shape_to_json
+from latentface.supervised.registry import Shape, make_network
 from latentface.train.run import check_same
 from latentface.train.settings import SupervisedSettings
 
@@ -86,7 +86,7 @@ class Fit:
             "kind": self.kind,
             "stage": self.stage,
             "resolution": self.resolution,
-            "shape": {k: list(v) if isinstance(v, tuple) else v for k, v in shape_to_json(self.shape).items()},
+            "shape": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.shape).items()},
             "settings": asdict(self.settings),
         }
 

@@ -28,6 +28,10 @@ from latentface.train.pictures import Shuffled
 from latentface.train.settings import GanSettings
 from latentface.train.vision import Vision, deceive_loss, draw_view, judge_loss, look, make_vision
 
+NETWORKS = ("generator", "discriminator", "average")
+OPTIMISERS = ("g_optimiser", "d_optimiser")
+COUNTED = ("step", "pictures", "inherited_pictures", "seconds", "augment_p", "history")
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingStep:
@@ -63,48 +67,36 @@ class GanState:
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain tensors and numbers, readable with `weights_only=True`."""
-        plain = {
-            name: getattr(self, name)
-            for name in ("step", "pictures", "inherited_pictures", "seconds", "augment_p", "history")
-        }
-        modules = {
-            name: getattr(self, name).state_dict()
-            for name in ("generator", "discriminator", "average", "g_optimiser", "d_optimiser")
-        }
+        plain = {name: getattr(self, name) for name in COUNTED}
+        modules = {name: getattr(self, name).state_dict() for name in (*NETWORKS, *OPTIMISERS)}
         if self.vision is not None:
             modules["vision"] = self.vision.state_dict()
         described = {"settings": asdict(self.settings), "architecture": self.generator.arch.to_json()}
         return {**plain, **modules, **described, "origin": self.origin}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`'s value. Raises TrainingError when it is of another architecture."""
+        """Continue from `state_dict`'s value, under the settings in force, which need not be the checkpoint's.
+
+        Raises:
+            TrainingError: it is of another architecture.
+        """
         if saved["architecture"] != self.generator.arch.to_json():
             raise TrainingError("the checkpoint is of another architecture; start anew under another name with -o")
-        for name in ("generator", "discriminator", "average"):
+        for name in NETWORKS:
             getattr(self, name).load_state_dict(saved[name])
-        for name in ("g_optimiser", "d_optimiser"):
+        for name in OPTIMISERS:
             optimiser: torch.optim.Adam = getattr(self, name)
             rates = {key: optimiser.param_groups[0][key] for key in ("lr", "betas")}
             optimiser.load_state_dict(saved[name])
-            optimiser.param_groups[0].update(rates)  # the settings in force, which need not be the checkpoint's
-        for name in ("step", "pictures", "inherited_pictures", "seconds", "augment_p", "history"):
+            optimiser.param_groups[0].update(rates)
+        for name in COUNTED:
             setattr(self, name, saved[name])
-        if self.vision is not None and "vision" in saved:
-            self.vision.load_state_dict(saved["vision"])
-        self.origin = saved.get("origin", {})  # older checkpoints have none
-
-    def apply_settings(self) -> None:
-        """Go on under settings that differ from the checkpoint's: rates, and noise switched off."""
-        ratio = self.settings.r1_every / (self.settings.r1_every + 1)
-        for optimiser, rate in (
-            (self.g_optimiser, self.settings.g_rate),
-            (self.d_optimiser, self.settings.d_rate * ratio),
-        ):
-            for group in optimiser.param_groups:
-                group["lr"] = rate
         if not self.settings.noise:
             silence(self.generator)
             silence(self.average)
+        if self.vision is not None and "vision" in saved:
+            self.vision.load_state_dict(saved["vision"])
+        self.origin = saved.get("origin", {})  # older checkpoints have none
 
 
 def settings_from(saved: Mapping[str, Any]) -> GanSettings:

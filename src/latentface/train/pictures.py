@@ -43,8 +43,8 @@ def load_pictures(
     scratch: Path | None = None,
     memory: int = 8 << 30,
     warn: Callable[[str], None] = lambda message: None,
-) -> Tensor:
-    """Decode all pictures into one uint8 tensor (N, 3, R, R); broken ones are named through `warn` and left out.
+) -> tuple[Tensor, Pictures]:
+    """Decode all pictures into one uint8 tensor (N, 3, R, R), with those that are in it; broken ones are named through `warn`.
 
     Sets that would take more than `memory` bytes are kept in a file at `scratch` instead of in memory; its name goes at
     once where the system allows it, so nothing is left behind and processes beside each other do not meet in it.
@@ -64,17 +64,17 @@ def load_pictures(
         except PictureError as error:
             return str(error)
 
-    kept = 0
+    kept: list[Entry] = []
     with ThreadPoolExecutor() as pool:
-        for result in _bounded(pool, one, pictures):
+        for entry, result in zip(pictures, _bounded(pool, one, pictures), strict=True):
             if isinstance(result, str):
                 warn(f"left out: {result}")
             else:
-                store[kept] = result
-                kept += 1
-    if kept == 0:
+                store[len(kept)] = result
+                kept.append(entry)
+    if not kept:
         raise TrainingError(f"{pictures.name}: not one of {len(pictures)} pictures could be read")
-    return torch.from_numpy(store[:kept])
+    return torch.from_numpy(store[: len(kept)]), Pictures(pictures.name, kept)
 
 
 def _on_disk(scratch: Path, shape: tuple[int, ...]) -> np.ndarray:

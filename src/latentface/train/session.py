@@ -38,7 +38,6 @@ from latentface.train.run import (
 )
 from latentface.train.settings import GanSettings
 
-
 KEYS = ("architecture", "g_optimiser")  # of a checkpoint
 LOGGED = ("pictures", "seconds", "g_loss", "d_loss", "real_sign", "r1", "augment_p")
 CURVES = (
@@ -92,7 +91,7 @@ def train_prior(
     resolution = state.generator.arch.resolution
     sources = open_sources(data)
     say(f"reading {len(sources)} pictures at {resolution} px")
-    loaded = load_pictures(sources, resolution, scratch=checkpoint.with_name("pictures.npy"), warn=say)
+    loaded, _ = load_pictures(sources, resolution, scratch=checkpoint.with_name("pictures.npy"), warn=say)
     trainer = GanTrainer(state, loaded, device)
     before = target if resume else init
     inherited = read_card(before) if before is not None and Path(before).exists() else {}
@@ -150,8 +149,6 @@ def _make_state(
             raise InputError("the checkpoint is of another architecture; leave the architecture's options out")
         state = new_state(its, settings or settings_from(saved["settings"]), device, vision_weights=vision_weights)
         state.load_state_dict(saved)
-        if settings is not None:
-            state.apply_settings()
         return state
     settings = settings or GanSettings()
     if init is None:

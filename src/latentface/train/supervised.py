@@ -186,29 +186,11 @@ def _load(
         table = Path(landmarks) if landmarks is not None else find_table(entries)
         read_landmarks(table, entries, resolution)  # before the long decoding: a bad table is known at once
     say(f"reading {len(entries)} pictures and {len(held)} to choose by, at {resolution} px")
-    high, kept = _decode(Pictures(sources.name, entries), resolution, say)
-    held_pictures, _ = _decode(held, resolution, say)
+    high, kept = load_pictures(Pictures(sources.name, entries), resolution, warn=say)
+    held_pictures, _ = load_pictures(held, resolution, warn=say)
     marks = read_landmarks(table, kept.entries, resolution) if table is not None else None
     held_name = "held out of the data" if validation is None else _file_names(held.name)
     return _Data(high, held_pictures, marks, _file_names(sources.name), held_name)
-
-
-def _decode(pictures: Pictures, resolution: int, say: Callable[[str], None]) -> tuple[Tensor, Pictures]:
-    """Decode pictures; return them with the entries that could be read, in the same order."""
-    broken: list[str] = []
-    high = load_pictures(pictures, resolution, warn=broken.append)
-    for message in broken:
-        say(message)
-    kept = (
-        [e for e in pictures if not any(m.startswith(f"left out: {e.label}:") for m in broken)]
-        if broken
-        else pictures.entries
-    )
-    if len(kept) != len(high):
-        raise TrainingError(
-            f"{pictures.name}: {len(broken)} pictures are broken in ways that cannot be told apart; remove them"
-        )
-    return high, Pictures(pictures.name, kept)
 
 
 def _file_names(sources: str) -> str:

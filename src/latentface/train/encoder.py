@@ -20,7 +20,7 @@ from torch import Tensor
 
 from latentface.degradation import Downscale, resampling_matrix
 from latentface.devices import seeded
-from latentface.errors import InputError, TrainingError
+from latentface.errors import InputError
 from latentface.explore.result import psnr_each
 from latentface.explore.start.encoder import Encoder, EncoderNetwork, EncoderShape, write_encoder
 from latentface.explore.start.sight import blur
@@ -28,20 +28,11 @@ from latentface.io.pictures import write_picture
 from latentface.io.sheets import comparison_sheet
 from latentface.prior.prior import Prior
 from latentface.supervised.registry import count_parameters
-from latentface.train.run import (
-    OnTick,
-    check_run,
-    check_same,
-    read_checkpoint,
-    run_facts,
-    train,
-    write_checkpoint,
-    write_history,
-)
+from latentface.train.fit import Fit
+from latentface.train.run import OnTick, check_run, run_facts, train, write_checkpoint, write_history
 from latentface.train.settings import EncoderSettings
 
 STEM_FACES = 1024  # from which the stem's whitening is measured
-COUNTED = ("steps", "seconds", "history")
 HELD = 64  # faces, never trained on, by which the figures are measured at 8x
 
 
@@ -79,7 +70,7 @@ def train_encoder(
     shape = shape or EncoderShape(rows=prior.num_ws, width=prior.w_dim)
     fit = EncoderFit(prior, shape, settings)
     if resume:
-        fit.load_state_dict(read_checkpoint(checkpoint, "an encoder", ("encoder", "optimiser")))
+        fit.resume(checkpoint)
     else:
         say(f"measuring {STEM_FACES} faces of {prior.name}")
         fit.begin()
@@ -87,10 +78,7 @@ def train_encoder(
     train(
         fit,
         target,
-        step=fit.step,
-        check=fit.check,
         save=lambda: _save(fit, target, checkpoint, card or {}),
-        figures=fit.history[-1] if fit.history else {},
         batch=settings.batch,
         checks=settings.checks,
         steps=steps,
@@ -101,15 +89,19 @@ def train_encoder(
     return target
 
 
-class EncoderFit:
-    """Everything that a checkpoint holds, and the step."""
+class EncoderFit(Fit):
+    """An encoder in training."""
+
+    KEY, WHAT = "encoder", "an encoder"
+    PARTS = ("network", "optimiser")
+    COUNTED = ("steps", "seconds", "history")
 
     def __init__(self, prior: Prior, shape: EncoderShape, settings: EncoderSettings) -> None:
         self.prior, self.shape, self.settings = prior, shape, settings
         with seeded(settings.seed):
             self.network = EncoderNetwork(shape).to(prior.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.rate, betas=(0.9, 0.99))
-        self.steps, self.seconds = 0, 0.0
+        self.rate = settings.rate
         self.history: list[dict[str, float]] = []
         self.held = self.faces(HELD, torch.Generator().manual_seed(settings.seed * 1_000_003 - 1))
 
@@ -145,36 +137,21 @@ class EncoderFit:
         )
 
     def step(self, done: float) -> float:
-        """Show one batch and return the loss; `done`: how much of the budget is spent, 0 to 1.
-
-        Raises:
-            TrainingError: the loss is not finite; the state must then be thrown away.
-        """
+        """Show one batch of new faces, all shrunk to one size."""
         settings, prior = self.settings, self.prior
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.steps)
         with self._autocast():
             high = self.faces(settings.batch, random).float()
         side = self.sides(1, random)[0]
         view = self.views(high, side, random)
-        rise = min(1.0, done / settings.warmup) if settings.warmup else 1.0
-        rate = settings.rate * max(1e-3, rise * 0.5 * (1 + math.cos(math.pi * done)))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        self.anneal(done, settings.warmup)
         v = self.network(view, torch.full((len(high),), math.log2(prior.resolution / side)).to(view))
         with self._autocast():
             answer = prior.synthesis(prior.degaussianise(v)).float()
         r = resampling_matrix(side, prior.resolution, "bicubic").to(high)
         low_error = (r @ (answer - high) @ r.t()).square().mean()
         loss = (answer - high).square().mean() + settings.low_weight * low_error
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
-        self.steps += 1
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(f"the training diverged at step {self.steps} (loss {value}); use a smaller rate")
-        return value
+        return self.count(self.descend(loss, self.network))
 
     @torch.no_grad()
     def answers(self, low: Tensor, degradation: Downscale) -> Tensor:
@@ -182,8 +159,12 @@ class EncoderFit:
         v = Encoder(self.network).rows(low, degradation)
         return torch.cat([self.prior.synthesis(self.prior.degaussianise(rows)) for rows in v.split(32)]).clamp(0, 1)
 
-    def check(self, loss: float) -> Mapping[str, float]:
-        """Measure the held faces at 8x, note it, and return it."""
+    def figures(self) -> Mapping[str, float]:
+        """Return PSNR and consistency of the held faces at 8x, in dB."""
+        return self.history[-1] if self.history else {}
+
+    def check(self, loss: float) -> None:
+        """Measure the held faces at 8x and note it."""
         degradation = Downscale(max(2, self.prior.resolution // 8), self.prior.resolution)
         low = degradation.forward(self.held).clamp(0, 1)
         answers = self.answers(low, degradation)
@@ -191,30 +172,15 @@ class EncoderFit:
         consistency = float(psnr_each(degradation.forward(answers), low).mean())
         numbers = {"step": float(self.steps), "seconds": self.seconds, "loss": loss}
         self.history.append({**numbers, "psnr": psnr, "consistency": consistency})
-        return self.history[-1]
 
     def identity(self) -> dict[str, Any]:
         """Return what a checkpoint must agree on."""
         return {"prior": self.prior.sha256, "shape": asdict(self.shape), "settings": asdict(self.settings)}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return plain tensors and numbers, readable with `weights_only=True`."""
-        parts = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-        plain = {name: getattr(self, name) for name in COUNTED}
-        return {"encoder": self.identity(), **parts, **plain}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`'s value. Raises TrainingError when it is of another run."""
-        check_same(self.identity(), saved["encoder"])
-        self.network.load_state_dict(saved["network"])
-        self.optimiser.load_state_dict(saved["optimiser"])
-        for name in COUNTED:
-            setattr(self, name, saved[name])
-
 
 def _save(fit: EncoderFit, target: Path, checkpoint: Path, card: Mapping[str, Any]) -> None:
     write_checkpoint(checkpoint, fit.state_dict())
-    last = fit.history[-1] if fit.history else {}
+    last = fit.figures()
     full = {
         "prior": fit.prior.name,
         "data": "the prior's own faces",

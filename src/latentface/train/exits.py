@@ -9,7 +9,6 @@ Shape legend: B samples a look, L style rows, D width of w.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,18 +19,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.devices import seeded
-from latentface.errors import InputError, TrainingError
+from latentface.errors import InputError
 from latentface.prior.exits import ExitLayer, rows_of, whole_rows, write_exits
 from latentface.prior.mobilestylegan import MobileGenerator
 from latentface.prior.prior import Prior
-from latentface.train.run import OnTick, check_run, check_same, read_checkpoint, run_facts, train, write_checkpoint
+from latentface.train.fit import Fit
+from latentface.train.run import OnTick, check_run, run_facts, train, write_checkpoint
 from latentface.train.settings import COARSE, ExitSettings
 
 HELD = 16  # samples, never trained on, by which the figures are measured
 
 
-class ExitFit:
-    """Everything that a checkpoint holds, and the step."""
+class ExitFit(Fit):
+    """A prior's exits in training."""
+
+    KEY = WHAT = "exits"
+    PARTS = ("heads", "optimiser")
+    COUNTED = ("average", "steps", "seconds", "psnr")
 
     def __init__(self, prior: Prior, settings: ExitSettings) -> None:
         if not isinstance(prior.generator, MobileGenerator):
@@ -48,7 +52,7 @@ class ExitFit:
             self.heads = self._new_heads()
         self.average = {k: v.detach().clone() for k, v in self.heads.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.heads.parameters(), lr=settings.rate, betas=(0.9, 0.99))
-        self.steps, self.seconds = 0, 0.0
+        self.rate = settings.rate
         self.pools: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {r: [] for r in settings.resolutions}
         self.psnr: dict[int, tuple[float, float]] = {}
         self._held: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
@@ -82,11 +86,7 @@ class ExitFit:
         return features, w_plus[:, rows_of(resolution) - 1], wanted
 
     def step(self, done: float) -> float:
-        """Draw a sample for one exit, each in its turn, look at kept ones, and return the mean loss.
-
-        Raises:
-            TrainingError: it diverged.
-        """
+        """Draw a sample for one exit, each in its turn, and look at kept ones; return the mean loss."""
         settings = self.settings
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.steps)
         resolution = settings.resolutions[self.steps % len(settings.resolutions)]
@@ -97,19 +97,14 @@ class ExitFit:
             pool.append(sample)
         else:
             pool[self.steps // len(settings.resolutions) % most] = sample
-        rate = settings.rate * max(1e-3, min(1.0, done / 0.03) * 0.5 * (1 + math.cos(math.pi * done)))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        self.anneal(done, 0.03)
         total = 0.0
         for look in range(settings.looks):
             chosen = torch.randint(len(pool), (settings.batch,), generator=random).tolist()
             if look == 0:
                 chosen[0] = len(pool) - 1 if pool[-1] is sample else self.steps // len(settings.resolutions) % most
             total += self._look(resolution, [pool[i] for i in chosen])
-        self.steps += 1
-        if not math.isfinite(total):
-            raise TrainingError(f"the training diverged at step {self.steps} (loss {total}); use a smaller rate")
-        return total / settings.looks
+        return self.count(total / settings.looks)
 
     def _look(self, resolution: int, samples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> float:
         """Fit a head to some samples."""
@@ -120,14 +115,11 @@ class ExitFit:
         coarse = F.avg_pool2d(error, 2 * COARSE)
         weight = self.settings.coarse_weight
         loss = error.abs().mean() + error.square().mean() + weight * (coarse.abs().mean() + coarse.square().mean())
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(head.parameters(), 1.0)
-        self.optimiser.step()
+        value = self.descend(loss, head)
         with torch.no_grad():
             for k, v in head.state_dict().items():
                 self.average[f"{resolution}.{k}"].lerp_(v, 1 - self.settings.average)
-        return float(loss.detach())
+        return value
 
     def averaged(self) -> dict[int, ExitLayer]:
         """Return the averaged heads."""
@@ -141,9 +133,13 @@ class ExitFit:
         heads = nn.ModuleDict({str(r): ExitLayer(channels[r // 2], prior.w_dim, width) for r, width in sizes})
         return heads.to(prior.device, prior.dtype, memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
+    def figures(self) -> Mapping[str, Any]:
+        """Return each exit's PSNR in dB against the shrunk picture, and of both shrunk to a sixteenth."""
+        return {"psnr": dict(self.psnr)}
+
     @torch.no_grad()
-    def check(self, loss: float = 0.0) -> Mapping[str, Any]:
-        """Measure every exit on held samples: PSNR against the shrunk picture, and of both shrunk to a sixteenth, in dB."""
+    def check(self, loss: float = 0.0) -> None:
+        """Measure every exit on held samples."""
         for r, head in self.averaged().items():
             if r not in self._held:
                 self._held[r] = [self.sample(torch.Generator().manual_seed(-1 - k), r) for k in range(HELD)]
@@ -153,27 +149,16 @@ class ExitFit:
                 errors.append([float(e.square().mean()) for e in (error, F.avg_pool2d(error, 2 * COARSE))])
             fine, coarse = (10 * torch.tensor(errors).clamp_min(1e-10).log10().mul(-1).mean(0)).tolist()
             self.psnr[r] = fine, coarse
-        return {"psnr": dict(self.psnr)}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return plain tensors and numbers, readable with `weights_only=True`."""
-        return {
-            "exits": {"prior": self.prior.sha256, "settings": asdict(self.settings)},
-            "heads": self.heads.state_dict(),
-            "average": self.average,
-            "optimiser": self.optimiser.state_dict(),
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "psnr": self.psnr,
-        }
+    def identity(self) -> dict[str, Any]:
+        """Return the prior and the settings."""
+        return {"prior": self.prior.sha256, "settings": asdict(self.settings)}
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from `state_dict`'s value. Raises TrainingError when it is of another run."""
-        check_same(self.state_dict()["exits"], saved["exits"])
-        self.heads.load_state_dict(saved["heads"])
-        self.average = {k: v.to(self.average[k]) for k, v in saved["average"].items()}
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.steps, self.seconds, self.psnr = saved["steps"], saved["seconds"], saved["psnr"]
+        own = self.average
+        super().load_state_dict(saved)
+        self.average = {k: v.to(own[k]) for k, v in self.average.items()}
 
 
 def train_exits(
@@ -201,15 +186,12 @@ def train_exits(
     checkpoint = check_run(target, steps, minutes, resume)
     fit = ExitFit(prior, settings or ExitSettings())
     if resume:
-        fit.load_state_dict(read_checkpoint(checkpoint, "exits", ("exits", "heads", "average", "optimiser", "psnr")))
+        fit.resume(checkpoint)
 
     train(
         fit,
         target,
-        step=fit.step,
-        check=fit.check,
         save=lambda: _save(fit, target, checkpoint),
-        figures={"psnr": dict(fit.psnr)},
         batch=1,
         checks=checks,
         steps=steps,

@@ -1,196 +1,109 @@
-"""A baseline in training: networks, optimisers, schedule, the step and the validation.
-
-Every random number of a step follows from (seed, step), so that a run with a budget of steps that was cut off resumes
-exactly. `latentface.train.supervised` gives it pictures, a budget and a place on the disk.
-"""
+"""What is trained: its step, its rate, and everything that a checkpoint holds."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from latentface.degradation import Downscale
-from latentface.devices import seeded
 from latentface.errors import TrainingError
-from latentface.supervised.blocks import channels_last, enlarge
-from latentface.supervised.landmarks import mirror
-from latentface.supervised.losses import Features, VggDiscriminator, perceptual, pixel_loss, relativistic
-from latentface.supervised.registry import Shape, make_network
-from latentface.train.run import check_same
-from latentface.train.settings import SupervisedSettings
-
-STAGES = ("pixel", "gan")
-COUNTED = ("steps", "seconds", "best", "figures", "history")
-RATES = {"vdsr": 1e-3, "esrgan": 1e-3, "fsrnet": 1.5e-3}  # Adam's, for budgets of minutes
-PUBLISHED_RATES = {"vdsr": 0.1, "esrgan": 2e-4, "fsrnet": 2.5e-4}
-GAN_RATES = (1e-4, 1e-4)  # generator, discriminator, as published
+from latentface.train.run import read_checkpoint
 
 
-class Fit:
-    """Everything that a checkpoint holds, and the step."""
+class Fit(ABC):
+    """A network in training.
 
-    def __init__(
-        self, kind: str, shape: Shape, stage: str, resolution: int, settings: SupervisedSettings, device: torch.device
-    ) -> None:
-        self.kind, self.shape, self.stage, self.resolution = kind, shape, stage, resolution
-        self.settings, self.device = settings, device
-        with seeded(settings.seed):
-            self.network = make_network(kind, shape)
-            self.judge = VggDiscriminator(resolution) if stage == "gan" else None
-        channels_last(self.network.to(device)).train()
-        self.rate = settings.rate or self._usual_rate()
-        self.optimiser = self._make_optimiser()
-        self.judge_optimiser: torch.optim.Optimizer | None = None
-        if self.judge is not None:
-            channels_last(self.judge.to(device)).train()
-            self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), lr=GAN_RATES[1], betas=(0.9, 0.99))
-        self.degradation = Downscale(resolution // shape.factor, resolution)
-        self.features: Features | None = None
-        self.steps, self.seconds = 0, 0.0
-        self.best: dict[str, Tensor] = {}
-        self.figures: dict[str, float] = {}
-        self.history: list[dict[str, float]] = []
+    Attributes:
+        KEY, WHAT: of a checkpoint: the entry with `identity`, and what messages call it.
+        PARTS, COUNTED: attributes that a checkpoint holds: modules and optimisers, which may be None; numbers and lists.
+        rate: of the optimiser, at its highest; steps, seconds: made, and spent in them.
+    """
 
-    def _usual_rate(self) -> float:
-        if self.stage == "gan":
-            return GAN_RATES[0]
-        return (RATES if self.settings.optimiser == "adam" else PUBLISHED_RATES)[self.kind]
+    KEY: ClassVar[str]
+    WHAT: ClassVar[str]
+    PARTS: ClassVar[tuple[str, ...]]
+    COUNTED: ClassVar[tuple[str, ...]]
 
-    def _make_optimiser(self) -> torch.optim.Optimizer:
-        parameters, rate = self.network.parameters(), self.rate
-        if self.settings.optimiser == "adam" or self.kind == "esrgan":
-            return torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.99))
-        if self.kind == "vdsr":
-            return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=1e-4)
-        return torch.optim.RMSprop(parameters, lr=rate)
+    optimiser: torch.optim.Optimizer
+    rate: float
+    steps: int = 0
+    seconds: float = 0.0
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return plain tensors and numbers, readable with `weights_only=True`."""
-        parts: dict[str, Any] = {"network": self.network, "optimiser": self.optimiser}
-        if self.judge is not None and self.judge_optimiser is not None:
-            parts |= {"judge": self.judge, "judge_optimiser": self.judge_optimiser}
-        return {
-            "baseline": self.identity(),
-            **{name: part.state_dict() for name, part in parts.items()},
-            **{name: getattr(self, name) for name in COUNTED},
-        }
-
-    def identity(self) -> dict[str, Any]:
-        """Return what a checkpoint must agree on."""
-        return {
-            "kind": self.kind,
-            "stage": self.stage,
-            "resolution": self.resolution,
-            "shape": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.shape).items()},
-            "settings": asdict(self.settings),
-        }
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`'s value. Raises TrainingError when it is of another run."""
-        check_same(self.identity(), saved["baseline"])
-        self.network.load_state_dict(saved["network"])
-        self.optimiser.load_state_dict(saved["optimiser"])
-        if self.judge is not None and self.judge_optimiser is not None:
-            self.judge.load_state_dict(saved["judge"])
-            self.judge_optimiser.load_state_dict(saved["judge_optimiser"])
-        for name in COUNTED:
-            setattr(self, name, saved[name])
-
-    def step(self, pictures: Tensor, marks: Tensor | None, done: float) -> float:
-        """Show one batch, uint8 (B, 3, R, R) with landmarks (B, 5, 2) or None, and return the loss.
-
-        Args:
-            done: how much of the budget is spent, 0 to 1: where the schedule stands.
+    @abstractmethod
+    def step(self, done: float) -> float:
+        """Show one batch and return the loss; `done`: how much of the budget is spent, 0 to 1.
 
         Raises:
             TrainingError: the loss is not finite; the state must then be thrown away.
         """
-        settings, device = self.settings, self.device
-        random = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.steps)
-        high = pictures.to(device).float() / 255
-        marks = marks.to(device) if marks is not None else None
-        if settings.flips:
-            flip = (torch.rand(len(high), generator=random) < 0.5).to(device)
-            high = torch.where(flip[:, None, None, None], high.flip(3), high)
-            marks = mirror(marks, flip, self.resolution) if marks is not None else None
-        high = high.contiguous(memory_format=torch.channels_last)
-        low = self.degradation.forward(high).clamp(0, 1)
-        share = min(1.0, done / settings.warmup) if settings.warmup else 1.0
-        share *= 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        rate = self.rate * max(share, 1e-3)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss, restored = pixel_loss(self.network, low, high, marks)
-            if self.judge is not None:
-                loss = self._gan_loss(self.judge, loss, restored, high, share)
+
+    @abstractmethod
+    def check(self, loss: float) -> None:
+        """Measure what `figures` returns and note it; `loss`: the last step's."""
+
+    @abstractmethod
+    def figures(self) -> Mapping[str, Any]:
+        """Return what was measured last; empty before the first time."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return what a checkpoint must agree on."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain tensors and numbers, readable with `weights_only=True`."""
+        parts = {name: part.state_dict() for name in self.PARTS if (part := getattr(self, name)) is not None}
+        return {self.KEY: self.identity(), **parts, **{name: getattr(self, name) for name in self.COUNTED}}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`'s value. Raises TrainingError when it is of another run."""
+        for name, value in self.identity().items():
+            if value != saved[self.KEY].get(name):
+                raise TrainingError(
+                    f"the checkpoint's {name} is {saved[self.KEY].get(name)}, not {value}; resume with the same options or start anew with another -o"
+                )
+        for name in self.PARTS:
+            if (part := getattr(self, name)) is not None:
+                part.load_state_dict(saved[name])
+        for name in self.COUNTED:
+            setattr(self, name, saved[name])
+
+    def resume(self, checkpoint: Path) -> None:
+        """Continue from a checkpoint's file. Raises TrainingError where it cannot be read or is of another run."""
+        self.load_state_dict(read_checkpoint(checkpoint, self.WHAT, (self.KEY, "optimiser", *self.COUNTED)))
+
+    def anneal(self, done: float, warmup: float) -> float:
+        """Set the rate: up over the share `warmup` of the budget, then half a cosine down; return its share of `rate`."""
+        rise = min(1.0, done / warmup) if warmup else 1.0
+        share = max(1e-3, rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+        set_rate(self.optimiser, self.rate * share)
+        return share
+
+    def descend(self, loss: Tensor, module: nn.Module) -> float:
+        """Make the optimiser's step on a module's parameters; return the loss."""
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        if isinstance(self.optimiser, torch.optim.SGD):
-            nn.utils.clip_grad_value_(self.network.parameters(), 0.4 / rate)  # VDSR, section 3.2
-        elif settings.clip:
-            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+        self.clip(module)
         self.optimiser.step()
+        return float(loss.detach())
+
+    def clip(self, module: nn.Module) -> None:
+        """Limit the gradients of a module's parameters: their norm to 1."""
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+
+    def count(self, loss: float) -> float:
+        """Count a step and return its loss. Raises TrainingError unless it is finite."""
         self.steps += 1
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the training diverged at step {self.steps} (loss {value}); go on from the last checkpoint with a smaller rate"
-            )
-        return value
-
-    def _gan_loss(self, judge: VggDiscriminator, pixel: Tensor, restored: Tensor, high: Tensor, share: float) -> Tensor:
-        """Update the discriminator, then return the generator's loss of the second stage."""
-        settings, optimiser = self.settings, self.judge_optimiser
-        assert optimiser is not None
-        for group in optimiser.param_groups:
-            group["lr"] = GAN_RATES[1] * max(share, 1e-3)
-        optimiser.zero_grad(set_to_none=True)
-        d_loss = relativistic(judge(high)[0], judge(restored.detach())[0])
-        d_loss.backward()
-        optimiser.step()
-        judge.requires_grad_(False)
-        real, real_features = judge(high)
-        fake, fake_features = judge(restored)
-        if self.features is not None:
-            with torch.no_grad():
-                real_features = list(self.features(high))
-            fake_features = list(self.features(restored))
-        judge.requires_grad_(True)
-        return (
-            settings.pixel_weight * pixel
-            + settings.perceptual_weight * perceptual(fake_features, real_features)
-            + settings.gan_weight * relativistic(fake, real.detach())
-        )
-
-    @torch.no_grad()
-    def restore(self, low: Tensor) -> Tensor:
-        """Return (B, 3, H, W) in [0, 1] by the network as it stands."""
-        self.network.eval()
-        result = [
-            self.network(part.contiguous(memory_format=torch.channels_last)).clamp(0, 1) for part in low.split(32)
-        ]
-        self.network.train()
-        return torch.cat(result)
-
-    def validate(self, held: Tensor, loss: float) -> Mapping[str, float]:
-        """Measure PSNR of R, G and B together on the held-out pictures; keep the weights that count; note and return it."""
-        high = held.to(self.device).float() / 255
-        low = self.degradation.forward(high).clamp(0, 1)
-        psnr = _psnr(self.restore(low), high)
-        gain = psnr - _psnr(enlarge(low, self.shape.factor).clamp(0, 1), high)
-        if self.stage == "gan" or not self.figures or psnr > self.figures["psnr"]:
-            self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
-            self.figures = {"psnr": psnr, "gain_db": gain, "pictures": float(len(held)), "step": float(self.steps)}
-        numbers = {"step": float(self.steps), "seconds": self.seconds, "psnr": psnr, "gain_db": gain}
-        self.history.append({**numbers, "loss": loss, "rate": self.optimiser.param_groups[0]["lr"]})
-        return self.history[-1]
+        if not math.isfinite(loss):
+            raise TrainingError(f"the training diverged at step {self.steps} (loss {loss}); use a smaller rate")
+        return loss
 
 
-def _psnr(restored: Tensor, high: Tensor) -> float:
-    return float((-10 * torch.log10((restored - high).square().mean((1, 2, 3)).clamp_min(1e-10))).mean())
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set an optimiser's learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate

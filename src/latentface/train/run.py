@@ -44,11 +44,15 @@ class Tick:
 OnTick = Callable[[Tick], None]
 
 
-class Counted(Protocol):
-    """A fit's counts, which its checkpoint holds: steps, and seconds spent in them."""
+class Fit(Protocol):
+    """What `train` asks of `train.fit.Fit`."""
 
     steps: int
     seconds: float
+
+    def step(self, done: float) -> float: ...
+    def check(self, loss: float) -> None: ...
+    def figures(self) -> Mapping[str, Any]: ...
 
 
 def check_run(target: Path, budget: int | None, minutes: float | None, resume: bool, unit: str = "steps") -> Path:
@@ -75,11 +79,9 @@ def checkpoint_path(target: Path) -> Path:
 
 
 def train(
-    fit: Counted,
+    fit: Fit,
     target: Path,
     *,
-    step: Callable[[float], float],
-    check: Callable[[float], Mapping[str, Any]],
     save: Callable[[], None],
     batch: int,
     checks: int,
@@ -87,17 +89,15 @@ def train(
     minutes: float | None,
     save_seconds: float,
     on_tick: OnTick,
-    figures: Mapping[str, Any],
 ) -> None:
     """Make steps until the budget is spent or the run is stopped, and save everything then.
 
     Args:
-        step: takes the spent share of the budget and returns a loss; check: takes the last loss and returns figures, `checks`
-            times over the budget; save: writes checkpoint and `target`.
-        batch: pictures a step; figures: of an earlier call.
+        save: writes checkpoint and `target`; batch: pictures a step; checks: of `fit`, over the budget.
+        steps, minutes: the budget in all, of steps or of time spent in them.
 
     Raises:
-        KeyboardInterrupt, SystemExit: see `Signals`. Whatever `step` and `save` raise.
+        KeyboardInterrupt, SystemExit: see `Signals`. Whatever a step and `save` raise.
     """
 
     def done() -> float:
@@ -109,13 +109,13 @@ def train(
     with Signals() as signals:
         while (share := done()) < 1 and not signals.caught:
             began = time.monotonic()
-            loss = step(share)
+            loss = fit.step(share)
             fit.seconds += time.monotonic() - began
             spent = done()
             due = int(spent * checks) > checked
             if due:
                 checked = int(spent * checks)
-                figures = check(loss)
+                fit.check(loss)
             now = time.monotonic()
             over = now - last_save > save_seconds or spent >= 1 or bool(signals.caught)
             if over:
@@ -124,7 +124,7 @@ def train(
             speed = (fit.steps - first) * batch / max(now - start, 1e-9)
             left = fit.seconds * (1 - spent) / max(spent, 1e-9)
             try:
-                on_tick(Tick(fit.steps, loss, speed, spent, left, figures, due, over))
+                on_tick(Tick(fit.steps, loss, speed, spent, left, fit.figures(), due, over))
             except KeyboardInterrupt:
                 signals.caught = signal.SIGINT
                 save()
@@ -181,15 +181,6 @@ def read_checkpoint(path: Path, what: str, keys: Sequence[str]) -> dict[str, Any
     return saved
 
 
-def check_same(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Raise TrainingError unless a checkpoint is of the same run: of the same prior, settings and so on."""
-    for name, value in mine.items():
-        if value != theirs.get(name):
-            raise TrainingError(
-                f"the checkpoint's {name} is {theirs.get(name)}, not {value}; resume with the same options or start anew with another -o"
-            )
-
-
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint atomically. Raises OutputError."""
     data = io.BytesIO()  # torch.save's own files hide a full disk behind a RuntimeError
@@ -237,7 +228,7 @@ def hardware_of(device: torch.device) -> str:
     return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
 
 
-def run_facts(fit: Counted, device: torch.device) -> dict[str, Any]:
+def run_facts(fit: Fit, device: torch.device) -> dict[str, Any]:
     """Return what a card says of its run: on what, until when, and how long."""
     return {
         "hardware": hardware_of(device),

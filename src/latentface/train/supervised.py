@@ -7,12 +7,11 @@ ESRGAN's GAN stage keeps its last ones, since by PSNR its first would always win
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from latentface.errors import InputError, TrainingError
 from latentface.io.pictures import write_picture
@@ -23,21 +22,12 @@ from latentface.supervised.formats import load_baseline, write_baseline
 from latentface.supervised.landmarks import find_table, read_landmarks
 from latentface.supervised.losses import Features
 from latentface.supervised.registry import Shape, count_parameters, kind_named, make_shape
-from latentface.train.fit import STAGES, Fit
-from latentface.train.pictures import Shuffled, load_pictures
-from latentface.train.run import OnTick, check_run, read_checkpoint, run_facts, train, write_checkpoint, write_history
+from latentface.train.baseline import STAGES, BaselineFit, Pairs
+from latentface.train.pictures import load_pictures
+from latentface.train.run import OnTick, check_run, run_facts, train, write_checkpoint, write_history
 from latentface.train.settings import SupervisedSettings
 
 OWN_FEATURES = "the features of its own discriminator"
-
-
-@dataclass(frozen=True, slots=True)
-class _Data:
-    high: Tensor  # uint8 (N, 3, R, R)
-    held: Tensor  # uint8 (M, 3, R, R)
-    landmarks: Tensor | None  # (N, 5, 2)
-    name: str
-    held_name: str
 
 
 def train_supervised(
@@ -96,30 +86,19 @@ def train_supervised(
         raise InputError(
             f"{init}: it holds a {started_from.kind} of another shape; expected {kind} at {factor}x of the same size"
         )
-    fit = Fit(kind, shape, stage, resolution, settings, torch.device(device))
+    fit = BaselineFit(kind, shape, stage, resolution, settings, torch.device(device))
     if started_from is not None:
         fit.network.load_state_dict(started_from.network.state_dict())
     if resume:
-        fit.load_state_dict(read_checkpoint(checkpoint, "a baseline", ("baseline", "optimiser", "steps")))
+        fit.resume(checkpoint)
     fit.features = features
-    loaded = _load(kind, data, resolution, settings, pairs, validation, landmarks, say)
-    order = Shuffled(len(loaded.high), settings.seed)
-    description = _description(
-        fit, size, loaded, features_name or ("unnamed features" if features else OWN_FEATURES), card
-    )
-
-    def step(done: float) -> float:
-        index = order.indices(fit.steps * settings.batch, settings.batch)
-        marks = loaded.landmarks[index] if loaded.landmarks is not None else None
-        return fit.step(loaded.high[index], marks, done)
-
+    fit.learn_from(_load(kind, data, resolution, settings, pairs, validation, landmarks, say))
+    trunk = features_name or ("unnamed features" if features else OWN_FEATURES)
+    description = _description(fit, size, trunk, card)
     train(
         fit,
         target,
-        step=step,
-        check=lambda loss: fit.validate(loaded.held, loss),
-        save=lambda: _save(fit, target, checkpoint, description, loaded),
-        figures=fit.history[-1] if fit.history else {},
+        save=lambda: _save(fit, target, checkpoint, description),
         batch=settings.batch,
         checks=settings.checks,
         steps=steps,
@@ -163,7 +142,7 @@ def _load(
     validation: Sequence[str | Path] | None,
     landmarks: str | Path | None,
     say: Callable[[str], None],
-) -> _Data:
+) -> Pairs:
     """Decode the training and the held-out pictures, both taken in an order that the seed decides."""
     sources = open_sources(data)
     order = torch.randperm(len(sources), generator=torch.Generator().manual_seed(settings.seed)).tolist()
@@ -190,24 +169,22 @@ def _load(
     held_pictures, _ = load_pictures(held, resolution, warn=say)
     marks = read_landmarks(table, kept.entries, resolution) if table is not None else None
     held_name = "held out of the data" if validation is None else _file_names(held.name)
-    return _Data(high, held_pictures, marks, _file_names(sources.name), held_name)
+    return Pairs(high, held_pictures, marks, _file_names(sources.name), held_name)
 
 
 def _file_names(sources: str) -> str:
     return ", ".join(Path(name).name for name in sources.split(", "))
 
 
-def _description(
-    fit: Fit, size: str | Shape, data: _Data, trunk: str, card: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def _description(fit: BaselineFit, size: str | Shape, trunk: str, card: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         "title": kind_named(fit.kind).title,
         "size": size if isinstance(size, str) else "own",
         "parameters": count_parameters(fit.network),
         "resolution": fit.resolution,
         "stage": fit.stage,
-        "data": f"{len(data.high)} pictures of {data.name}",
-        "validation": f"{len(data.held)} pictures {data.held_name}",
+        "data": f"{len(fit.pairs.high)} pictures of {fit.pairs.name}",
+        "validation": f"{len(fit.pairs.held)} pictures {fit.pairs.held_name}",
         "low pictures": "bicubic with antialiasing, no noise",
         **({"perceptual loss": trunk} if fit.stage == "gan" else {}),
         "training": {**asdict(fit.settings), "rate": fit.rate, "schedule": "cosine over the budget"},
@@ -216,16 +193,16 @@ def _description(
     }
 
 
-def _save(fit: Fit, target: Path, checkpoint: Path, description: Mapping[str, Any], data: _Data) -> None:
+def _save(fit: BaselineFit, target: Path, checkpoint: Path, description: Mapping[str, Any]) -> None:
     write_checkpoint(checkpoint, fit.state_dict())
     card = {
         **description,
         **run_facts(fit, fit.device),
         "pictures": fit.steps * fit.settings.batch,
-        "figures": {name: round(value, 4) for name, value in fit.figures.items()},
+        "figures": {name: round(value, 4) for name, value in fit.noted.items()},
     }
     write_baseline(target, fit.kind, fit.shape, fit.best or fit.network.state_dict(), card)
-    high = data.held[:6].to(fit.device).float() / 255
+    high = fit.pairs.held[:6].to(fit.device).float() / 255
     low = fit.degradation.forward(high).clamp(0, 1)
     columns = {"input": low, "bicubic": enlarge(low, fit.shape.factor), fit.kind: fit.restore(low), "truth": high}
     write_picture(checkpoint.parent / "samples.png", comparison_sheet({k: list(v) for k, v in columns.items()}))

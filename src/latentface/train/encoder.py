@@ -29,7 +29,7 @@ from latentface.io.sheets import comparison_sheet
 from latentface.prior.prior import Prior
 from latentface.supervised.registry import count_parameters
 from latentface.train.fit import Fit
-from latentface.train.run import OnTick, check_run, run_facts, train, write_checkpoint, write_history
+from latentface.train.run import OnTick, check_run, resume_from, run_facts, train, write_history
 from latentface.train.settings import EncoderSettings
 
 STEM_FACES = 1024  # from which the stem's whitening is measured
@@ -70,7 +70,7 @@ def train_encoder(
     shape = shape or EncoderShape(rows=prior.num_ws, width=prior.w_dim)
     fit = EncoderFit(prior, shape, settings)
     if resume:
-        fit.resume(checkpoint)
+        resume_from(checkpoint, fit)
     else:
         say(f"measuring {STEM_FACES} faces of {prior.name}")
         fit.begin()
@@ -78,7 +78,7 @@ def train_encoder(
     train(
         fit,
         target,
-        save=lambda: _save(fit, target, checkpoint, card or {}),
+        write=lambda folder: _write(fit, target, folder, card or {}),
         batch=settings.batch,
         checks=settings.checks,
         steps=steps,
@@ -178,8 +178,7 @@ class EncoderFit(Fit):
         return {"prior": self.prior.sha256, "shape": asdict(self.shape), "settings": asdict(self.settings)}
 
 
-def _save(fit: EncoderFit, target: Path, checkpoint: Path, card: Mapping[str, Any]) -> None:
-    write_checkpoint(checkpoint, fit.state_dict())
+def _write(fit: EncoderFit, target: Path, folder: Path, card: Mapping[str, Any]) -> None:
     last = fit.figures()
     full = {
         "prior": fit.prior.name,
@@ -196,5 +195,5 @@ def _save(fit: EncoderFit, target: Path, checkpoint: Path, card: Mapping[str, An
     degradation = Downscale(max(2, fit.prior.resolution // 8), fit.prior.resolution)
     low = degradation.forward(fit.held[:6]).clamp(0, 1)
     columns = {"input": low, "encoder": fit.answers(low, degradation), "face": fit.held[:6]}
-    write_picture(checkpoint.parent / "samples.png", comparison_sheet({k: list(v.cpu()) for k, v in columns.items()}))
-    write_history(checkpoint.parent, ("step", "seconds", "loss", "psnr", "consistency"), fit.history)
+    write_picture(folder / "samples.png", comparison_sheet({k: list(v.cpu()) for k, v in columns.items()}))
+    write_history(folder, ("step", "seconds", "loss", "psnr", "consistency"), fit.history)

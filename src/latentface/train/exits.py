@@ -24,7 +24,7 @@ from latentface.prior.exits import ExitLayer, rows_of, whole_rows, write_exits
 from latentface.prior.mobilestylegan import MobileGenerator
 from latentface.prior.prior import Prior
 from latentface.train.fit import Fit
-from latentface.train.run import OnTick, check_run, run_facts, train, write_checkpoint
+from latentface.train.run import OnTick, check_run, resume_from, run_facts, train
 from latentface.train.settings import COARSE, ExitSettings
 
 HELD = 16  # samples, never trained on, by which the figures are measured
@@ -186,12 +186,12 @@ def train_exits(
     checkpoint = check_run(target, steps, minutes, resume)
     fit = ExitFit(prior, settings or ExitSettings())
     if resume:
-        fit.resume(checkpoint)
+        resume_from(checkpoint, fit)
 
     train(
         fit,
         target,
-        save=lambda: _save(fit, target, checkpoint),
+        write=lambda folder: _write(fit, target),
         batch=1,
         checks=checks,
         steps=steps,
@@ -202,8 +202,7 @@ def train_exits(
     return target
 
 
-def _save(fit: ExitFit, target: Path, checkpoint: Path) -> None:
-    write_checkpoint(checkpoint, fit.state_dict())
+def _write(fit: ExitFit, target: Path) -> None:
     card = {
         "prior": fit.prior.name,
         "data": "the prior's own samples",

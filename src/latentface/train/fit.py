@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from latentface.errors import TrainingError
-from latentface.train.run import read_checkpoint
 
 
 class Fit(ABC):
@@ -71,10 +69,6 @@ class Fit(ABC):
                 part.load_state_dict(saved[name])
         for name in self.COUNTED:
             setattr(self, name, saved[name])
-
-    def resume(self, checkpoint: Path) -> None:
-        """Continue from a checkpoint's file. Raises TrainingError where it cannot be read or is of another run."""
-        self.load_state_dict(read_checkpoint(checkpoint, self.WHAT, (self.KEY, "optimiser", *self.COUNTED)))
 
     def anneal(self, done: float, warmup: float) -> float:
         """Set the rate: up over the share `warmup` of the budget, then half a cosine down; return its share of `rate`."""

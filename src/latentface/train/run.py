@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import torch
 
 from latentface.errors import InputError, TrainingError
 from latentface.io.atomic import write_bytes, write_text
+from latentface.train.fit import Fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +43,6 @@ class Tick:
 
 
 OnTick = Callable[[Tick], None]
-
-
-class Fit(Protocol):
-    """What `train` asks of `train.fit.Fit`."""
-
-    steps: int
-    seconds: float
-
-    def step(self, done: float) -> float: ...
-    def check(self, loss: float) -> None: ...
-    def figures(self) -> Mapping[str, Any]: ...
 
 
 def check_run(target: Path, budget: int | None, minutes: float | None, resume: bool, unit: str = "steps") -> Path:
@@ -82,7 +72,7 @@ def train(
     fit: Fit,
     target: Path,
     *,
-    save: Callable[[], None],
+    write: Callable[[Path], None],
     batch: int,
     checks: int,
     steps: int | None,
@@ -93,12 +83,19 @@ def train(
     """Make steps until the budget is spent or the run is stopped, and save everything then.
 
     Args:
-        save: writes checkpoint and `target`; batch: pictures a step; checks: of `fit`, over the budget.
+        write: writes `target` and, into the folder that it is given, samples and log, each time after the checkpoint.
+        batch: pictures a step; checks: of `fit`, over the budget.
         steps, minutes: the budget in all, of steps or of time spent in them.
 
     Raises:
-        KeyboardInterrupt, SystemExit: see `Signals`. Whatever a step and `save` raise.
+        KeyboardInterrupt, SystemExit: see `Signals`. Whatever a step and `write` raise.
     """
+
+    checkpoint = checkpoint_path(target)
+
+    def save() -> None:
+        write_checkpoint(checkpoint, fit.state_dict())
+        write(checkpoint.parent)
 
     def done() -> float:
         shares = fit.steps / steps if steps else 0.0, fit.seconds / 60 / minutes if minutes else 0.0
@@ -179,6 +176,11 @@ def read_checkpoint(path: Path, what: str, keys: Sequence[str]) -> dict[str, Any
     if not isinstance(saved, dict) or any(key not in saved for key in keys):
         raise TrainingError(f"{path}: this is no checkpoint of {what}")
     return saved
+
+
+def resume_from(checkpoint: Path, fit: Fit) -> None:
+    """Continue from a checkpoint. Raises TrainingError where it cannot be read or is of another run."""
+    fit.load_state_dict(read_checkpoint(checkpoint, fit.WHAT, (fit.KEY, "optimiser", *fit.COUNTED)))
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from latentface.supervised.losses import Features
 from latentface.supervised.registry import Shape, count_parameters, kind_named, make_shape
 from latentface.train.baseline import STAGES, BaselineFit, Pairs
 from latentface.train.pictures import load_pictures
-from latentface.train.run import OnTick, check_run, run_facts, train, write_checkpoint, write_history
+from latentface.train.run import OnTick, check_run, resume_from, run_facts, train, write_history
 from latentface.train.settings import SupervisedSettings
 
 OWN_FEATURES = "the features of its own discriminator"
@@ -90,7 +90,7 @@ def train_supervised(
     if started_from is not None:
         fit.network.load_state_dict(started_from.network.state_dict())
     if resume:
-        fit.resume(checkpoint)
+        resume_from(checkpoint, fit)
     fit.features = features
     fit.learn_from(_load(kind, data, resolution, settings, pairs, validation, landmarks, say))
     trunk = features_name or ("unnamed features" if features else OWN_FEATURES)
@@ -98,7 +98,7 @@ def train_supervised(
     train(
         fit,
         target,
-        save=lambda: _save(fit, target, checkpoint, description),
+        write=lambda folder: _write(fit, target, folder, description),
         batch=settings.batch,
         checks=settings.checks,
         steps=steps,
@@ -193,8 +193,7 @@ def _description(fit: BaselineFit, size: str | Shape, trunk: str, card: Mapping[
     }
 
 
-def _save(fit: BaselineFit, target: Path, checkpoint: Path, description: Mapping[str, Any]) -> None:
-    write_checkpoint(checkpoint, fit.state_dict())
+def _write(fit: BaselineFit, target: Path, folder: Path, description: Mapping[str, Any]) -> None:
     card = {
         **description,
         **run_facts(fit, fit.device),
@@ -205,8 +204,6 @@ def _save(fit: BaselineFit, target: Path, checkpoint: Path, description: Mapping
     high = fit.pairs.held[:6].to(fit.device).float() / 255
     low = fit.degradation.forward(high).clamp(0, 1)
     columns = {"input": low, "bicubic": enlarge(low, fit.shape.factor), fit.kind: fit.restore(low), "truth": high}
-    write_picture(checkpoint.parent / "samples.png", comparison_sheet({k: list(v) for k, v in columns.items()}))
+    write_picture(folder / "samples.png", comparison_sheet({k: list(v) for k, v in columns.items()}))
     columns_of_log = ("step", "seconds", "loss", "rate", "psnr", "gain_db")
-    write_history(
-        checkpoint.parent, columns_of_log, fit.history, ({"loss": "loss"}, {"gain_db": "PSNR over bicubic, dB"})
-    )
+    write_history(folder, columns_of_log, fit.history, ({"loss": "loss"}, {"gain_db": "PSNR over bicubic, dB"}))

@@ -76,11 +76,13 @@ def signalled_in_step(monkeypatch, step, number):
     ("number", "stops"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["int", "term"]
 )
 def test_an_encoder_that_is_stopped_in_its_first_minute_goes_on(tmp_path, monkeypatch, number, stops):
-    before = signal.getsignal(number)
+    before, said = signal.getsignal(number), []
     with monkeypatch.context() as patch:
         signalled_in_step(patch, 2, number)
-        with pytest.raises(stops):
-            an_encoder(tmp_path, 6)
+        with pytest.raises(stops) as caught:
+            an_encoder(tmp_path, 6, say=said.append)
+    told = str(caught.value) if stops is KeyboardInterrupt else said[-1]
+    assert told == "stopped at step 2; the same command with --resume goes on from there"
     assert signal.getsignal(number) is before
     path = tmp_path / "e.safetensors"
     assert checkpoint(path)["steps"] == 2

@@ -223,6 +223,7 @@ def exits(*, run: Annotated[ExitsRun, FLAT] = EXITS_RUN, place: Where = HERE) ->
             settings=ExitSettings.for_prior(loaded, seed=run.seed),
             resume=run.resume,
             on_tick=tick,
+            say=talk.say,
         )
     print(path)
     return 0

@@ -16,11 +16,11 @@ import urllib.request
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from latentface.cache import cache_folder, is_offline
 from latentface.errors import MissingDataError, UnknownNameError, WeightsError
-from latentface.io.atomic import atomic_path
+from latentface.io.atomic import check_folder, sha256, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -174,35 +174,22 @@ def _sha256(path: Path, size: int, changed: int) -> str:  # size and time make t
 
 def _fetch(file: WeightsFile, target: Path) -> Path:
     assert file.address is not None
-    digest = hashlib.sha256()
-    with atomic_path(target) as temporary, open(temporary, "wb") as out:
-        try:
-            stream: BinaryIO = urllib.request.urlopen(file.address, timeout=TIMEOUT)
-        except (OSError, http.client.HTTPException) as error:
-            raise _not_fetched(file, error) from error
-        with stream:
-            while chunk := _read(stream, file):
-                digest.update(chunk)
-                out.write(chunk)
-        if not digest.hexdigest().startswith(file.sha256):
-            raise WeightsError(
-                f"{file.address}: the fetched file's SHA-256 starts with {digest.hexdigest()[:8]}, expected {file.sha256[:8]}; nothing was kept; {file.by_hand}"
-            )
-    return target
-
-
-def _read(stream: BinaryIO, file: WeightsFile) -> bytes:
+    check_folder(target.parent)  # before the bytes come
     try:
-        return stream.read(1 << 20)
+        with urllib.request.urlopen(file.address, timeout=TIMEOUT) as stream:
+            data: bytes = stream.read()
     except (OSError, http.client.HTTPException) as error:
-        raise _not_fetched(file, error) from error
-
-
-def _not_fetched(file: WeightsFile, error: Exception) -> MissingDataError:
-    why = error.reason if isinstance(error, urllib.error.URLError) else error
-    return MissingDataError(
-        f"{file.file} is not at hand and {file.address} does not answer ({why}); fetch it on another machine and {file.by_hand}"
-    )
+        why = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise MissingDataError(
+            f"{file.file} is not at hand and {file.address} does not answer ({why}); fetch it on another machine and {file.by_hand}"
+        ) from error
+    found = sha256(data)
+    if not found.startswith(file.sha256):
+        raise WeightsError(
+            f"{file.address}: the fetched file's SHA-256 starts with {found[:8]}, expected {file.sha256[:8]}; nothing was kept; {file.by_hand}"
+        )
+    write_bytes(target, data)
+    return target
 
 
 def read_state(name: str, *, fetch: bool = True) -> dict[str, Tensor]:

@@ -85,6 +85,7 @@ def train_encoder(
         minutes=minutes,
         save_seconds=save_seconds,
         on_tick=on_tick,
+        say=say,
     )
     return target
 

@@ -9,7 +9,7 @@ Shape legend: B samples a look, L style rows, D width of w.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,7 @@ def train_exits(
     save_seconds: float = 60.0,
     checks: int = 20,
     on_tick: OnTick = lambda tick: None,
+    say: Callable[[str], None] = lambda message: None,
 ) -> Path:
     """Train the exits of `prior`, on its device, and write them to `output`; the checkpoint is `output`.train/checkpoint.pt.
 
@@ -198,6 +199,7 @@ def train_exits(
         minutes=minutes,
         save_seconds=save_seconds,
         on_tick=on_tick,
+        say=say,
     )
     return target
 

@@ -79,6 +79,7 @@ def train(
     minutes: float | None,
     save_seconds: float,
     on_tick: OnTick,
+    say: Callable[[str], None],
 ) -> None:
     """Make steps until the budget is spent or the run is stopped, and save everything then.
 
@@ -125,7 +126,7 @@ def train(
             except KeyboardInterrupt:
                 signals.caught = signal.SIGINT
                 save()
-    signals.obey(f"step {fit.steps}")
+    signals.obey(f"step {fit.steps}", say)
     if not target.exists():  # a run that had spent its budget before this call
         save()
 
@@ -157,11 +158,13 @@ class Signals:
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self.caught = self.caught or number
 
-    def obey(self, place: str) -> None:
+    def obey(self, place: str, say: Callable[[str], None]) -> None:
         """Do what the one that came asked for: raise KeyboardInterrupt or SystemExit, once everything is saved."""
+        told = f"stopped at {place}; the same command with --resume goes on from there"
         if self.caught == signal.SIGINT:
-            raise KeyboardInterrupt(f"stopped at {place}; the same command with --resume goes on from there")
+            raise KeyboardInterrupt(told)
         if self.caught:
+            say(told)
             raise SystemExit(128 + self.caught)
 
 

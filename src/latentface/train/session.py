@@ -119,7 +119,7 @@ def train_prior(
         save()
         if dist.is_initialized():
             dist.barrier()
-    signals.obey(f"picture {state.pictures}")
+    signals.obey(f"picture {state.pictures}", say)
     return target
 
 

@@ -105,6 +105,7 @@ def train_supervised(
         minutes=minutes,
         save_seconds=save_seconds,
         on_tick=on_tick,
+        say=say,
     )
     return target
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Literal
 
@@ -54,30 +55,23 @@ class Metric:
         return [name for name in self.modules if importlib.util.find_spec(name) is None]
 
 
+_higher = partial(Metric, direction="higher")
+_lower = partial(Metric, direction="lower", range=(0, inf))
 _TABLE = (
-    Metric(name="psnr", direction="higher", range=(0, 150), unit="dB", description="PSNR over RGB"),
-    Metric(
-        name="psnr-y",
-        direction="higher",
-        range=(0, 150),
-        unit="dB",
-        description="PSNR on the luma Y (BT.601, 16 to 235 of 255)",
-    ),
-    Metric(
+    _higher(name="psnr", range=(0, 150), unit="dB", description="PSNR over RGB"),
+    _higher(name="psnr-y", range=(0, 150), unit="dB", description="PSNR on the luma Y (BT.601, 16 to 235 of 255)"),
+    _higher(
         name="ssim",
-        direction="higher",
         range=(-1, 1),
-        description="SSIM of Wang 2004 on the luma Y: Gaussian 11, sigma 1.5, valid border",
         least_side=11,
+        description="SSIM of Wang 2004 on the luma Y: Gaussian 11, sigma 1.5, valid border",
     ),
     *(
-        Metric(
+        _lower(
             name=f"lpips-{net}",
-            direction="lower",
-            range=(0, inf),
-            description=f"LPIPS v0.1 on {title}; not comparable below 64 px",
             files=(f"lpips-{net}", trunk),
             least_side=32,
+            description=f"LPIPS v0.1 on {title}; not comparable below 64 px",
         )
         for net, title, trunk in (
             ("alex", "AlexNet", "alexnet"),
@@ -85,49 +79,41 @@ _TABLE = (
             ("squeeze", "SqueezeNet 1.1", "squeezenet"),
         )
     ),
-    Metric(
+    _lower(
         name="squeezenet-distance",
-        direction="lower",
-        range=(0, inf),
-        description="feature distance on keras-squeezenet with LPIPS's heads; it is not LPIPS, nothing published compares",
         files=("lpips-squeeze", "squeezenet-keras"),
         modules=("h5py",),
         least_side=32,
+        description="feature distance on keras-squeezenet with LPIPS's heads; it is not LPIPS, nothing published compares",
     ),
-    Metric(
+    _lower(
         name="niqe",
-        direction="lower",
-        range=(0, inf),
         reference="none",
-        description="NIQE with everything brought to 256 px bicubically; not comparable with other sizes",
         files=("niqe",),
+        description="NIQE with everything brought to 256 px bicubically; not comparable with other sizes",
     ),
-    Metric(
+    _lower(
         name="niqe-pooled",
-        direction="lower",
-        range=(0, inf),
         scope="set",
         reference="none",
-        description="one NIQE from all faces' 96 px blocks at native size; compare sets of about equal count only",
         files=("niqe",),
         least_side=96,
+        description="one NIQE from all faces' 96 px blocks at native size; compare sets of about equal count only",
     ),
-    Metric(
+    _higher(
         name="identity",
-        direction="higher",
         range=(-1, 1),
-        description="cosine of MobileFaceNet embeddings, result against truth; it identifies nobody",
         files=("mobilefacenet",),
+        description="cosine of MobileFaceNet embeddings, result against truth; it identifies nobody",
     ),
     *(
-        Metric(
+        _higher(
             name=f"verification-{name}",
-            direction="higher",
             range=(0, 1),
             scope="set",
             reference="other photo",
-            description=f"{what} (MobileFaceNet)",
             files=("mobilefacenet",),
+            description=f"{what} (MobileFaceNet)",
         )
         for name, what in (
             ("auc", "chance that another photo of the same person matches better than someone else's"),
@@ -138,36 +124,27 @@ _TABLE = (
             ),
         )
     ),
-    Metric(
+    _higher(
         name="consistency",
-        direction="higher",
         range=(0, 150),
         unit="dB",
         reference="input",
         description="PSNR of the result, shrunk again, against the input",
     ),
-    Metric(
+    _higher(
         name="null-space",
-        direction="higher",
         range=(-1, 1),
         description="cosine of invented and lost detail, Y - A+ A Y of result and truth",
     ),
-    Metric(
+    _lower(
         name="frechet",
-        direction="lower",
         range=(0, 4),
         scope="set",
-        description="Frechet distance of the sets' MobileFaceNet embeddings of length 1; it is not FID",
         files=("mobilefacenet",),
+        description="Frechet distance of the sets' MobileFaceNet embeddings of length 1; it is not FID",
     ),
-    Metric(
-        name="seconds",
-        direction="lower",
-        range=(0, inf),
-        unit="s",
-        scope="run",
-        reference="none",
-        description="time a face, measured by the searcher",
+    _lower(
+        name="seconds", unit="s", scope="run", reference="none", description="time a face, measured by the searcher"
     ),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}

@@ -14,8 +14,8 @@ from tiny_prior import tiny_prior
 from latentface.errors import InputError, WeightsError
 from latentface.io.photo import LUMA, Photo
 from latentface.photosettings import PhotoSettings
-from latentface.restore.background import Background
 from latentface.restore import background as photobackground
+from latentface.restore.background import Background
 from latentface.restore.photo import PhotoUpscaler
 from latentface.restore.settings import UpscaleSettings
 from latentface.supervised.esrgan import RrdbNet, RrdbShape

@@ -12,14 +12,13 @@ import pytest
 
 from latentface.bench.core.progress import Progress
 from latentface.bench.core.records import Records
-from latentface.bench.tables.pooled import run_pooled
-from latentface.bench.tables.table1 import run_table1
-from latentface.bench.tables.table2 import run_table2
 from latentface.bench.tables.tables import COLUMNS, read_rows
 from latentface.errors import InputError, MissingDataError, UnknownNameError, WeightsError
 from latentface.explore import registry
 from latentface.explore.result import MethodSettings
 from latentface.prior.prior import Prior
+
+from .conftest import make_pooled, make_table1, make_table2
 
 pytestmark = pytest.mark.usefixtures("short_search")
 METRICS = ("psnr", "psnr-y", "ssim", "consistency", "null-space", "seconds")
@@ -30,11 +29,11 @@ def run(prior: Prior, output: Path, **changes: Any) -> Path:
         "factors": (4,),
         "methods": ["bilinear", "rlse"],
         "metrics": METRICS,
-        "fetch": False,
+        "no_fetch": True,
         "device": "cpu",
-        "batch": 2,
+        "batch_size": 2,
     }
-    return run_table1(output=output, prior=prior, **{**options, **changes})
+    return make_table1(output=output, prior=prior, **{**options, **changes})
 
 
 def without_time(path: Path) -> list[dict[str, str]]:
@@ -167,7 +166,7 @@ def test_projection_is_a_variant(tiny_prior: Prior, faces: Path, tmp_path: Path)
 def test_table2_compares_with_and_without_by_factor_and_low_size(
     tiny_prior: Prior, faces: Path, tmp_path: Path
 ) -> None:
-    table = run_table2(
+    table = make_table2(
         output=tmp_path,
         high=faces,
         prior=tiny_prior,
@@ -175,9 +174,9 @@ def test_table2_compares_with_and_without_by_factor_and_low_size(
         lows=(4,),
         metrics=("psnr", "consistency"),
         limit=3,
-        fetch=False,
+        no_fetch=True,
         device="cpu",
-        batch=3,
+        batch_size=3,
     )
     rows = {(r.method, r.factor, r.metric): r.value for r in read_rows(tmp_path / "table2.csv")}
     with_it, without = rows["rlse", "8", "psnr"], rows["rlse-no-semantic", "8", "psnr"]
@@ -196,7 +195,7 @@ def test_the_pooled_test_averages_a_faces_cells(tiny_prior: Prior, faces: Path, 
         "seeds": (0, 7),
         "metrics": ("psnr", "consistency"),
     }
-    table = run_pooled(output=tmp_path, limit=3, fetch=False, device="cpu", batch=3, **options)
+    table = make_pooled(output=tmp_path, limit=3, no_fetch=True, device="cpu", batch_size=3, **options)
     rows = {(r.factor, r.metric): r.value for r in read_rows(tmp_path / "semantic.csv")}
     assert {cell for cell, _ in rows} == {"pooled", "4x seed 0", "4x seed 7", "8x seed 0", "8x seed 7"}
     values = {seed: Records(tmp_path / f"seed-{seed}" / "per_image.csv") for seed in (0, 7)}
@@ -211,4 +210,4 @@ def test_the_pooled_test_averages_a_faces_cells(tiny_prior: Prior, faces: Path, 
     assert rows["pooled", "psnr"].n == 3  # faces, not cells
     assert "| **pooled** |" in table.read_text()
     with pytest.raises(InputError, match="each once"):
-        run_pooled(output=tmp_path / "b", **{**options, "seeds": (1, 1)})
+        make_pooled(output=tmp_path / "b", **{**options, "seeds": (1, 1)})

@@ -14,7 +14,6 @@ import torch
 from latentface.bench.core.progress import OnProgress, Progress, quiet
 from latentface.bench.core.runner import check_metrics
 from latentface.bench.core.sets import most_at_once
-from latentface.bench.core.setup import weights_from
 from latentface.bench.core.sizes import by_area
 from latentface.bench.core.statistics import NOTHING, Estimate, estimate
 from latentface.bench.core.tasks import to_8_bit
@@ -64,7 +63,6 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     *,
     high_size: int | None = None,
-    weights: str | Path | None = None,
     device: str = "cpu",
     fetch: bool = True,
     on_progress: OnProgress = quiet,
@@ -85,13 +83,10 @@ def evaluate(
     """
     wanted = check_metrics(metrics, METRIC_NAMES)
     for name in wanted:
-        if METRICS[name].scope == "run" or METRICS[name].reference in ("input", "other photo"):
+        metric = METRICS[name]
+        if metric.scope == "run" or metric.reference in ("input", "other photo") or name == "null-space":
             raise InputError(
                 f"the metric {name!r} needs more than a result and its truth; it is measured by `latentface bench table1`"
-            )
-        if name == "null-space":
-            raise InputError(
-                "the metric 'null-space' needs to know the shrinking; it is measured by `latentface bench`"
             )
     if high_size is not None and high_size < 2:
         raise InputError(f"the high size is {high_size} px; expected at least 2")
@@ -111,8 +106,7 @@ def evaluate(
         raise InputError(
             f"no file of {results} has the stem of one of {truth}; results are matched by name, as 0001.png with 0001.jpg"
         )
-    with weights_from(weights):
-        suite = Suite(wanted, device=device, fetch=fetch)
+    suite = Suite(wanted, device=device, fetch=fetch)
     problems += [f"the metric {name} is not at hand: {reason}" for name, reason in suite.missing.items()]
     rows: dict[str, dict[str, float]] = {}
     kept: dict[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]] = {}

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from latentface.bench.core.curve import Curve
 from latentface.bench.core.progress import OnProgress, Progress, duration, quiet
-from latentface.bench.core.records import Key, Records, factor_text
+from latentface.bench.core.protocol import Protocol
+from latentface.bench.core.records import Key, Records
 from latentface.bench.core.tasks import Task, load_batch, to_8_bit
 from latentface.bench.core.variants import TRUTH, Variant
-from latentface.bench.report.curve import Curve
-from latentface.devices import out_of_memory
+from latentface.devices import Batches, out_of_memory
 from latentface.errors import InputError, LatentfaceError, UnknownNameError
 from latentface.explore.result import Exploration, Step
 from latentface.io.pictures import read_picture, write_picture
@@ -41,7 +42,7 @@ class Runner:
 
     Attributes:
         side: px of the faces that are compared, `sizes.high_side`.
-        suite: the metrics that are at hand; metrics: those that the table wants, `seconds` included.
+        protocol, command: what is printed under the table. suite: the metrics that are at hand; metrics: those that the table wants, `seconds` included.
         folder: of the output; records, curve, set_records: its `per_image.csv`, `steps.csv` and `sets.csv`.
         unavailable: (dataset, factor, variant) -> why there are no figures; filled while it runs.
     """
@@ -56,8 +57,8 @@ class Runner:
     records: Records
     curve: Records | None
     set_records: Records
-    seed: int
-    batch: int
+    protocol: Protocol
+    command: str = ""
     on_progress: OnProgress = quiet
     unavailable: dict[tuple[str, str, str], str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)  # lines for under the table
@@ -79,6 +80,16 @@ class Runner:
             for variant in self.variants_of(task):
                 self._run_variant(task, variant)
         self._tell("done")
+
+    @property
+    def seed(self) -> int:
+        """Of every face."""
+        return self.protocol.seed
+
+    @property
+    def batch(self) -> int:
+        """Faces that are searched together."""
+        return self.protocol.batch
 
     def remark(self, line: str) -> None:
         """Keep a line for under the table, once."""
@@ -120,15 +131,15 @@ class Runner:
 
     @staticmethod
     def _place(task: Task, variant: Variant) -> tuple[str, str, str]:
-        return task.dataset, factor_text(task.factor), variant.name
+        return task.dataset, task.factor_text, variant.name
 
     def key(self, task: Task, name: str, image: str) -> Key:
         """Return a face's place in the records."""
-        return task.dataset, name, factor_text(task.factor), image
+        return task.dataset, name, task.factor_text, image
 
     def path(self, task: Task, name: str, image: str) -> Path:
         """Return where a face's picture is kept; `name` is a variant's, "low" or "truth"."""
-        return self.folder / "faces" / task.dataset / f"{factor_text(task.factor)}x" / name / f"{image}.png"
+        return self.folder / "faces" / task.dataset / f"{task.factor_text}x" / name / f"{image}.png"
 
     def pending(self, task: Task, variant: Variant) -> list[str]:
         """Return the faces that still need figures."""
@@ -166,8 +177,10 @@ class Runner:
             found, spent, setup = self._trial(task, variant, low)
             if setup > 3 and setup > 0.2 * spent:  # something may be made once, as RLS makes its flow: look again
                 found, spent, setup = self._trial(task, variant, low)
-        except LatentfaceError:
-            return  # it will be said when its turn comes
+        except (LatentfaceError, RuntimeError, MemoryError) as error:
+            if isinstance(error, LatentfaceError) or out_of_memory(error):
+                return  # it will be said when its turn comes
+            raise
         began = time.perf_counter()
         self.suite.score(
             to_8_bit(found.high.cpu()[:1]), None if truth is None else truth[:1], low[:1], task.degradation
@@ -195,7 +208,7 @@ class Runner:
         return found, spent, (stamps[0] - began if stamps else 0.0)
 
     def _seconds_left(self) -> float:
-        sides = {task.dataset + factor_text(task.factor): task.degradation.low for task in self.tasks}
+        sides = {task.dataset + task.factor_text: task.degradation.low for task in self.tasks}
         seconds = sum(
             math.ceil(left / self.batch) * self._cost.get((name, sides[dataset + factor]), 0.0)
             for (dataset, factor, name), left in self._left.items()
@@ -234,24 +247,23 @@ class Runner:
         finished = [i for i in pending if self._searched(task, variant, i)]
         for start in range(0, len(finished), self.batch):  # only figures are missing: of a metric that was not at hand
             self._score(task, variant, finished[start : start + self.batch], None)
+        batches = Batches(self.batch, self.prior.device, self._tell)
         todo = [i for i in pending if i not in set(finished)]
-        size = self.batch
-        while todo:
-            part, rest = todo[:size], todo[size:]
-            try:
-                self._search(task, variant, part, size)
-            except LatentfaceError as error:
-                self.unavailable[self._place(task, variant)] = str(error)
-                self._left[self._place(task, variant)] = 0
-                self._tell(f"{task.label} {variant.name}: not available ({error})")
-                return
-            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                if size == 1 or not out_of_memory(error):
-                    raise
-                size = max(1, size // 2)
-                self._tell(f"out of memory on {self.prior.device}: the batch is now {size}")
-                continue
-            todo = rest
+        filled = todo + todo[-1:] * (-len(todo) % self.batch)  # every batch of a run has one size
+        searched: set[str] = set()
+
+        def search(images: Sequence[str]) -> Sequence[str]:
+            if fresh := [i for i in dict.fromkeys(images) if i not in searched]:
+                self._search(task, variant, fresh, len(images))
+                searched.update(fresh)
+            return images
+
+        try:
+            batches.run(filled, search)
+        except LatentfaceError as error:
+            self.unavailable[self._place(task, variant)] = str(error)
+            self._left[self._place(task, variant)] = 0
+            self._tell(f"{task.label} {variant.name}: not available ({error})")
 
     def _search(self, task: Task, variant: Variant, images: Sequence[str], size: int) -> None:
         read, truth, low, reasons = load_batch(task, images, size)

@@ -47,10 +47,14 @@ class Task:
         return self.degradation.high / self.degradation.low
 
     @property
+    def factor_text(self) -> str:
+        """The factor as tables write it."""
+        return factor_text(self.factor)
+
+    @property
     def label(self) -> str:
         """For messages: `val 8x (64 -> 8 px)`."""
-        d = self.degradation
-        return f"{self.dataset} {factor_text(self.factor)}x ({d.low} -> {d.high} px)"
+        return f"{self.dataset} {self.factor_text}x ({self.degradation.low} -> {self.degradation.high} px)"
 
     def load(self, key: str) -> tuple[Tensor | None, Tensor]:
         """Return a face's truth (3, R, R), or None, and its low picture (3, h, w), both at 8 bits' precision.

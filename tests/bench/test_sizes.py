@@ -14,7 +14,7 @@ from tiny_prior import tiny_prior
 from latentface.bench.core.evaluate import evaluate
 from latentface.bench.core.setup import batch_size
 from latentface.bench.core.sizes import by_area, compared_at, high_side, previews_at, searched_from
-from latentface.bench.core.tasks import task_with_truth, to_8_bit
+from latentface.bench.core.tasks import seed_of, task_with_truth, to_8_bit
 from latentface.bench.core.variants import make_variant
 from latentface.bench.prior import run as prior_module
 from latentface.bench.prior.features import Features
@@ -147,8 +147,8 @@ def test_table1_keeps_and_scores_faces_of_the_tables_size(table: dict[str, Any],
     assert "no weights were trained for 4 -> 16 px" in page
     task = task_with_truth(open_faces(faces), R, LOW, "bicubic", 3)
     truth, low = (torch.stack(some) for some in zip(*(task.load(key) for key in task.entries), strict=True))
-    settings = METHODS["rlse"].settings("equal")
-    found = METHODS["rlse"].function(large, low, degradation=Downscale(LOW, 32), settings=settings, seeds=(0, 0, 0))
+    settings, seeds = METHODS["rlse"].settings("equal"), [seed_of(0, key) for key in task.entries]
+    found = METHODS["rlse"].function(large, low, degradation=Downscale(LOW, 32), settings=settings, seeds=seeds)
     assert found.high.shape[-1] == 32
     wanted = to_8_bit(by_area(found.high, R))
     kept = torch.stack([read_picture(out / "faces" / "high" / "4x" / "rlse" / f"{key}.png") for key in task.entries])

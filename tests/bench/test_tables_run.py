@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from latentface.bench.core.progress import Progress
 from latentface.bench.core.records import Records
+from latentface.bench.core.tasks import seed_of
 from latentface.bench.tables.tables import COLUMNS, read_rows
 from latentface.errors import InputError, MissingDataError, UnknownNameError, WeightsError
 from latentface.explore import registry
@@ -115,6 +118,37 @@ def test_another_protocol_in_the_same_folder_is_refused(tiny_prior: Prior, faces
     run(tiny_prior, tmp_path, high=faces, limit=2, methods=["bilinear"])
     with pytest.raises(InputError, match=r"seed was 0 and is now 1.*another folder"):
         run(tiny_prior, tmp_path, high=faces, limit=2, methods=["bilinear"], seed=1)
+
+
+def test_each_face_has_draws_of_its_own(tiny_prior: Prior, faces: Path, tmp_path: Path, monkeypatch) -> None:
+    seen: list[int] = []
+    real = registry.Method.function.fget
+
+    def watched(self: registry.Method) -> Any:
+        def call(prior: Prior, low: Any, *, seeds: Any, **rest: Any) -> Any:
+            seen.extend(seeds)
+            return real(self)(prior, low, seeds=seeds, **rest)
+
+        return call
+
+    monkeypatch.setattr(registry.Method, "function", property(watched))
+    run(tiny_prior, tmp_path, high=faces, methods=["rlse"], limit=4)
+    assert set(seen) == {seed_of(0, f"{i:03d}") for i in range(4)}
+    assert len(set(seen)) == 4
+    assert all(0 <= seed < 2**62 for seed in seen)
+    assert seed_of(0, "000") != seed_of(1, "000")
+    assert seed_of(3, "a") == int(hashlib.sha256(b"3:a").hexdigest()[:16], 16) // 4
+
+
+def test_a_folder_whose_faces_shared_their_draws_is_not_gone_on_with(
+    tiny_prior: Prior, faces: Path, tmp_path: Path
+) -> None:
+    run(tiny_prior, tmp_path, high=faces, limit=2)
+    known = json.loads((tmp_path / "bench.json").read_text())
+    assert "SHA-256" in known.pop("seeds")
+    (tmp_path / "bench.json").write_text(json.dumps(known))  # as a run of before left it
+    with pytest.raises(InputError, match=r"seeds was \"the run's seed\" and is now 'a seed of its own.*another folder"):
+        run(tiny_prior, tmp_path, high=faces, limit=2)
 
 
 def test_a_method_that_cannot_run_leaves_an_empty_mean(

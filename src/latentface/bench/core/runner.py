@@ -20,7 +20,7 @@ from latentface.bench.core.curve import Curve
 from latentface.bench.core.progress import OnProgress, Progress, duration, quiet
 from latentface.bench.core.protocol import Protocol
 from latentface.bench.core.records import Key, Records
-from latentface.bench.core.tasks import Task, load_batch, to_8_bit
+from latentface.bench.core.tasks import Task, load_batch, seed_of, to_8_bit
 from latentface.bench.core.variants import TRUTH, Variant
 from latentface.devices import Batches, out_of_memory
 from latentface.errors import InputError, LatentfaceError, UnknownNameError
@@ -83,8 +83,13 @@ class Runner:
 
     @property
     def seed(self) -> int:
-        """Of every face."""
+        """What every face's own seed is made from."""
         return self.protocol.seed
+
+    def seeds(self, images: Sequence[str], size: int) -> list[int]:
+        """Return the seeds of some faces, filled up to `size` as `load_batch` fills a batch."""
+        own = [seed_of(self.seed, image) for image in images]
+        return own + own[-1:] * (size - len(own))
 
     @property
     def batch(self) -> int:
@@ -174,9 +179,9 @@ class Runner:
             return
         self._tell(f"timing a few steps of {variant.name}")
         try:
-            found, spent, setup = self._trial(task, variant, low)
+            found, spent, setup = self._trial(task, variant, read, low)
             if setup > 3 and setup > 0.2 * spent:  # something may be made once, as RLS makes its flow: look again
-                found, spent, setup = self._trial(task, variant, low)
+                found, spent, setup = self._trial(task, variant, read, low)
         except (LatentfaceError, RuntimeError, MemoryError) as error:
             if isinstance(error, LatentfaceError) or out_of_memory(error):
                 return  # it will be said when its turn comes
@@ -189,7 +194,9 @@ class Runner:
         for other in self.tasks:
             self._cost[variant.name, other.degradation.low] = spent
 
-    def _trial(self, task: Task, variant: Variant, low: Tensor) -> tuple[Exploration, float, float]:
+    def _trial(
+        self, task: Task, variant: Variant, images: Sequence[str], low: Tensor
+    ) -> tuple[Exploration, float, float]:
         """Run a few steps; return them, the seconds that a whole search would take, and those before its first step."""
         stamps: list[float] = []
         total = 0
@@ -201,7 +208,7 @@ class Runner:
             return step.number >= TRIAL_STEPS
 
         began = time.perf_counter()
-        found = variant(self.prior, low, task.degradation, [self.seed] * len(low), on_step)
+        found = variant(self.prior, low, task.degradation, self.seeds(images, len(low)), on_step)
         spent = time.perf_counter() - began
         if len(stamps) > 1:
             spent += (stamps[-1] - stamps[0]) / (len(stamps) - 1) * max(0, total - len(stamps))
@@ -275,7 +282,7 @@ class Runner:
             return
         began = time.perf_counter()
         curve = Curve(truth) if truth is not None and self.curve is not None and not variant.projects else None
-        found = variant(self.prior, low, task.degradation, [self.seed] * len(low), curve)
+        found = variant(self.prior, low, task.degradation, self.seeds(read, len(low)), curve)
         expected_cost = self._cost.get((variant.name, task.degradation.low))
         for i, image in enumerate(read):
             write_picture(self.path(task, variant.name, image), found.high[i])

@@ -107,7 +107,7 @@ class FaceSettings:
     preset: Preset = "equal"
     """"equal" (as many generator passes as RLSE's 100 steps and 16 draws) or "paper" (published settings)."""
     seed: int = 0
-    """Of every face."""
+    """Of the run; each face's own is made from it and the picture's name."""
     kernel: Annotated[str, HIDDEN] = "bicubic"
 
 

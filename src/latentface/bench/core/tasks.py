@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,6 +72,16 @@ class Task:
         if side == d.low:
             return None, picture
         return None, to_8_bit(Downscale(d.low, side, d.kernel).forward(picture[None])[0])
+
+
+def seed_of(seed: int, picture: str) -> int:
+    """Return the seed of one face of a run, so that faces share no random draws: 62 bits of SHA-256 of `SEED:PICTURE`.
+
+    Args:
+        picture: the face's key in its task; the same in every data set and at every factor.
+    """
+    digest = hashlib.sha256(f"{seed}:{picture}".encode(errors="backslashreplace")).digest()
+    return int.from_bytes(digest[:8]) >> 2
 
 
 def square_side(faces: FaceSet, entry: Entry) -> int:

@@ -98,6 +98,6 @@ def _notes(study: Study, runner: Runner, steps: int) -> list[str]:
     for task in runner.tasks[1:]:
         out.append(
             f"RLSE at {task.factor_text}x: the same faces, shrunk to {task.degradation.low} px ({protocol.kernel}, rounded to 8 bits), "
-            f"preset {protocol.preset}, seed {protocol.seed}, not projected; {protocol.searched}its figures over all faces stand in prior.csv."
+            f"preset {protocol.preset}, seed {protocol.seed}, each face searched from {protocol.seeds}, not projected; {protocol.searched}its figures over all faces stand in prior.csv."
         )
     return out

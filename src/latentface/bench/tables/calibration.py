@@ -18,7 +18,7 @@ from latentface.bench.core.progress import Progress
 from latentface.bench.core.runner import WALL, Runner, check_metrics
 from latentface.bench.core.settings import RunSettings
 from latentface.bench.core.setup import make_runner, open_table, shrunk
-from latentface.bench.core.tasks import Task, load_batch, to_8_bit
+from latentface.bench.core.tasks import Task, load_batch, seed_of, to_8_bit
 from latentface.bench.core.variants import Variant, make_variant
 from latentface.bench.tables.notes import last_lines, protocol_line
 from latentface.bench.tables.settings import SamplesSettings
@@ -106,7 +106,8 @@ def _measure(runner: Runner, task: Task, variant: Variant, samples: int) -> None
         read, truth, low, _ = load_batch(task, [image], 1)
         if not read or truth is None or low is None:
             continue
-        found = draw_answers(runner.prior, low, task, variant, range(runner.seed, runner.seed + samples), runner.batch)
+        seeds = [seed_of(runner.seed + k, image) for k in range(samples)]
+        found = draw_answers(runner.prior, low, task, variant, seeds, runner.batch)
         middle = to_8_bit(project(task.degradation, found.mean(0, keepdim=True), low))
         floor = to_8_bit(project(task.degradation, task.degradation.fit(low), low))
         each = runner.suite.score(found, truth.expand_as(found), low.expand(samples, -1, -1, -1), task.degradation)
@@ -195,7 +196,7 @@ def _across(runner: Runner, task: Task, name: str) -> str:
 def _notes(runner: Runner, samples: int) -> list[str]:
     return [
         protocol_line(runner),
-        f"{samples} projected samples a face, seeds {runner.seed} to {runner.seed + samples - 1}; `one`: their mean score; `mean`: the score of their mean, projected again. "
+        f"{samples} projected samples a face, the runs' seeds {runner.seed} to {runner.seed + samples - 1}; `one`: their mean score; `mean`: the score of their mean, projected again. "
         f"Below a figure stands its difference to `{FLOOR}` over the same faces.",
         "`rank-correlation`: Spearman's, of the samples' deviation and the mean's error over a face's pixels. `inside-50%`, `inside-95%`: share of the truth's values in "
         f"Student's prediction interval of that level; `inside-range`: between the least and greatest sample ({(samples - 1) / (samples + 1):.0%} if the truth were one more sample). "

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from latentface.bench.core.progress import Progress
-from latentface.bench.core.protocol import provenance
+from latentface.bench.core.protocol import OWN_SEEDS, provenance
 from latentface.bench.core.records import Records, factor_text
 from latentface.bench.core.runner import check_metrics
 from latentface.bench.core.settings import RunSettings
@@ -69,7 +69,7 @@ def run_pooled(table: SemanticSettings, run: RunSettings) -> Path:
     lines = [
         f"With the semantic loss minus without, over {max((r.value.n for r in rows), default=0)} faces, {len(cells)} seeds and the factors "
         f"{', '.join(factor_text(f) + 'x' for f in table.factors)}; prior {prior.name} ({prior.sha256[:12] or 'in memory'}), preset {table.preset}, "
-        f"{table.kernel} kernel, faces of {side} px.",
+        f"{table.kernel} kernel, faces of {side} px, each searched from {OWN_SEEDS}.",
         "The test was fixed before it was run: these seeds, factors and metrics, the pooled row, its 95 % interval by bootstrap "
         "over faces (a face's value is the mean over its cells). **Bold**: better with the loss for certain; *italic*: worse.",
         provenance(run.command),

@@ -104,7 +104,7 @@ class SamplesSettings(TableSettings):
     """Options of the table of several answers a face."""
 
     seed: int = 0
-    """Of every face's first sample."""
+    """Of the run; sample k of a face has a seed made from this one plus k, and the picture's name."""
     limit: int | None = 64
     factors: Factors = (8, 16)
     """Separated by commas."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from latentface.bench.core.progress import Progress, duration
-from latentface.bench.core.protocol import provenance, resume
+from latentface.bench.core.protocol import SHARED_SEEDS, provenance, resume
 from latentface.bench.core.records import Records
 from latentface.bench.core.settings import DeviceSettings
 from latentface.bench.core.setup import make_protocol, open_table
@@ -105,7 +105,7 @@ def run_time(table: TimeSettings, run: DeviceSettings) -> Path:
     faces = open_faces(table.high)
     lows = [low_side(side, f) for f in dict.fromkeys(table.factors)]
     tasks = [task_with_truth(faces, side, low, table.kernel, most) for low in lows]
-    protocol = make_protocol(table, prior, side, tasks, variants, most)
+    protocol = replace(make_protocol(table, prior, side, tasks, variants, most), seeds=SHARED_SEEDS)
     resume(run.folder / "time.json", protocol)
     records = Records(run.folder / "time_runs.csv")
     unavailable: dict[tuple[str, str], str] = {}

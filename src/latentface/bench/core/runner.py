@@ -20,11 +20,11 @@ from latentface.bench.core.curve import Curve
 from latentface.bench.core.progress import OnProgress, Progress, duration, quiet
 from latentface.bench.core.protocol import Protocol
 from latentface.bench.core.records import Key, Records
+from latentface.bench.core.stopwatch import time_call
 from latentface.bench.core.tasks import Task, load_batch, seed_of, to_8_bit
 from latentface.bench.core.variants import TRUTH, Variant
 from latentface.devices import Batches, out_of_memory
 from latentface.errors import InputError, LatentfaceError, UnknownNameError
-from latentface.explore.result import Exploration, Step
 from latentface.io.pictures import read_picture, write_picture
 from latentface.metrics.registry import METRICS
 
@@ -42,8 +42,9 @@ class Runner:
 
     Attributes:
         side: px of the faces that are compared, `sizes.high_side`.
-        protocol, command: what is printed under the table. suite: the metrics that are at hand; metrics: those that the table wants, `seconds` included.
+        suite: the metrics that are at hand; metrics: those that the table wants, `seconds` included.
         folder: of the output; records, curve, set_records: its `per_image.csv`, `steps.csv` and `sets.csv`.
+        protocol, command: printed under the table; remarks: further lines there.
         unavailable: (dataset, factor, variant) -> why there are no figures; filled while it runs.
     """
 
@@ -61,7 +62,7 @@ class Runner:
     command: str = ""
     on_progress: OnProgress = quiet
     unavailable: dict[tuple[str, str, str], str] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)  # lines for under the table
+    remarks: list[str] = field(default_factory=list)
     _cost: dict[tuple[str, int], float] = field(default_factory=dict)  # (variant, low side) -> seconds a batch
     _left: dict[tuple[str, str, str], int] = field(default_factory=dict)  # place -> faces that are not done
     _correction: float = 1.0
@@ -123,16 +124,15 @@ class Runner:
     def expected(self, task: Task, truth_row: bool = False) -> set[str]:
         """Return the metrics that a face of a task gets a figure for."""
         at_hand = self.suite.available("image")
-        wanted = set()
-        for name in self.metrics:
+
+        def applies(name: str) -> bool:
             metric = METRICS[name]
-            known = not truth_row and (metric.reference == "input" or task.has_truth)
-            if metric.scope == "run":
-                if not truth_row:
-                    wanted.add(name)
-            elif name in at_hand and (metric.reference == "none" or known):
-                wanted.add(name)
-        return wanted
+            if truth_row:
+                return name in at_hand and metric.reference == "none"
+            has = task.has_truth or metric.reference in ("none", "input")
+            return metric.scope == "run" or (name in at_hand and has)
+
+        return set(filter(applies, self.metrics))
 
     @staticmethod
     def _place(task: Task, variant: Variant) -> tuple[str, str, str]:
@@ -165,11 +165,10 @@ class Runner:
             return
         self._tell(f"{left} restorations of {self.total} to do")
         for variant in self.variants:
-            task = next((t for t in self.tasks if variant in self.variants_of(t) and self.pending(t, variant)), None)
+            task = next((t for t in self.tasks if self._left.get(self._place(t, variant))), None)
             if task is not None:
                 self._time(task, variant)
-        seconds = self._seconds_left()
-        self._tell(f"this will take about {duration(seconds)} on {self.prior.device}")
+        self._tell(f"this will take about {duration(self._seconds_left())} on {self.prior.device}")
 
     def _time(self, task: Task, variant: Variant) -> None:
         """Measure a few steps of a variant on one batch, and its scoring."""
@@ -179,40 +178,21 @@ class Runner:
             return
         self._tell(f"timing a few steps of {variant.name}")
         try:
-            found, spent, setup = self._trial(task, variant, read, low)
-            if setup > 3 and setup > 0.2 * spent:  # something may be made once, as RLS makes its flow: look again
-                found, spent, setup = self._trial(task, variant, read, low)
+            for _ in range(2):  # something may be made once, as RLS makes its flow: then look again
+                call = time_call(variant, self.prior, low, task.degradation, self.seeds(read, len(low)), TRIAL_STEPS)
+                if call.setup <= max(3, 0.2 * call.seconds):
+                    break
         except (LatentfaceError, RuntimeError, MemoryError) as error:
             if isinstance(error, LatentfaceError) or out_of_memory(error):
                 return  # it will be said when its turn comes
             raise
         began = time.perf_counter()
         self.suite.score(
-            to_8_bit(found.high.cpu()[:1]), None if truth is None else truth[:1], low[:1], task.degradation
+            to_8_bit(call.found.high.cpu()[:1]), None if truth is None else truth[:1], low[:1], task.degradation
         )
-        spent += (time.perf_counter() - began) * self.batch
+        spent = call.seconds + (time.perf_counter() - began) * self.batch
         for other in self.tasks:
             self._cost[variant.name, other.degradation.low] = spent
-
-    def _trial(
-        self, task: Task, variant: Variant, images: Sequence[str], low: Tensor
-    ) -> tuple[Exploration, float, float]:
-        """Run a few steps; return them, the seconds that a whole search would take, and those before its first step."""
-        stamps: list[float] = []
-        total = 0
-
-        def on_step(step: Step) -> bool:
-            nonlocal total
-            total = step.total
-            stamps.append(time.perf_counter())
-            return step.number >= TRIAL_STEPS
-
-        began = time.perf_counter()
-        found = variant(self.prior, low, task.degradation, self.seeds(images, len(low)), on_step)
-        spent = time.perf_counter() - began
-        if len(stamps) > 1:
-            spent += (stamps[-1] - stamps[0]) / (len(stamps) - 1) * max(0, total - len(stamps))
-        return found, spent, (stamps[0] - began if stamps else 0.0)
 
     def _seconds_left(self) -> float:
         sides = {task.dataset + task.factor_text: task.degradation.low for task in self.tasks}
@@ -327,13 +307,13 @@ class Runner:
     def _record(
         self, task: Task, name: str, images: Sequence[str], scores: Mapping[str, Sequence[float]], names: set[str]
     ) -> None:
-        order = [m for m in self.metrics if m in names]
-        rows = {
-            self.key(task, name, image): {m: scores[m][i] if m in scores else math.nan for m in order}
-            for i, image in enumerate(images)
-        }
-        known = {k: {m: v for m, v in row.items() if m != "seconds" or "seconds" in scores} for k, row in rows.items()}
-        self.records.add(known)
+        order = [m for m in self.metrics if m in names and (m != "seconds" or m in scores)]
+        self.records.add(
+            {
+                self.key(task, name, image): {m: scores[m][i] if m in scores else math.nan for m in order}
+                for i, image in enumerate(images)
+            }
+        )
 
 
 def check_metrics(names: Sequence[str] | None, default: Sequence[str]) -> list[str]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from latentface.bench.core.progress import Progress, duration
@@ -17,7 +15,7 @@ from latentface.bench.core.records import Records
 from latentface.bench.core.settings import DeviceSettings
 from latentface.bench.core.setup import make_protocol, open_table
 from latentface.bench.core.statistics import estimate
-from latentface.bench.core.stopwatch import network_time
+from latentface.bench.core.stopwatch import time_call
 from latentface.bench.core.tasks import Task, load_batch, low_side, task_with_truth
 from latentface.bench.core.variants import Variant, make_variants
 from latentface.bench.tables.settings import TimeSettings
@@ -31,43 +29,13 @@ GAIN = 0.97  # a larger batch is tried while the last one made a face at least 3
 PARTS = ("seconds", "seconds-networks", "seconds-rest", "passes")
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """One call, a face: seconds in all, in networks, in the rest; passes of the generator."""
-
-    seconds: float
-    networks: float
-    passes: float
-
-    def figures(self) -> dict[str, float]:
-        """Return them by the names of `PARTS`."""
-        return dict(
-            zip(PARTS, (self.seconds, self.networks, max(0.0, self.seconds - self.networks), self.passes), strict=True)
-        )
-
-
-def measure(variant: Variant, prior: Prior, low: Tensor, task: Task, seed: int, most: int | None = None) -> Timing:
-    """Time one call on a batch; with `most`, only that many steps, the rest being reckoned from them."""
-    total = 0
-    stamps: list[float] = []
-
-    def on_step(step: object) -> bool:
-        nonlocal total
-        number, total = step.number, step.total  # type: ignore[attr-defined]
-        stamps.append(time.perf_counter())
-        return most is not None and number >= most
-
-    with network_time(prior.device) as split:
-        began = time.perf_counter()
-        found = variant(prior, low, task.degradation, [seed] * len(low), on_step)
-        float(found.high.flatten()[0])  # waits for a device
-        spent = time.perf_counter() - began
-    stretch = 1.0
-    if most is not None and len(stamps) > 1:
-        step_time = (stamps[-1] - stamps[0]) / (len(stamps) - 1)
-        stretch = (spent + step_time * max(0, total - len(stamps))) / spent
-    count = len(low)
-    return Timing(spent * stretch / count, split.networks * stretch / count, found.passes * stretch)
+def measure(
+    variant: Variant, prior: Prior, low: Tensor, task: Task, seed: int, most: int | None = None
+) -> dict[str, float]:
+    """Return `PARTS` of one call, a face: seconds in all, in networks, in the rest; passes of the generator."""
+    call = time_call(variant, prior, low, task.degradation, [seed] * len(low), most)
+    seconds, networks = call.seconds / len(low), call.networks / len(low)
+    return dict(zip(PARTS, (seconds, networks, max(0.0, seconds - networks), call.passes), strict=True))
 
 
 def best_batch(variant: Variant, prior: Prior, task: Task, seed: int, batches: Sequence[int]) -> int:
@@ -77,8 +45,8 @@ def best_batch(variant: Variant, prior: Prior, task: Task, seed: int, batches: S
         low = _batch(task, size)
         try:
             measure(variant, prior, low, task, seed, most=2)  # the first call of a size sets things up
-            seconds = measure(variant, prior, low, task, seed, most=4).seconds
-        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            seconds = measure(variant, prior, low, task, seed, most=4)["seconds"]
+        except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             break
@@ -116,7 +84,7 @@ def run_time(table: TimeSettings, run: DeviceSettings) -> Path:
             continue
         try:
             measure(variant, prior, _batch(task, 1), task, table.seed, most=2)
-            reckoned = measure(variant, prior, _batch(task, 1), task, table.seed, most=4).seconds
+            reckoned = measure(variant, prior, _batch(task, 1), task, table.seed, most=4)["seconds"]
             said = f"{task.label} {variant.name}: about {duration(reckoned)} a face alone"
             run.on_progress(Progress(said, done, len(jobs)))
             size = best_batch(variant, prior, task, table.seed, table.batches)
@@ -124,7 +92,7 @@ def run_time(table: TimeSettings, run: DeviceSettings) -> Path:
                 low = _batch(task, count)
                 for call in _calls(kind, table.repeats):
                     found = measure(variant, prior, low, task, table.seed)
-                    records.add({(*place, call): {**found.figures(), "batch": count}})
+                    records.add({(*place, call): {**found, "batch": count}})
         except LatentfaceError as error:
             unavailable[variant.name, task.factor_text] = str(error)
             run.on_progress(Progress(f"{task.label} {variant.name}: not available ({error})", done + 1, len(jobs)))

@@ -210,13 +210,11 @@ class Runner:
 
     def _keep_wall(self, task: Task) -> None:
         for image in list(task.entries)[:WALL]:
-            if self.path(task, "low", image).exists():
-                continue
-            read, truth, low, _ = load_batch(task, [image], 1)
-            if read and low is not None:
-                if truth is not None:
-                    write_picture(self.path(task, "truth", image), truth[0])
-                write_picture(self.path(task, "low", image), low[0])
+            if not self.path(task, "low", image).exists():
+                _, truth, low, _ = load_batch(task, [image], 1)
+                for name, pictures in (("truth", truth), ("low", low)):
+                    if pictures is not None:
+                        write_picture(self.path(task, name, image), pictures[0])
 
     def _score_truth(self, task: Task) -> None:
         """Score the truth itself by the metrics that need no reference."""
@@ -227,13 +225,14 @@ class Runner:
         for start in range(0, len(todo), 16):
             read, truth, _, _ = load_batch(task, todo[start : start + 16], 1)
             if truth is not None:
-                self._record(task, TRUTH, read, self.suite.score(truth[: len(read)], names=sorted(names)), names)
+                self._record(task, TRUTH, read, self.suite.score(truth, names=sorted(names)), names)
 
     def _run_variant(self, task: Task, variant: Variant) -> None:
         pending = self.pending(task, variant)
         finished = [i for i in pending if self._searched(task, variant, i)]
         for start in range(0, len(finished), self.batch):  # only figures are missing: of a metric that was not at hand
-            self._score(task, variant, finished[start : start + self.batch], None)
+            read, truth, low, _ = load_batch(task, finished[start : start + self.batch], 1)
+            self._score(task, variant, read, truth, low)
         batches = Batches(self.batch, self.prior.device, self._tell)
         todo = [i for i in pending if i not in set(finished)]
         filled = todo + todo[-1:] * (-len(todo) % self.batch)  # every batch of a run has one size
@@ -263,41 +262,33 @@ class Runner:
         began = time.perf_counter()
         curve = Curve(truth) if truth is not None and self.curve is not None and not variant.projects else None
         found = variant(self.prior, low, task.degradation, self.seeds(read, len(low)), curve)
-        expected_cost = self._cost.get((variant.name, task.degradation.low))
         for i, image in enumerate(read):
             write_picture(self.path(task, variant.name, image), found.high[i])
         if curve is not None and self.curve is not None:
             self.curve.add({self.key(task, variant.name, image): curve.of(i) for i, image in enumerate(read)})
-        self._score(task, variant, read, found.seconds / len(low), truth, low)
+        self._score(task, variant, read, truth, low, found.seconds / len(low))
         spent = time.perf_counter() - began
-        if expected_cost:
-            self._correction = 0.7 * self._correction + 0.3 * spent / expected_cost
-        else:
-            self._cost[variant.name, task.degradation.low] = spent
+        expected = self._cost.setdefault((variant.name, task.degradation.low), spent)
+        if expected != spent:
+            self._correction = 0.7 * self._correction + 0.3 * spent / expected
 
     def _score(
         self,
         task: Task,
         variant: Variant,
         images: Sequence[str],
-        seconds: float | None,
-        truth: Tensor | None = None,
-        low: Tensor | None = None,
+        truth: Tensor | None,
+        low: Tensor | None,
+        seconds: float | None = None,
     ) -> None:
-        names = self.expected(task)
+        """Score the pictures that are kept; `seconds`: a face's share of its search, where that is new."""
         if low is None:
-            read, truth, low, _ = load_batch(task, images, 1)
-            images = read
-        if low is None or not images:
             return
-        count = len(images)
+        names, count = self.expected(task), len(images)
         result = torch.stack([read_picture(self.path(task, variant.name, image)) for image in images])
-        scored = sorted(n for n in names if METRICS[n].scope == "image")
-        scores: dict[str, list[float]] = {}
-        if scored:
-            scores = self.suite.score(
-                result, None if truth is None else truth[:count], low[:count], task.degradation, scored
-            )
+        scored = [n for n in names if METRICS[n].scope == "image"]
+        truth = None if truth is None else truth[:count]
+        scores = self.suite.score(result, truth, low[:count], task.degradation, scored)
         if seconds is not None:
             scores["seconds"] = [seconds] * count
         self._record(task, variant.name, images, scores, names)

@@ -53,7 +53,9 @@ FLAG = Parameter(negative="")
 NUMBERS = commas(float, "numbers separated by commas, such as 8,16")
 NAMES = commas(str, "names separated by commas")
 ROWS = commas(str, "names separated by semicolons or commas", semicolons=True)
-Factors = Annotated[tuple[float, ...], Parameter(name=["--factors", "--factor", "-f"]), NUMBERS]
+Factors = Annotated[
+    tuple[float, ...], Parameter(name=["--factors", "--factor", "-f"], help="Separated by commas."), NUMBERS
+]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Preset = Literal["equal", "paper"]
 Projection = Literal["off", "on", "both"]

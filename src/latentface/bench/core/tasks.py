@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -122,21 +122,17 @@ def low_side(resolution: int, factor: float) -> int:
 
 def task_with_truth(faces: FaceSet, resolution: int, low: int, kernel: str, limit: int | None) -> Task:
     """Return the task of shrinking high pictures to `low` px and restoring them."""
-    limited = faces.limited(limit)
-    return Task(
-        dataset=faces.name,
-        faces=limited,
-        entries=keys_of(limited),
-        degradation=Downscale(low, resolution, kernel),
-        has_truth=True,
-    )
+    faces = faces.limited(limit)
+    degradation = Downscale(low, resolution, kernel)
+    return Task(dataset=faces.name, faces=faces, entries=keys_of(faces), degradation=degradation, has_truth=True)
 
 
 def task_without_truth(faces: FaceSet, resolution: int, low: int, kernel: str, limit: int | None) -> Task:
     """Return the task of restoring pictures without truth: larger ones are shrunk to `low` px, smaller ones left out."""
+    task = task_with_truth(faces, resolution, low, kernel, None)
     entries: dict[str, Entry] = {}
     left_out = 0
-    for key, entry in keys_of(faces).items():
+    for key, entry in task.entries.items():
         if limit is not None and len(entries) >= limit:
             break
         try:
@@ -145,16 +141,8 @@ def task_without_truth(faces: FaceSet, resolution: int, low: int, kernel: str, l
             fits = False
         if fits:
             entries[key] = entry
-        else:
-            left_out += 1
-    return Task(
-        dataset=faces.name,
-        faces=faces,
-        entries=entries,
-        degradation=Downscale(low, resolution, kernel),
-        has_truth=False,
-        left_out=left_out,
-    )
+        left_out += not fits
+    return replace(task, entries=entries, has_truth=False, left_out=left_out)
 
 
 def load_batch(task: Task, keys: Sequence[str], size: int) -> tuple[list[str], Tensor | None, Tensor | None, list[str]]:

@@ -86,53 +86,45 @@ def samples_at(truncation: float) -> str:
 
 def measure_samples(study: Study) -> None:
     """Measure distances, coverage, diversity and faces found of samples, training and validation faces."""
-    for method in [TRAIN] * bool(study.train) + [samples_at(t) for t in study.truncations]:
+    samples = [samples_at(t) for t in study.truncations]
+
+    def distances(method: str, name: str) -> dict[str, float]:
+        rows, truths = study.embedded(method)[name], study.embedded(VALIDATION)[name]
+        precision, recall = quality.coverage(rows, truths)
+        distance = quality.frechet(rows, truths)
+        return {f"frechet-{name}": distance, f"precision-{name}": precision, f"recall-{name}": recall}
+
+    def alike(method: str) -> dict[str, float]:
+        return {"alikeness": quality.alikeness(study.embedded(method)["identity"])}
+
+    def one_face(method: str) -> dict[str, float]:
+        study.on_progress(Progress(f"looking for faces on {method}"))
+        found, total = quality.one_face(study.pictures(method, min(study.detections, study.size(method))))
+        return {"one-face": found / total if total else math.nan, "looked-at": total}
+
+    for method in [TRAIN] * bool(study.train) + samples:
         for name in study.features:
-            study.figures(method, (f"frechet-{name}",), partial(_distance, study, method, name))
-    for method in [VALIDATION, *(samples_at(t) for t in study.truncations)]:
+            study.figures(method, [f"frechet-{name}"], partial(distances, method, name))
+    for method in [VALIDATION, *samples]:
         if "identity" in study.features:
-            study.figures(method, ("alikeness",), partial(_alikeness, study, method))
+            study.figures(method, ["alikeness"], partial(alike, method))
         if study.detections:
-            study.figures(method, ("one-face", "looked-at"), partial(_one_face, study, method))
-
-
-def _distance(study: Study, method: str, name: str) -> dict[str, float]:
-    rows, truths = study.embedded(method)[name], study.embedded(VALIDATION)[name]
-    precision, recall = quality.coverage(rows, truths)
-    return {
-        f"frechet-{name}": quality.frechet(rows, truths),
-        f"precision-{name}": precision,
-        f"recall-{name}": recall,
-    }
-
-
-def _alikeness(study: Study, method: str) -> dict[str, float]:
-    return {"alikeness": quality.alikeness(study.embedded(method)["identity"])}
-
-
-def _one_face(study: Study, method: str) -> dict[str, float]:
-    study.on_progress(Progress(f"looking for faces on {method}"))
-    found, total = quality.one_face(study.pictures(method, min(study.detections, study.size(method))))
-    return {"one-face": found / total if total else math.nan, "looked-at": total}
+            study.figures(method, ["one-face", "looked-at"], partial(one_face, method))
 
 
 def measure_judge(study: Study) -> None:
     """Measure how well D tells held-out faces from samples, and from the training faces that it knows."""
-    drawn = samples_at(1.0)
-    wanted = ["separation-samples"] + ["separation-training"] * bool(study.train)
 
     def measure() -> dict[str, float]:
         study.on_progress(Progress("what D tells apart"))
         count = min(study.samples, len(study.held), quality.COVERAGE_FACES)
-        held = quality.logits(study.prior, study.pictures(VALIDATION, count))
-        found = {
-            "separation-samples": quality.separation(held, quality.logits(study.prior, study.pictures(drawn, count)))
-        }
-        if study.train:
-            known = quality.logits(study.prior, study.pictures(TRAIN, count))
-            found["separation-training"] = quality.separation(known, held)
-        return found
+        held, drawn, *known = (quality.logits(study.prior, study.pictures(m, count)) for m in methods)
+        return dict(
+            zip(wanted, [quality.separation(held, drawn), *(quality.separation(k, held) for k in known)], strict=True)
+        )
 
+    methods = [VALIDATION, samples_at(1.0)] + [TRAIN] * bool(study.train)
+    wanted = ["separation-samples"] + ["separation-training"] * bool(study.train)
     study.figures(VALIDATION, wanted, measure)
 
 

@@ -35,6 +35,7 @@ from latentface.bench.tables.tables import (
 )
 from latentface.datasets import open_faces
 from latentface.degradation import project
+from latentface.devices import Batches
 from latentface.errors import InputError
 from latentface.io.pictures import write_picture
 from latentface.prior.prior import Prior
@@ -128,11 +129,11 @@ def _measure(runner: Runner, task: Task, variant: Variant, samples: int) -> None
 
 def draw_answers(prior: Prior, low: Tensor, task: Task, variant: Variant, seeds: Sequence[int], batch: int) -> Tensor:
     """Return samples of one face (N, 3, R, R) on the CPU at 8 bits' precision; low (1, 3, h, w)."""
-    parts = []
-    for start in range(0, len(seeds), batch):
-        some = list(seeds[start : start + batch])
-        parts.append(variant(prior, low.expand(len(some), -1, -1, -1), task.degradation, some).high.cpu().float())
-    return to_8_bit(torch.cat(parts))
+
+    def search(some: Sequence[int]) -> list[Tensor]:
+        return list(variant(prior, low.expand(len(some), -1, -1, -1), task.degradation, some).high.cpu().float())
+
+    return to_8_bit(torch.stack(Batches(batch, prior.device).run(seeds, search)))
 
 
 def deviation(found: Tensor) -> Tensor:
@@ -186,11 +187,8 @@ def _across(runner: Runner, task: Task, name: str) -> str:
     )
     known = torch.isfinite(spread) & torch.isfinite(error)
     value = rank_correlation(spread[known], error[known])
-    return (
-        ""
-        if math.isnan(value)
-        else f"Across {int(known.sum())} faces, spread and error have the rank correlation {value:.2f}."
-    )
+    said = f"Across {int(known.sum())} faces, spread and error have the rank correlation {value:.2f}."
+    return "" if math.isnan(value) else said
 
 
 def _notes(runner: Runner, samples: int) -> list[str]:

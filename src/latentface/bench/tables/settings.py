@@ -45,7 +45,6 @@ class Table1Settings(TableSettings):
     native: Source | None = None
     """Faces that were small when the photograph was taken."""
     factors: Factors = (8, 16)
-    """Separated by commas."""
     methods: Annotated[tuple[str, ...] | None, NAMES] = None
     """Names separated by commas; by default every method that is registered."""
     projection: Projection = "off"
@@ -59,7 +58,6 @@ class Table2Settings(TableSettings):
     """Options of Table 2."""
 
     factors: Factors = (16, 32, 64)
-    """Separated by commas."""
     lows: Annotated[tuple[int, ...], WHOLE] = (16, 8)
     """Low sizes in pixels to add, separated by commas."""
     projection: Projection = "off"
@@ -71,7 +69,6 @@ class TimeSettings(FaceSettings):
     """Options of the table of times. `batches`: sizes that may be tried."""
 
     factors: Factors = (8,)
-    """Separated by commas."""
     methods: Annotated[tuple[str, ...] | None, NAMES] = None
     """Names separated by commas; by default every method that is registered."""
     repeats: int = 3
@@ -87,7 +84,6 @@ class AblationSettings(TableSettings):
     """Validation faces; test faces are refused."""
     limit: int | None = 64
     factors: Factors = (8, 16)
-    """Separated by commas."""
     rows: Annotated[tuple[str, ...] | None, ROWS] = None
     """Groups or rows separated by semicolons or commas: space, mean, geocross, layers, norm, reach, weight, ratio, when,
     starts, steps, rate, schedule, noise, projection, controls, warm. By default all; "none" for the default alone."""
@@ -107,7 +103,6 @@ class SamplesSettings(TableSettings):
     """Of the run; sample k of a face has a seed made from this one plus k, and the picture's name."""
     limit: int | None = 64
     factors: Factors = (8, 16)
-    """Separated by commas."""
     method: str = "rlse"
     """The search."""
     samples: int = 8
@@ -143,6 +138,5 @@ class SemanticSettings(TableSettings):
 
     seed: Annotated[int, HIDDEN] = 0  # `seeds` stand for it
     factors: Factors = (16, 32)
-    """Separated by commas."""
     seeds: Annotated[tuple[int, ...], WHOLE] = (0, 1, 2)
     """Separated by commas."""

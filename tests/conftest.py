@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it; read when PyTorch is imported below
 
 import pytest
 from packaged_prior import PackagedPrior
-
-for folder in ("explore", "prior"):  # where tiny_prior.py and mobile_networks.py are
-    sys.path.insert(0, str(Path(__file__).parent / folder))
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +26,7 @@ def offline():
 
 @pytest.fixture(scope="session")
 def prior():
-    from tiny_prior import tiny_prior
+    from tiny import tiny_prior
 
     return tiny_prior(16)
 

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from tiny_prior import tiny_prior
+from tiny import tiny_prior
 
 import latentface
 from latentface.io.pictures import read_picture

@@ -26,12 +26,15 @@ if TYPE_CHECKING:
         UnsafeFileError,
         WeightsError,
     )
+    from latentface.explore.engine import explore
+    from latentface.explore.registry import methods
     from latentface.explore.result import Exploration, Step
     from latentface.prior.prior import Prior
     from latentface.prior.registry import load_prior
-    from latentface.restore.engine import upscale
     from latentface.restore.faceresult import Upscaled
-    from latentface.restore.settings import UpscaleSettings
+    from latentface.restore.photoresult import PhotoUpscaled
+    from latentface.restore.settings import PhotoSettings, UpscaleSettings
+    from latentface.restore.upscaler import Upscaler, upscale
 
 __version__ = "0.1.0"
 
@@ -49,12 +52,15 @@ _HOMES = {
         "UnsafeFileError",
         "WeightsError",
     ),
+    "explore.engine": ("explore",),
+    "explore.registry": ("methods",),
     "explore.result": ("Exploration", "Step"),
     "restore.faceresult": ("Upscaled",),
+    "restore.photoresult": ("PhotoUpscaled",),
     "prior.prior": ("Prior",),
     "prior.registry": ("load_prior",),
-    "restore.engine": ("upscale",),
-    "restore.settings": ("UpscaleSettings",),
+    "restore.settings": ("PhotoSettings", "UpscaleSettings"),
+    "restore.upscaler": ("Upscaler", "upscale"),
 }
 
 __all__ = [
@@ -66,6 +72,8 @@ __all__ = [
     "MissingDataError",
     "MissingExtraError",
     "OutputError",
+    "PhotoSettings",
+    "PhotoUpscaled",
     "PictureError",
     "Prior",
     "Step",
@@ -74,8 +82,11 @@ __all__ = [
     "UnsafeFileError",
     "UpscaleSettings",
     "Upscaled",
+    "Upscaler",
     "WeightsError",
+    "explore",
     "load_prior",
+    "methods",
     "upscale",
 ]
 

@@ -8,8 +8,9 @@ face in a photograph (`latentface.faces`) keeps it too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,14 @@ class Degradation(Protocol):
         """(H, W)."""
 
     @property
+    def factors(self) -> tuple[float, ...]:
+        """High pixels to a low one, one number for all faces or one a face."""
+
+    @property
+    def kind(self) -> Hashable:
+        """Operators of one kind may share a batch."""
+
+    @property
     def mask(self) -> Tensor | None:
         """Which low pixels count, (B or 1, 1, h, w) bool; the others are 0 in `forward`. None: all of them."""
 
@@ -57,6 +66,12 @@ class Degradation(Protocol):
 
     def at(self, high: int) -> Degradation:
         """Return the same operator from pictures of another high side."""
+
+    def select(self, faces: Sequence[int]) -> Degradation:
+        """Return the operator of these faces of a batch."""
+
+    def join(self, parts: Sequence[Any]) -> Degradation:
+        """Return the operator of a batch of faces, out of operators of this kind."""
 
     def fit(self, pictures: Tensor, size: int | None = None) -> Tensor:
         """Return low pictures brought upright and bilinearly to `size` px, for networks that want such a face; differentiable.
@@ -90,18 +105,15 @@ def counted_share(degradation: Degradation) -> Tensor | float:
 
 def enlargements(degradation: Degradation, count: int) -> tuple[float, ...]:
     """Return how many times as wide as in the input each of `count` high faces is."""
-    own: Sequence[float] | None = getattr(degradation, "factors", None)  # a photograph's: a face each, or one for all
-    if own is None:
-        own = (degradation.high_size[0] / degradation.low_size[0],)
-    return tuple(own) if len(own) == count else tuple(own) * count
+    own = degradation.factors
+    return own if len(own) == count else own * count
 
 
 def faces_of(low: Tensor, degradation: Degradation, faces: Sequence[int]) -> tuple[Tensor, Degradation]:
     """Return some faces of a batch, with their part of a degradation that has a transform a face (a photograph's)."""
-    select: Callable[[Sequence[int]], Degradation] | None = getattr(degradation, "select", None)
-    if select is None or degradation.mask is None or len(degradation.mask) == 1:
+    if degradation.mask is None or len(degradation.mask) == 1:
         return low[list(faces)], degradation
-    part = select(list(faces))
+    part = degradation.select(faces)
     h, w = part.low_size  # the others' may have been larger
     return low[list(faces), :, :h, :w], part
 
@@ -191,14 +203,33 @@ class Downscale:
         """(high, high)."""
         return self.high, self.high
 
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """(high / low,): the same for every face."""
+        return (self.high / self.low,)
+
+    @property
+    def kind(self) -> Hashable:
+        """Sizes, kernel and noise."""
+        return ("downscale", self.low, self.high, self.kernel, self.sigma)
+
+    def select(self, faces: Sequence[int]) -> Downscale:
+        """Return itself."""
+        return self
+
+    def join(self, parts: Sequence[Downscale]) -> Downscale:
+        """Return itself."""
+        return self
+
     def at(self, high: int) -> Downscale:
         """Return the same shrinking from another high side."""
-        return Downscale(self.low, high, self.kernel, self.sigma)
+        return shrinking(self.low, high, self.kernel, self.sigma)
 
     def _as(self, like: Tensor) -> dict[str, Tensor]:
         key = (like.dtype, like.device)
         if key not in self._cast:
-            self._cast[key] = {name: m.to(like) for name, m in self._matrices.items()}
+            with torch.inference_mode(False):  # a tensor made in inference mode cannot be differentiated through later
+                self._cast[key] = {name: m.to(like, copy=True) for name, m in self._matrices.items()}
         return self._cast[key]
 
     def _check(self, picture: Tensor, side: int, what: str) -> None:
@@ -235,6 +266,12 @@ class Downscale:
         return F.interpolate(
             pictures, size=(side, side), mode="bilinear", align_corners=False, antialias=side < self.low
         )
+
+
+@lru_cache(maxsize=64)
+def shrinking(low: int, high: int, kernel: str = "bicubic", sigma: float = 0.0) -> Downscale:
+    """Return a `Downscale`, the same one when it is asked for again: its matrices are made once a device."""
+    return Downscale(low, high, kernel, sigma)
 
 
 def _both_sides(m: Tensor, x: Tensor) -> Tensor:

@@ -5,20 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
 from latentface.explore import registry
 from latentface.io.pictures import write_picture
-from latentface.prior.architecture import Architecture
 from latentface.prior.prior import Prior
-from latentface.prior.stylegan2 import Discriminator, Generator
 
 
 @pytest.fixture(scope="session")
 def tiny_prior() -> Prior:
-    torch.manual_seed(1)
-    arch = Architecture(resolution=16, channels={4: 8, 8: 8, 16: 8}, z_dim=8, w_dim=8, mapping_layers=2)
-    return Prior(Generator(arch), Discriminator(arch), name="tiny", sha256="0" * 64)
+    return tiny.tiny_prior(16, seed=1)
 
 
 def smooth_face(seed: int, side: int) -> torch.Tensor:

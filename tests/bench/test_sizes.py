@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_prior import tiny_prior
+from tiny import tiny_prior
 
 from latentface.bench.core.evaluate import evaluate
 from latentface.bench.core.setup import batch_size

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from mobile_networks import prior_with_exits, written_prior
+from latentface.cli.times import seconds_a_face
+from latentface.photosettings import PhotoSettings
 from photo_scene import encoded
-from tiny_prior import tiny_faces, tiny_prior
+from tiny import prior_with_exits, tiny_faces, tiny_prior, written_prior
 
 from latentface.bench.core.variants import make_variant
-from latentface.cli.times import seconds_a_face
 from latentface.degradation import Downscale
 from latentface.errors import InputError
 from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
@@ -23,7 +23,6 @@ from latentface.explore.rlse import RlseSettings, rlse
 from latentface.explore.start.bank import BankSettings, load_bank
 from latentface.faces import Face, Similarity, Warp, crop
 from latentface.io.photo import Photo
-from latentface.photosettings import PhotoSettings
 from latentface.prior.exits import beside
 from latentface.restore.engine import Upscaler
 from latentface.restore.photo import FoundFaces, Job, PhotoUpscaler

@@ -7,11 +7,12 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_prior import tiny_faces, tiny_prior
+from tiny import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.dgp import DgpSettings, dgp
+from latentface.explore.dgp import DgpSettings
+from latentface.explore.engine import explore
 
 # Three blocks, three stages: one block the more in each. Rates large enough to be seen.
 SETTINGS = DgpSettings(
@@ -66,7 +67,7 @@ def transcription(prior, low, seed):
 def test_agrees_with_a_transcription():
     prior, low = tiny_prior(16, dtype=torch.float64), tiny_faces(2, dtype=torch.float64)
     before = copy.deepcopy(prior.generator.state_dict())
-    found = dgp(prior, low, degradation=Downscale(4, 16), settings=SETTINGS, seeds=[0, 9])
+    found = explore("dgp", prior, low, degradation=Downscale(4, 16), settings=SETTINGS, seeds=[0, 9])
     for i, seed in enumerate([0, 9]):
         best, totals = transcription(prior, low[i : i + 1], seed)
         steps = sum(found.history[k][:, i] for k in ("feature", "pixel", "prior"))
@@ -79,12 +80,12 @@ def test_agrees_with_a_transcription():
 def test_faces_do_not_leak_into_one_another():
     prior, low = tiny_prior(16), tiny_faces(3)
     down = Downscale(4, 16)
-    one = dgp(prior, low, degradation=down, settings=SETTINGS, seeds=[0, 1, 2])
-    flipped = dgp(prior, low.flip(0), degradation=down, settings=SETTINGS, seeds=[2, 1, 0])
+    one = explore("dgp", prior, low, degradation=down, settings=SETTINGS, seeds=[0, 1, 2])
+    flipped = explore("dgp", prior, low.flip(0), degradation=down, settings=SETTINGS, seeds=[2, 1, 0])
     assert torch.equal(one.high, flipped.high.flip(0))
     other_neighbours = low.clone()
     other_neighbours[1:] = tiny_faces(2, seed=99)
-    again = dgp(prior, other_neighbours, degradation=down, settings=SETTINGS, seeds=[0, 5, 6])
+    again = explore("dgp", prior, other_neighbours, degradation=down, settings=SETTINGS, seeds=[0, 5, 6])
     assert torch.equal(one.high[0], again.high[0])
     assert not torch.equal(one.high[1], again.high[1])
 
@@ -92,10 +93,10 @@ def test_faces_do_not_leak_into_one_another():
 def test_micro_batches_change_nothing():
     prior, low = tiny_prior(16, dtype=torch.float64), tiny_faces(3, dtype=torch.float64)
     down, settings = Downscale(4, 16), DgpSettings(**{**_fields(), "keep_generators": True})
-    whole = dgp(prior, low, degradation=down, settings=settings, seeds=[0, 1, 2])
+    whole = explore("dgp", prior, low, degradation=down, settings=settings, seeds=[0, 1, 2])
     two = DgpSettings(**{**_fields(), "keep_generators": True, "micro_batch": 2})
     told = []
-    parts = dgp(prior, low, degradation=down, settings=two, seeds=[0, 1, 2], on_step=told.append)
+    parts = explore("dgp", prior, low, degradation=down, settings=two, seeds=[0, 1, 2], on_step=told.append)
     torch.testing.assert_close(whole.high, parts.high, atol=1e-9, rtol=0)
     assert torch.equal(whole.best_step, parts.best_step)
     name = "generator.b8.conv0.weight"
@@ -113,8 +114,14 @@ def test_micro_batches_change_nothing():
 def test_stopping_leaves_every_face_with_a_result():
     prior, low = tiny_prior(16), tiny_faces(3)
     settings = DgpSettings(**{**_fields(), "micro_batch": 1})
-    found = dgp(
-        prior, low, degradation=Downscale(4, 16), settings=settings, seeds=[0, 1, 2], on_step=lambda s: s.number == 3
+    found = explore(
+        "dgp",
+        prior,
+        low,
+        degradation=Downscale(4, 16),
+        settings=settings,
+        seeds=[0, 1, 2],
+        on_step=lambda s: s.number == 3,
     )
     assert found.high.shape == (3, 3, 16, 16)
     assert found.history["pixel"].shape == (3, 3)
@@ -124,7 +131,7 @@ def test_stopping_leaves_every_face_with_a_result():
 @pytest.mark.parametrize("space", ["w", "w_plus"])
 def test_other_spaces(space):
     settings = DgpSettings(**{**_fields(), "space": space})
-    found = dgp(tiny_prior(8), tiny_faces(1), degradation=Downscale(4, 8), settings=settings, seeds=[0])
+    found = explore("dgp", tiny_prior(8), tiny_faces(1), degradation=Downscale(4, 8), settings=settings, seeds=[0])
     assert found.latent["latent"].shape == (1, 1 if space == "w" else 4, 10)
     assert found.history["pixel"][-1] < found.history["pixel"][0]
 
@@ -152,8 +159,8 @@ def test_a_photographs_faces_keep_their_own_transforms():
     prior = tiny_prior(16, dtype=torch.float64)
     high = prior.synthesis(prior.mapping(torch.randn(2, 12, generator=torch.Generator().manual_seed(3)).double()))
     low = down.forward(high.clamp(0, 1))
-    whole = dgp(prior, low, degradation=down, settings=DgpSettings(**_fields()), seeds=[0, 1])
+    whole = explore("dgp", prior, low, degradation=down, settings=DgpSettings(**_fields()), seeds=[0, 1])
     apart = DgpSettings(**{**_fields(), "micro_batch": 1})
-    parts = dgp(prior, low, degradation=down, settings=apart, seeds=[0, 1])
+    parts = explore("dgp", prior, low, degradation=down, settings=apart, seeds=[0, 1])
     torch.testing.assert_close(whole.high, parts.high, atol=1e-8, rtol=0)
     torch.testing.assert_close(whole.history["consistency_db"], parts.history["consistency_db"], atol=1e-6, rtol=0)

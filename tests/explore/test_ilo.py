@@ -7,11 +7,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_prior import tiny_faces, tiny_prior
+from tiny import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError
-from latentface.explore.ilo import IloSettings, ilo
+from latentface.explore.engine import explore
+from latentface.explore.ilo import IloSettings
 from latentface.explore.space import Space
 
 STEPS = (6, 5)
@@ -77,7 +78,7 @@ def transcription(prior, low, seed):
 
 def test_agrees_with_a_transcription():
     prior, low = tiny_prior(16, dtype=torch.float64), tiny_faces(2, dtype=torch.float64)
-    found = ilo(prior, low, degradation=Downscale(4, 16), settings=IloSettings(steps=STEPS), seeds=[0, 3])
+    found = explore("ilo", prior, low, degradation=Downscale(4, 16), settings=IloSettings(steps=STEPS), seeds=[0, 3])
     assert found.latent["entered"].tolist() == [4, 4]
     for i, seed in enumerate([0, 3]):
         best, best_total, totals = transcription(prior, low[i : i + 1], seed)
@@ -90,8 +91,8 @@ def test_agrees_with_a_transcription():
 def test_order_in_a_batch_changes_nothing():
     prior, low = tiny_prior(16), tiny_faces(3)
     settings, down = IloSettings(steps=(4, 3)), Downscale(4, 16)
-    one = ilo(prior, low, degradation=down, settings=settings, seeds=[0, 1, 2])
-    other = ilo(prior, low.flip(0), degradation=down, settings=settings, seeds=[2, 1, 0])
+    one = explore("ilo", prior, low, degradation=down, settings=settings, seeds=[0, 1, 2])
+    other = explore("ilo", prior, low.flip(0), degradation=down, settings=settings, seeds=[2, 1, 0])
     assert torch.equal(one.high, other.high.flip(0))
     assert torch.equal(one.latent["features"], other.latent["features"].flip(0))
 
@@ -99,7 +100,7 @@ def test_order_in_a_batch_changes_nothing():
 def test_each_stage_starts_where_the_last_was_best():
     prior, low = tiny_prior(16, dtype=torch.float64), tiny_faces(2, dtype=torch.float64)
     settings = IloSettings(steps=(8, 4, 4), geocross=0.0, noise="constant")
-    found = ilo(prior, low, degradation=Downscale(4, 16), settings=settings, seeds=[0, 1])
+    found = explore("ilo", prior, low, degradation=Downscale(4, 16), settings=settings, seeds=[0, 1])
     pixel = found.history["pixel"]
     torch.testing.assert_close(pixel[8], pixel[:8].amin(0))
     torch.testing.assert_close(pixel[12], pixel[8:12].amin(0))
@@ -111,7 +112,8 @@ def test_each_stage_starts_where_the_last_was_best():
 
 def test_a_small_prior_has_fewer_stages_and_steps_are_told_once():
     told = []
-    found = ilo(
+    found = explore(
+        "ilo",
         tiny_prior(8),
         tiny_faces(1),
         degradation=Downscale(4, 8),
@@ -125,7 +127,8 @@ def test_a_small_prior_has_fewer_stages_and_steps_are_told_once():
 
 
 def test_stopping_in_the_first_stage():
-    found = ilo(
+    found = explore(
+        "ilo",
         tiny_prior(16),
         tiny_faces(2),
         degradation=Downscale(4, 16),
@@ -150,7 +153,7 @@ def test_the_maps_that_are_searched_grow_with_the_stage():
     drawn = Space(prior, "w_plus", tied=IloSettings().tied, noise="drawn").draw([0])
 
     def moved(steps):
-        found = ilo(prior, low, degradation=down, settings=IloSettings(steps=steps), seeds=[0])
+        found = explore("ilo", prior, low, degradation=down, settings=IloSettings(steps=steps), seeds=[0])
         return [i for i in range(9) if not torch.equal(found.latent[f"noise{i}"], drawn[f"noise{i}"])]
 
     assert moved((4,)) == [0, 1, 2, 3, 4]  # the first five of nine

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_prior import tiny_faces
+from tiny import tiny_faces
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError

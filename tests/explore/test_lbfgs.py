@@ -6,9 +6,8 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor
-
 from latentface.explore.lbfgs import descend
+from torch import Tensor
 
 
 def bowls(seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_prior import tiny_faces, tiny_prior
+from tiny import tiny_faces, tiny_prior
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError, MissingDataError, UnknownNameError
-from latentface.explore.mganprior import MganpriorSettings, mganprior
+from latentface.explore.engine import explore
+from latentface.explore.mganprior import MganpriorSettings
 
 N, STEPS = 3, 6
 
@@ -71,7 +72,7 @@ def transcription(prior, low, seed, optimiser, rate):
 def test_agrees_with_a_transcription(name, optimiser, rate):
     prior, low = tiny_prior(16, dtype=torch.float64), tiny_faces(2, dtype=torch.float64)
     settings = MganpriorSettings(codes=N, compose=8, steps=STEPS, optimiser=name, rate=rate)
-    found = mganprior(prior, low, degradation=Downscale(4, 16), settings=settings, seeds=[5, 0])
+    found = explore("mganprior", prior, low, degradation=Downscale(4, 16), settings=settings, seeds=[5, 0])
     for i, seed in enumerate([5, 0]):
         best, totals = transcription(prior, low[i : i + 1], seed, optimiser, rate)
         torch.testing.assert_close(found.high[i], best[0].clamp(0, 1), atol=1e-7, rtol=0)
@@ -82,8 +83,8 @@ def test_agrees_with_a_transcription(name, optimiser, rate):
 def test_order_in_a_batch_changes_nothing():
     prior, low = tiny_prior(16), tiny_faces(3)
     settings, down = MganpriorSettings(codes=4, steps=6), Downscale(4, 16)
-    one = mganprior(prior, low, degradation=down, settings=settings, seeds=[0, 1, 2])
-    other = mganprior(prior, low.flip(0), degradation=down, settings=settings, seeds=[2, 1, 0])
+    one = explore("mganprior", prior, low, degradation=down, settings=settings, seeds=[0, 1, 2])
+    other = explore("mganprior", prior, low.flip(0), degradation=down, settings=settings, seeds=[2, 1, 0])
     assert torch.equal(one.high, other.high.flip(0))
     assert torch.equal(one.latent["codes"], other.latent["codes"].flip(0))
 
@@ -103,8 +104,13 @@ def test_passes_count_the_codes():
     prior = tiny_prior(16)
     share = prior.share_below(8)
     assert share == pytest.approx(multiplied(prior, 8), rel=0.1)  # the blurs and RGB layers are left out of it
-    found = mganprior(
-        prior, tiny_faces(1), degradation=Downscale(4, 16), settings=MganpriorSettings(codes=4, steps=2), seeds=[0]
+    found = explore(
+        "mganprior",
+        prior,
+        tiny_faces(1),
+        degradation=Downscale(4, 16),
+        settings=MganpriorSettings(codes=4, steps=2),
+        seeds=[0],
     )
     assert found.passes == pytest.approx(2 * (4 * share + 1 - share))
 
@@ -112,7 +118,7 @@ def test_passes_count_the_codes():
 def test_a_small_prior_is_composed_at_half_its_side():
     prior = tiny_prior(8)
     settings = MganpriorSettings(codes=2, steps=2, feature_weight=0)
-    found = mganprior(prior, tiny_faces(1), degradation=Downscale(4, 8), settings=settings, seeds=[0])
+    found = explore("mganprior", prior, tiny_faces(1), degradation=Downscale(4, 8), settings=settings, seeds=[0])
     assert found.high.shape == (1, 3, 8, 8)
     assert "feature" not in found.history
 
@@ -127,7 +133,7 @@ def test_vgg_is_asked_for_by_name(monkeypatch, tmp_path):
     monkeypatch.setattr("latentface.metrics.weights.locate", absent)
     settings = MganpriorSettings(codes=2, steps=1, trunk="vgg16")
     with pytest.raises(MissingDataError, match="vgg16"):
-        mganprior(tiny_prior(8), tiny_faces(1), degradation=Downscale(4, 8), settings=settings, seeds=[0])
+        explore("mganprior", tiny_prior(8), tiny_faces(1), degradation=Downscale(4, 8), settings=settings, seeds=[0])
 
 
 def test_vgg_looks_at_relu3_3(monkeypatch, tmp_path):
@@ -156,7 +162,8 @@ def test_settings_are_checked():
     with pytest.raises(UnknownNameError, match="trunk"):
         MganpriorSettings(trunk="vgg")
     with pytest.raises(InputError, match="compose is 12"):
-        mganprior(
+        explore(
+            "mganprior",
             tiny_prior(16),
             tiny_faces(1),
             degradation=Downscale(4, 16),

@@ -7,11 +7,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_prior import tiny_faces, tiny_prior
+from tiny import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError
-from latentface.explore.pulse import PulseSettings, pulse
+from latentface.explore.engine import explore
+from latentface.explore.pulse import PulseSettings
 
 STEPS = 12
 
@@ -69,7 +70,9 @@ def transcription(prior, low, seed, eps):
 @pytest.mark.parametrize("eps", [0.0, 2e-3])
 def test_agrees_with_a_transcription(eps):
     prior, low = tiny_prior(16, dtype=torch.float64), tiny_faces(2, dtype=torch.float64)
-    found = pulse(prior, low, degradation=Downscale(4, 16), settings=PulseSettings(steps=STEPS, eps=eps), seeds=[0, 7])
+    found = explore(
+        "pulse", prior, low, degradation=Downscale(4, 16), settings=PulseSettings(steps=STEPS, eps=eps), seeds=[0, 7]
+    )
     for i, seed in enumerate([0, 7]):
         best, totals = transcription(prior, low[i : i + 1], seed, eps)
         torch.testing.assert_close(found.high[i], best[0].clamp(0, 1), atol=1e-7, rtol=0)
@@ -80,8 +83,8 @@ def test_agrees_with_a_transcription(eps):
 def test_order_in_a_batch_changes_nothing():
     prior, low = tiny_prior(16), tiny_faces(3)
     settings, down = PulseSettings(steps=8), Downscale(4, 16)
-    one = pulse(prior, low, degradation=down, settings=settings, seeds=[0, 1, 2])
-    other = pulse(prior, low.flip(0), degradation=down, settings=settings, seeds=[2, 1, 0])
+    one = explore("pulse", prior, low, degradation=down, settings=settings, seeds=[0, 1, 2])
+    other = explore("pulse", prior, low.flip(0), degradation=down, settings=settings, seeds=[2, 1, 0])
     assert torch.equal(one.high, other.high.flip(0))
     assert torch.equal(one.best_step, other.best_step.flip(0))
 
@@ -89,8 +92,8 @@ def test_order_in_a_batch_changes_nothing():
 def test_seed_zero_is_a_seed_and_seeds_differ():
     prior, low = tiny_prior(8), tiny_faces(1).expand(2, -1, -1, -1)
     settings, down = PulseSettings(steps=2), Downscale(4, 8)
-    one = pulse(prior, low, degradation=down, settings=settings, seeds=[0, 1])
-    again = pulse(prior, low, degradation=down, settings=settings, seeds=[0, 0])
+    one = explore("pulse", prior, low, degradation=down, settings=settings, seeds=[0, 1])
+    again = explore("pulse", prior, low, degradation=down, settings=settings, seeds=[0, 0])
     assert torch.equal(one.high[0], again.high[0])
     assert torch.equal(again.high[0], again.high[1])
     assert not torch.equal(one.high[0], one.high[1])
@@ -98,7 +101,9 @@ def test_seed_zero_is_a_seed_and_seeds_differ():
 
 def test_returns_the_best_iterate_and_never_refuses():
     prior, low = tiny_prior(16), tiny_faces(2, 5)  # 5 px does not divide 16
-    found = pulse(prior, low, degradation=Downscale(5, 16), settings=PulseSettings(steps=10, rate=3.0), seeds=[1, 2])
+    found = explore(
+        "pulse", prior, low, degradation=Downscale(5, 16), settings=PulseSettings(steps=10, rate=3.0), seeds=[1, 2]
+    )
     totals = found.history["pixel"] + found.history["geocross"]
     assert torch.equal(found.best_step, totals.argmin(0) + 1)
     assert found.high.shape == (2, 3, 16, 16)
@@ -110,9 +115,9 @@ def test_stopping_at_eps_ends_each_face_alone():
     easy = Downscale(4, 16).forward(prior.synthesis(prior.mapping(torch.zeros(1, 12).double() + 0.3)))
     low = torch.cat([easy.clamp(0, 1), tiny_faces(1, dtype=torch.float64)])
     settings = PulseSettings(steps=30, eps=0.08, stop_at_eps=True)
-    both = pulse(prior, low, degradation=Downscale(4, 16), settings=settings, seeds=[3, 4])
+    both = explore("pulse", prior, low, degradation=Downscale(4, 16), settings=settings, seeds=[3, 4])
     for i in range(2):
-        alone = pulse(prior, low[i : i + 1], degradation=Downscale(4, 16), settings=settings, seeds=[3 + i])
+        alone = explore("pulse", prior, low[i : i + 1], degradation=Downscale(4, 16), settings=settings, seeds=[3 + i])
         torch.testing.assert_close(both.high[i], alone.high[0], atol=1e-9, rtol=0)
         assert both.best_step[i] == alone.best_step[0]
         within = both.history["pixel"][:, i] <= 100 * 0.08 * (1 + 1e-9)

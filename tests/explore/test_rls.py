@@ -6,13 +6,14 @@ import math
 
 import pytest
 import torch
-from tiny_prior import tiny_faces, tiny_prior
+from tiny import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore import flow as flows
+from latentface.explore.engine import explore
 from latentface.explore.flow import Flow, FlowSettings, flow_path, load_flow, log_prob, train_flow
-from latentface.explore.rls import RlsSettings, rls
+from latentface.explore.rls import RlsSettings
 
 SMALL = FlowSettings(couplings=2, hidden=16, steps=30, batch=64)
 STEPS = 4
@@ -54,9 +55,9 @@ def transcription(prior, low, flow):
 
 def test_agrees_with_a_transcription():
     prior, low = tiny_prior(8, dtype=torch.float64), tiny_faces(2, dtype=torch.float64)
-    flow = train_flow(prior, SMALL).double()
-    settings = RlsSettings(steps=STEPS)
-    found = rls(prior, low, degradation=Downscale(4, 8), settings=settings, seeds=[0, 3], flow=flow)
+    settings = RlsSettings(steps=STEPS, flow=SMALL)
+    flow = load_flow(prior, SMALL)
+    found = explore("rls", prior, low, degradation=Downscale(4, 8), settings=settings, seeds=[0, 3])
     for i in range(2):
         best, totals = transcription(prior, low[i : i + 1], flow)
         steps = sum(found.history[k][:, i] for k in ("pixel", "density", "norm", "cross"))
@@ -67,15 +68,15 @@ def test_agrees_with_a_transcription():
 def test_order_in_a_batch_changes_nothing():
     prior, low = tiny_prior(16), tiny_faces(3)
     settings, down = RlsSettings(steps=8, flow=SMALL), Downscale(4, 16)
-    one = rls(prior, low, degradation=down, settings=settings, seeds=[0, 1, 2])
-    other = rls(prior, low.flip(0), degradation=down, settings=settings, seeds=[0, 1, 2])
+    one = explore("rls", prior, low, degradation=down, settings=settings, seeds=[0, 1, 2])
+    other = explore("rls", prior, low.flip(0), degradation=down, settings=settings, seeds=[0, 1, 2])
     assert torch.equal(one.high, other.high.flip(0))
 
 
 def test_without_regularizers_no_flow_is_trained(monkeypatch):
     monkeypatch.setattr("latentface.explore.rls.load_flow", lambda *_: pytest.fail("a flow was asked for"))
     settings = RlsSettings(steps=2, density_weight=0, norm_weight=0, cross_weight=0)
-    found = rls(tiny_prior(8), tiny_faces(1), degradation=Downscale(4, 8), settings=settings, seeds=[0])
+    found = explore("rls", tiny_prior(8), tiny_faces(1), degradation=Downscale(4, 8), settings=settings, seeds=[0])
     assert set(found.history) == {"pixel", "consistency_db"}
 
 

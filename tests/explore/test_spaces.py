@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_prior import tiny_prior
+from tiny import tiny_prior
 
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore.space import Space, typical_norm

@@ -6,9 +6,8 @@ import json
 
 import pytest
 import torch
-from mobile_networks import mobile_prior, prior_with_exits, random_exits, written_prior
 from safetensors.torch import load_file, save_file
-from tiny_prior import tiny_prior
+from tiny import mobile_prior, prior_with_exits, random_exits, tiny_prior, written_prior
 
 from latentface.errors import InputError, OutputError, WeightsError
 from latentface.io.weights import KEYS

@@ -7,9 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from mobile_networks import mobile_prior
-from small_networks import normal, small_arch, small_networks, small_prior
-from tiny_prior import tiny_faces
+from tiny import mobile_prior, normal, small_arch, small_networks, small_prior, tiny_faces
 
 from latentface.degradation import Downscale, resize
 from latentface.errors import InputError, UnknownNameError, WeightsError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from small_networks import small_arch, small_networks
+from tiny import small_arch, small_networks
 
 from latentface.prior.statistics import latent_statistics
 

@@ -1,20 +1,11 @@
-"""MobileStyleGAN's generator against the published formulas, written out plainly in `mobile_networks`."""
+"""MobileStyleGAN's generator against the published formulas, written out plainly in `mobile_reference`."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from mobile_networks import (
-    haar_reference,
-    mapping_reference,
-    mobile_arch,
-    mobile_generator,
-    mobile_prior,
-    planes,
-    published,
-    synthesis_reference,
-)
-from small_networks import normal
+from mobile_reference import haar_reference, mapping_reference, synthesis_reference
+from tiny import mobile_arch, mobile_generator, mobile_prior, normal, planes, published
 from torch.func import functional_call
 
 from latentface.errors import WeightsError

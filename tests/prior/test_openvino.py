@@ -9,17 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from mobile_networks import (
-    Graph,
-    mapping_reference,
-    members_of,
-    mobile_arch,
-    mobile_generator,
-    published,
-    state_of,
-    synthesis_reference,
-)
-from small_networks import normal
+from mobile_reference import Graph, mapping_reference, members_of, synthesis_reference
+from tiny import mobile_arch, mobile_generator, normal, published, state_of
 
 from latentface.errors import WeightsError
 from latentface.prior.foreign.openvino import FFHQ1024_MEMBERS, mobilestylegan, read_constants, write_ffhq1024

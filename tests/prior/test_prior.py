@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_networks import normal, small_arch, small_networks, small_prior
+from tiny import normal, small_arch, small_networks, small_prior
 
 from latentface.errors import InputError, WeightsError
 from latentface.io.atomic import sha256

@@ -9,7 +9,7 @@ import pickle
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_networks import normal, small_arch, small_networks
+from tiny import normal, small_arch, small_networks
 
 from latentface.errors import OutputError, WeightsError
 from latentface.io.atomic import sha256

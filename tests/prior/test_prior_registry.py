@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_networks import small_prior
+from tiny import small_prior
 
 from latentface.errors import UnknownNameError, WeightsError
 from latentface.io.atomic import sha256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import stylegan2_reference as reference
 import torch
-from small_networks import normal, small_arch, small_networks
+from tiny import normal, small_arch, small_networks
 from torch.func import functional_call
 
 from latentface.prior.architecture import Architecture, default_channels, resolutions_of

@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 from small_training import same
-from tiny_prior import tiny_faces, tiny_prior
+from tiny import tiny_faces, tiny_prior
 
 from latentface.cli import run
 from latentface.degradation import Downscale

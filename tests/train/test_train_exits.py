@@ -9,9 +9,8 @@ import signal
 import pytest
 import torch
 import torch.nn.functional as F
-from mobile_networks import mobile_prior, written_prior
 from safetensors import safe_open
-from tiny_prior import tiny_prior
+from tiny import mobile_prior, tiny_prior, written_prior
 
 from latentface.cli import run
 from latentface.errors import InputError, OutputError, TrainingError

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import Degradation, enlargements
+from latentface.explore.engine import explore
 from latentface.explore.registry import Method, with_steps
 from latentface.explore.result import Exploration, OnStep, Step
 from latentface.prior.exits import whole_rows
@@ -30,15 +31,12 @@ def coarse_steps(
 ) -> int:
     """Return how many of a search's steps are made at an exit by default; 0 for none.
 
-    There are none where the method allows none, it searches z, where the second stage could not begin at style rows, the
-    prior has no exits, or the preset is "paper", which is the published search; `full_steps` says how many are made at
-    full size, None: two fifths.
+    There are none where the method allows none, it searches z, the prior has no exits, or the preset is "paper", which is
+    the published search. `full_steps` says how many are made at full size, None: two fifths.
     """
     steps = getattr(settings, "steps", None)
     published = preset == "paper" and full_steps is None
-    if published or not method.coarse or not isinstance(steps, int) or getattr(settings, "space", "") == "z":
-        return 0
-    if not prior.exits:
+    if published or not method.coarse or not isinstance(steps, int) or not settings.in_w or not prior.exits:
         return 0
     return max(0, steps - (full_steps or max(1, round(steps * FULL_SHARE))))
 
@@ -60,7 +58,6 @@ def explore_coarse(
     seeds: Sequence[int],
     on_step: OnStep | None = None,
     start: Tensor | None = None,
-    **options: Any,
 ) -> Exploration:
     """Make the first `steps` of a search's at an exit and the others at full size; other arguments are a method's.
 
@@ -69,9 +66,8 @@ def explore_coarse(
     """
     resolution = exit_for(prior, degradation, len(low)) if steps else None
     if resolution is None:
-        options |= {} if start is None else {"start": start}
-        return method.function(
-            prior, low, degradation=degradation, settings=settings, seeds=seeds, on_step=on_step, **options
+        return explore(
+            method, prior, low, degradation=degradation, settings=settings, seeds=seeds, start=start, on_step=on_step
         )
     small = prior.at(resolution)
     side, total = prior.resolution, int(settings.steps)
@@ -85,7 +81,8 @@ def explore_coarse(
         return stopped
 
     coarse = with_steps(settings, steps)
-    first = method.function(
+    first = explore(
+        method,
         small,
         low,
         degradation=degradation.at(resolution),
@@ -93,9 +90,9 @@ def explore_coarse(
         seeds=seeds,
         on_step=None if on_step is None else _among(first_step, 0, steps, total, side, ratio / whole),
         start=None if start is None else start[:, : small.num_ws] if start.ndim == 3 else start,
-        **options,
     )
-    then = method.function(
+    then = explore(
+        method,
         prior,
         low,
         degradation=degradation,
@@ -103,7 +100,6 @@ def explore_coarse(
         seeds=seeds,
         on_step=None if stopped or on_step is None else _among(on_step, steps, total - steps, total, side, 1 / whole),
         start=whole_rows(first.latent["w_plus"], prior.num_ws),
-        **options,
     )
     return replace(
         then,
@@ -118,7 +114,7 @@ def explore_coarse(
 def _among(on_step: OnStep, before: int, own: int, total: int, side: int, share: float) -> OnStep:
     """Return `on_step` for one stage of `own` steps: `before` were made, `total` will be, previews have the final side.
 
-    A queue's rounds are a multiple of these, and each takes its part of a step's share of the time.
+    The steps of a batch that is searched in parts are a multiple of these.
     """
 
     def tell(step: Step) -> bool | None:

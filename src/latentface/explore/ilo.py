@@ -9,7 +9,6 @@ Shape legend: B faces, L style rows, D width of w, k stage (0 the first).
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,9 +18,9 @@ from torch import Tensor
 from latentface.degradation import Degradation
 from latentface.errors import InputError
 from latentface.explore import losses
-from latentface.explore.engine import Adam, Found, Iterate, Variables, follow, later, search
-from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
-from latentface.explore.space import Space, style_rows
+from latentface.explore.engine import Iterate, Problem
+from latentface.explore.result import MethodSettings
+from latentface.explore.space import Space, Variables
 from latentface.prior.family import Entry
 from latentface.prior.prior import Prior
 
@@ -62,69 +61,25 @@ def ilo(
     low: Tensor,
     *,
     degradation: Degradation,
-    settings: IloSettings = IloSettings(),
+    settings: IloSettings,
     seeds: Sequence[int],
-    on_step: OnStep | None = None,
-    start: Tensor | None = None,
-) -> Exploration:
-    """Search w_plus, then features deeper and deeper in the generator, for faces that shrink to `low`.
+    start: Tensor | None,
+) -> Problem:
+    """State the first stage for inputs low (B, 3, h, w), from `start`, w (B, D) or w_plus (B, L, D), or random rows.
 
-    Args:
-        low: (B, 3, h, w) in [0, 1]; seeds: one number a face.
-        start: w (B, D) or w_plus (B, L, D) to start from instead of random rows.
-
-    Returns:
-        The last stage's best. `latent` has the last `features` and `rgb` after the block of `entered` px (B,), 0 where
-        the search ended in the first stage.
-
-    Raises:
-        InputError: shapes, values or seeds that cannot be used.
+    Each stage begins at the last one's best. The exploration's `latent` has the last `features` and `rgb` after the block
+    of `entered` px (B,), 0 where the search ended in the first stage.
     """
-    began = time.perf_counter()
-    seeds = tuple(seeds)
-    check_faces(low, degradation, seeds, prior.resolution)
-    low = low.to(prior.device, prior.dtype)
     noise = "drawn" if settings.noise == "searched" else "constant"
-    space = Space(prior, "w_plus", tied=settings.tied, constraint="sphere", noise=noise)
+    space = Space(prior, tied=settings.tied, constraint="sphere", noise=noise)
     variables = space.draw(seeds)
     if start is not None:
-        variables["latent"] = space.latent_of(style_rows(prior, start, len(low)))
-    entry: Entry | None = None
-    plan = settings.steps[: len(prior.layers)]
-    found: Found | None = None
-    for k, steps in enumerate(plan):
-        if k:
-            entry = _cut(space, variables, entry, prior.layers[k - 1])
-        told = later(on_step, sum(plan[:k]), sum(plan))
-        stage = _stage(space, low, degradation, settings, k, steps, variables, entry, told)
-        variables = {**variables, **{n: v for n, v in stage.variables.items() if n != "features"}}
-        if entry is not None:
-            entry = (entry[0], stage.variables["features"], entry[2])
-        found = stage if found is None else follow(found, stage)
-        if stage.stopped:
-            break
-    assert found is not None
-    latent = {**variables, "w_plus": space.w_plus(variables["latent"])}
-    latent["entered"] = torch.full((len(low),), 0 if entry is None else entry[0])
-    if entry is not None:
-        latent |= {"features": entry[1]} | ({} if entry[2] is None else {"rgb": entry[2]})
-    return finish(
-        found.high,
-        low,
-        degradation,
-        method="ilo",
-        settings=settings,
-        seeds=seeds,
-        seconds=time.perf_counter() - began,
-        latent=latent,
-        history=found.history,
-        best_step=found.best_step,
-        passes=found.steps,
-    )
+        variables["latent"] = space.latent_of(start)
+    return _stage(space, low, degradation, settings, 0, variables, None)
 
 
 def ramp(t: float) -> float:
-    """The rate's factor at t in [0, 1) of a stage: up over the first 5 %, down by half a cosine over the last 75 %."""
+    """Return the rate's factor at t in [0, 1) of a stage: up over the first 5 %, down by half a cosine over the last 75 %."""
     return (0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - t) / 0.75))) * min(1.0, t / 0.05)
 
 
@@ -134,13 +89,12 @@ def _stage(
     degradation: Degradation,
     settings: IloSettings,
     k: int,
-    steps: int,
     variables: Variables,
     entry: Entry | None,
-    on_step: OnStep | None,
-) -> Found:
-    """Search stage k from where the last one ended."""
+) -> Problem:
+    """State stage k, from where the last one ended: its variables, and for k > 0 where the generator is entered."""
     prior = space.prior
+    plan = settings.steps[: len(prior.layers)]
     used = 0 if entry is None else 2 * k - 1  # the first style row, and the first noise map, behind the cut
     maps = [f"noise{i}" for i in range(used, min(5 + 2 * k, prior.num_ws - 1)) if f"noise{i}" in variables]
     moved = {n: variables[n] for n in ("latent", *maps)}
@@ -151,7 +105,7 @@ def _stage(
         moved["features"] = entry[1]
         rates["features"] = settings.rate if settings.feature_rate is None else settings.feature_rate
 
-    def evaluate(now: Variables, t: float) -> Iterate:
+    def objective(now: Variables, t: float) -> Iterate:
         w_plus, noise = space.w_plus(now["latent"]), space.noise_maps_of({**now, **fixed})
         if entry is None:
             high = prior.synthesis(w_plus, noise)
@@ -167,21 +121,32 @@ def _stage(
         if on_sphere is not None:
             on_sphere({n: v for n, v in now.items() if n != "features"})
 
-    return search(
-        low,
-        moved,
-        evaluate,
-        steps=steps,
+    def ended(found: Variables) -> tuple[Variables, Entry | None]:
+        rows = {**variables, **{n: v for n, v in found.items() if n != "features"}}
+        return rows, None if entry is None else (entry[0], found["features"], entry[2])
+
+    @torch.no_grad()
+    def following(found: Variables) -> Problem:
+        rows, reached = ended(found)
+        w_plus, noise = space.w_plus(rows["latent"]), space.noise_maps_of(rows)
+        cut = prior.leave(w_plus, prior.layers[k], noise, enter=reached)
+        return _stage(space, low, degradation, settings, k + 1, rows, cut)
+
+    def latent(found: Variables) -> Variables:
+        rows, reached = ended(found)
+        kept = {**space.with_w_plus(rows), "entered": torch.full((len(low),), 0 if reached is None else reached[0])}
+        if reached is not None:
+            kept |= {"features": reached[1]} | ({} if reached[2] is None else {"rgb": reached[2]})
+        return kept
+
+    return Problem(
+        variables=moved,
+        losses=objective,
+        steps=plan[k],
         rates=rates,
         schedule=ramp,
-        optimiser=Adam(moved),  # afresh in each stage, as in the authors' code
         constrain=constrain,
-        on_step=on_step,
+        latent=latent,
+        then=following if k + 1 < len(plan) else None,
+        remaining=sum(plan[k + 1 :]),
     )
-
-
-@torch.no_grad()
-def _cut(space: Space, variables: Variables, entry: Entry | None, side: int) -> Entry:
-    """Return side, features and RGB skip after the block of `side` px, given where the last stage entered."""
-    w_plus, noise = space.w_plus(variables["latent"]), space.noise_maps_of(variables)
-    return space.prior.leave(w_plus, side, noise, enter=entry)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from latentface.degradation import Degradation, counted_share, resize
-from latentface.errors import InputError, UnknownNameError
-from latentface.prior.judge import Judge
+from latentface.degradation import Degradation, counted_share
+from latentface.errors import InputError
+from latentface.prior.prior import Prior
 
-NORMS = ("l1", "l2", "cosine")
-REACHES = ("bilinear", "pinv", "projected")
+Loss = Callable[[Tensor], Tensor]  # the face shrunk, (B, 3, h, w) -> (B,)
+Trunk = Callable[[Tensor], list[Tensor]]  # low pictures (B, 3, h, w) in [0, 1] -> features (B, C, h', w')
 
 
 def pixel(low_again: Tensor, low: Tensor, norm: str = "l2", degradation: Degradation | None = None) -> Tensor:
@@ -35,61 +34,45 @@ def pixel(low_again: Tensor, low: Tensor, norm: str = "l2", degradation: Degrada
     return loss
 
 
-class DiscriminatorSemantic:
-    """The discriminator semantic loss: how D's features of x and of Y downsampled differ.
+def semantic(prior: Prior, low: Tensor, degradation: Degradation, layers: Sequence[int] | None = None) -> FeatureLoss:
+    """Return the discriminator semantic loss: how D's features of the input and of the face shrunk differ.
 
-    Published in this form by DGP (Pan et al. 2020, section 3.2): the sum over blocks of the mean absolute difference,
-    both small pictures enlarged to D's size. Features are the outputs of D's residual blocks.
+    Published in this form by DGP (Pan et al. 2020, section 3.2). Both small pictures are enlarged to D's size.
 
     Args:
-        judge: D, at a resolution of its own.
-        layers: which blocks, 0 the shallowest; None: all of them.
-        norm: "l1", "l2" (mean square) or "cosine" (1 - cosine similarity over the whole feature).
-        reach: how a small picture reaches D's size: "bilinear", the degradation's `fit`; "pinv", its pseudo-inverse; or
-            "projected", the projection inside the loop: D compares the face Y itself with Y + A+ (x - A Y), the face as
-            it would have to be, so that both sides are sharp. There D's target moves with Y and has no gradient.
+        layers: which of D's residual blocks, 0 the shallowest; None: all of them.
+
+    Raises:
+        WeightsError: the prior has no discriminator. InputError: a block that does not exist.
+    """
+    return FeatureLoss(discriminator(prior, degradation), low, layers)
+
+
+def discriminator(prior: Prior, degradation: Degradation) -> Trunk:
+    """Return what looks at small pictures through D's residual blocks, enlarged bilinearly to its size."""
+    judge = prior.needed_judge()
+    return lambda low: judge.features(degradation.fit(low, judge.resolution))
+
+
+class FeatureLoss:
+    """Sum over blocks of the mean absolute difference between the features of two small pictures, (B,).
+
+    Args:
+        wanted: (B, 3, h, w), the input; blocks: which features of the trunk, negative ones from the end; None: all.
     """
 
-    def __init__(
-        self,
-        judge: Judge,
-        low: Tensor,
-        degradation: Degradation,
-        *,
-        layers: Sequence[int] | None = None,
-        norm: str = "l1",
-        reach: str = "bilinear",
-    ) -> None:
-        if norm not in NORMS:
-            raise UnknownNameError("norm", norm, NORMS)
-        if reach not in REACHES:
-            raise UnknownNameError("way to D's size", reach, REACHES)
-        self.judge, self.degradation, self.norm, self.reach = judge, degradation, norm, reach
-        self.layers = layers
-        self.low = low
+    def __init__(self, trunk: Trunk, wanted: Tensor, blocks: Sequence[int] | None = None) -> None:
+        self.trunk, self.blocks = trunk, blocks
         with torch.no_grad():
-            self.wanted = [] if reach == "projected" else self._features(self._enlarged(low))
+            self.wanted = self._features(wanted)
 
-    def _enlarged(self, low: Tensor) -> Tensor:
-        if self.reach == "pinv":
-            return resize(self.degradation.pinv(low), self.judge.resolution)
-        return self.degradation.fit(low, self.judge.resolution)
+    def _features(self, pictures: Tensor) -> list[Tensor]:
+        return chosen_blocks(self.trunk(pictures), self.blocks)
 
-    def _features(self, large: Tensor) -> list[Tensor]:
-        return chosen_blocks(self.judge.features(large), self.layers)
-
-    def __call__(self, low_again: Tensor, high: Tensor | None = None) -> Tensor:
-        """low_again (B, 3, h, w), the face shrunk, and for "projected" the face itself, high (B, 3, H, W), -> (B,)."""
-        if self.reach == "projected":
-            if high is None:
-                raise InputError("the semantic loss with the reach 'projected' looks at the large face; give it too")
-            with torch.no_grad():
-                projected = high + self.degradation.correct(self.low - low_again)
-                wanted = self._features(resize(projected, self.judge.resolution))
-            given = self._features(resize(high, self.judge.resolution))
-        else:
-            given, wanted = self._features(self._enlarged(low_again)), self.wanted
-        return torch.stack([feature_distance(a, b, self.norm) for a, b in zip(given, wanted, strict=True)]).sum(0)
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Pictures (B, 3, h, w) in [0, 1] -> (B,)."""
+        pairs = zip(self._features(pictures), self.wanted, strict=True)
+        return torch.stack([(a - b).abs().mean((1, 2, 3)) for a, b in pairs]).sum(0)
 
 
 def chosen_blocks(features: list[Tensor], blocks: Sequence[int] | None) -> list[Tensor]:
@@ -105,39 +88,6 @@ def chosen_blocks(features: list[Tensor], blocks: Sequence[int] | None) -> list[
         asked = f"block {wrong[0]}" if wrong else "none"
         raise InputError(f"the network has {len(features)} blocks, 0 to {len(features) - 1}, but {asked} is asked for")
     return [features[i] for i in blocks]
-
-
-def feature_distance(a: Tensor, b: Tensor, norm: str) -> Tensor:
-    """Distance of two features (B, C, h, w), (B,)."""
-    if norm == "cosine":
-        x, y = a.flatten(1), b.flatten(1)
-        return 1 - F.cosine_similarity(x, y, dim=1)
-    difference = a - b
-    return (difference.abs() if norm == "l1" else difference.square()).mean((1, 2, 3))
-
-
-class LaplacianPyramid:
-    """A control for the semantic loss: mean absolute differences of the small pictures' band-pass levels.
-
-    It knows frequencies, as a convolutional network does, and nothing about faces.
-    """
-
-    def __init__(self, low: Tensor) -> None:
-        self.wanted = self._levels(low)
-
-    @staticmethod
-    def _levels(x: Tensor) -> list[Tensor]:
-        out = []
-        while min(x.shape[-2:]) > 2:
-            small = F.avg_pool2d(x, 2)
-            out.append(x - F.interpolate(small, size=x.shape[-2:], mode="bilinear", align_corners=False))
-            x = small
-        return [*out, x]
-
-    def __call__(self, low_again: Tensor, high: Tensor | None = None) -> Tensor:
-        """low_again (B, 3, h, w) -> (B,); the large face is not looked at."""
-        pairs = zip(self._levels(low_again), self.wanted, strict=True)
-        return torch.stack([(a - b).abs().mean((1, 2, 3)) for a, b in pairs]).sum(0)
 
 
 def geocross(w_plus: Tensor) -> Tensor:

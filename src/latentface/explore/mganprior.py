@@ -9,7 +9,6 @@ Shape legend: B faces, N codes, C channels and r side of the composing layer, L 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,9 +18,11 @@ from torch import Tensor
 from latentface.degradation import Degradation
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
-from latentface.explore.engine import Adam, GradientDescent, Iterate, Variables, drawn, search
-from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
-from latentface.explore.trunks import TRUNKS, FeatureLoss, make_trunk
+from latentface.explore.engine import Iterate, Problem
+from latentface.explore.optim import Adam, Descent
+from latentface.explore.result import MethodSettings
+from latentface.explore.space import Variables, drawn
+from latentface.explore.trunks import TRUNKS, make_trunk
 from latentface.prior.prior import Prior
 
 VGG_RELU3_3 = 2  # layer 16 of VGG16: which feature of the trunk that is
@@ -69,23 +70,16 @@ def mganprior(
     low: Tensor,
     *,
     degradation: Degradation,
-    settings: MganpriorSettings = MganpriorSettings(),
+    settings: MganpriorSettings,
     seeds: Sequence[int],
-    on_step: OnStep | None = None,
-) -> Exploration:
-    """Search N codes a face and their channel weights for faces that shrink to `low`.
-
-    Args:
-        low: (B, 3, h, w) in [0, 1]; it needs no large truth. seeds: one number a face.
+    start: Tensor | None,
+) -> Problem:
+    """State the problem for inputs low (B, 3, h, w): N codes a face and their channel weights.
 
     Raises:
-        InputError: shapes, values or seeds that cannot be used. WeightsError: a feature loss without a discriminator.
+        InputError: a composing layer that the prior does not have. WeightsError: a feature loss without a discriminator.
         MissingDataError: VGG16 is asked for and not at hand.
     """
-    began = time.perf_counter()
-    seeds = tuple(seeds)
-    check_faces(low, degradation, seeds, prior.resolution)
-    low = low.to(prior.device, prior.dtype)
     n, side = settings.codes, composing_side(prior, settings.compose)
     z = drawn(seeds, n * prior.z_dim).to(prior.device, prior.dtype).view(-1, n, prior.z_dim)
     usual, channels = usual_rms(prior, side)
@@ -93,38 +87,24 @@ def mganprior(
     features = None
     if settings.feature_weight:
         blocks = settings.feature_blocks if settings.trunk == "discriminator" else (VGG_RELU3_3,)
-        features = FeatureLoss(make_trunk(settings.trunk, prior, degradation), low, blocks)
+        features = losses.FeatureLoss(make_trunk(settings.trunk, prior, degradation), low, blocks)
 
-    def evaluate(now: Variables, t: float) -> Iterate:
-        high = compose(prior, now["codes"], now["weights"], side, usual)
+    def objective(now: Variables, t: float) -> Iterate:
+        high = compose(prior, now["codes"], now["weights"], side, usual)  # equation 2
         low_again = degradation.forward(high)
-        terms = {"pixel": settings.pixel_weight * losses.pixel(low_again, low, "l2", degradation)}
+        terms = {"pixel": settings.pixel_weight * losses.pixel(low_again, low, "l2", degradation)}  # equation 3
         if features is not None:
             terms["feature"] = settings.feature_weight * features(low_again)
         return Iterate(high, low_again, terms)
 
-    found = search(
-        low,
-        variables,
-        evaluate,
+    share = prior.share_below(side)
+    return Problem(
+        variables=variables,
+        losses=objective,
         steps=settings.steps,
         rates=dict.fromkeys(variables, settings.rate),
-        optimiser=Adam(variables) if settings.optimiser == "adam" else GradientDescent(),
-        on_step=on_step,
-    )
-    share = prior.share_below(side)
-    return finish(
-        found.high,
-        low,
-        degradation,
-        method="mganprior",
-        settings=settings,
-        seeds=seeds,
-        seconds=time.perf_counter() - began,
-        latent=found.variables,
-        history=found.history,
-        best_step=found.best_step,
-        passes=found.steps * (n * share + 1 - share),
+        optimiser=Adam if settings.optimiser == "adam" else Descent,
+        cost=n * share + 1 - share,
     )
 
 

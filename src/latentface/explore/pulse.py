@@ -6,7 +6,6 @@ a geodesic distance keeps the rows together. docs/methods.md sets every number b
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,10 @@ from torch import Tensor
 from latentface.degradation import Degradation
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
-from latentface.explore.engine import SCHEDULES, Adam, Iterate, Variables, search
-from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
-from latentface.explore.space import Space, style_rows
+from latentface.explore.engine import Iterate, Problem
+from latentface.explore.optim import SCHEDULES
+from latentface.explore.result import MethodSettings
+from latentface.explore.space import Space, Variables
 from latentface.prior.prior import Prior
 
 
@@ -59,27 +59,16 @@ def pulse(
     low: Tensor,
     *,
     degradation: Degradation,
-    settings: PulseSettings = PulseSettings(),
+    settings: PulseSettings,
     seeds: Sequence[int],
-    on_step: OnStep | None = None,
-    start: Tensor | None = None,
-) -> Exploration:
-    """Search w_plus and noise maps for faces that shrink to `low`; the best iterate of each is returned, never refused.
+    start: Tensor | None,
+) -> Problem:
+    """State the problem for inputs low (B, 3, h, w), from `start`, w (B, D) or w_plus (B, L, D), or random rows.
 
-    Args:
-        low: (B, 3, h, w) in [0, 1]; seeds: one number a face, 0 as good as any.
-        start: w (B, D) or w_plus (B, L, D) to start from instead of random rows.
-
-    Raises:
-        InputError: shapes, values or seeds that cannot be used.
+    The best iterate is the result, never refused.
     """
-    began = time.perf_counter()
-    seeds = tuple(seeds)
-    check_faces(low, degradation, seeds, prior.resolution)
-    low = low.to(prior.device, prior.dtype)
     space = Space(
         prior,
-        "w_plus",
         tied=settings.tied,
         constraint="sphere",
         noise=settings.noise,
@@ -87,15 +76,15 @@ def pulse(
     )
     variables = space.draw(seeds)
     if start is not None:
-        variables["latent"] = space.latent_of(style_rows(prior, start, len(low)))
+        variables["latent"] = space.latent_of(start)
     moved = space.searched(variables)
     fixed = {k: v for k, v in variables.items() if k not in moved}
 
-    def evaluate(now: Variables, t: float) -> Iterate:
+    def objective(now: Variables, t: float) -> Iterate:
         w_plus = space.w_plus(now["latent"])
         high = prior.synthesis(w_plus, space.noise_maps_of({**now, **fixed}))
         low_again = degradation.forward(high)
-        # eps stands inside the weight: below it, only the rows' distance is left to lessen.
+        # Equation 2, flat below eps (section 4): there only the geodesic distance is left to lessen.
         terms = {
             "pixel": settings.pixel_weight * losses.pixel(low_again, low, "l2", degradation).clamp_min(settings.eps)
         }
@@ -106,28 +95,13 @@ def pulse(
     def within(iterate: Iterate) -> Tensor:
         return losses.pixel(iterate.low_again.detach(), low, "l2", degradation) <= settings.eps
 
-    found = search(
-        low,
-        moved,
-        evaluate,
+    return Problem(
+        variables=moved,
+        losses=objective,
         steps=settings.steps,
         rates=dict.fromkeys(moved, settings.rate),
         schedule=SCHEDULES[settings.schedule],
-        optimiser=Adam(moved),
         constrain=space.constraint_on(moved),
-        on_step=on_step,
         done=within if settings.stop_at_eps else None,
-    )
-    return finish(
-        found.high,
-        low,
-        degradation,
-        method="pulse",
-        settings=settings,
-        seeds=seeds,
-        seconds=time.perf_counter() - began,
-        latent={**found.variables, **fixed, "w_plus": space.w_plus(found.variables["latent"])},
-        history=found.history,
-        best_step=found.best_step,
-        passes=found.steps,
+        latent=lambda found: space.with_w_plus({**found, **fixed}),
     )

@@ -7,13 +7,9 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from latentface.errors import InputError, UnknownNameError
-
-if TYPE_CHECKING:
-    from latentface.explore.result import Exploration
-
 
 WEIGHTS_ENDINGS = (".safetensors", ".pth", ".pt")
 
@@ -26,9 +22,11 @@ class Method:
         name, summary, source: what people read; module, function, settings_class: where the code is.
         presets: "paper" (published settings) and "equal" (as many generator passes as RLSE's 100 steps and 16 draws,
             which is 105); PULSE has "eps", its own stopping rule, and ESRGAN "l1", its first stage, too.
-        searches: whether it needs a prior and seeds; seeded: whether another seed gives another face (from a random start).
-        starts: whether it takes `start`, a w or w_plus to begin at; coarse: whether most of its steps may be made at an exit of
-            the prior (`explore.coarse`), which the published rivals' may not; queues: whether it takes `places`, with a setting `stop`.
+        searches: whether it states a problem (`explore.engine.Problem`) in a prior's latent space; the others answer at once.
+        seeded: whether another seed gives another face (from a random start); starts: whether it can begin at a w_plus.
+        alike: whether a face's numbers are the same in a batch, where the prior's are (PyTorch's atan2, of geocross, are not).
+        coarse: whether most of its steps may be made at an exit of the prior (`explore.coarse`), which the published rivals'
+            may not; stops: whether it has a setting `stop`; photographs: whether it takes faces that stand in photographs.
     """
 
     name: str
@@ -40,13 +38,15 @@ class Method:
     searches: bool = True
     seeded: bool = True
     starts: bool = False
+    alike: bool = False
     coarse: bool = False
-    queues: bool = False
+    stops: bool = False
+    photographs: bool = True
 
     @property
-    def function(self) -> Callable[..., Exploration]:
-        """The method itself."""
-        function: Callable[..., Exploration] = getattr(importlib.import_module(self.module), self.name)
+    def function(self) -> Callable[..., Any]:
+        """The method itself: (prior, low, degradation, settings, seeds, start) -> Problem or (low, degradation, settings) -> high."""
+        function: Callable[..., Any] = getattr(importlib.import_module(self.module), self.name)
         return function
 
     def settings(self, preset: str = "equal", **changes: Any) -> Any:
@@ -87,6 +87,7 @@ def _supervised(name: str, title: str, source: str, **presets: Mapping[str, Any]
         settings_class="SupervisedSettings",
         searches=False,
         seeded=False,
+        photographs=False,  # they were trained on squares
     )
 
 
@@ -102,8 +103,9 @@ METHODS: dict[str, Method] = {
             module="latentface.explore.rlse",
             settings_class="RlseSettings",
             starts=True,
+            alike=True,
             coarse=True,
-            queues=True,
+            stops=True,
             presets={"paper": {}, "equal": {}, "fast": {"pixel_norm": "prior", "semantic_weight": 0.0}},
         ),
         # Each `paper` is the published search; each `equal` was tuned for its budget: docs/methods.md.
@@ -200,6 +202,11 @@ def with_steps(settings: Any, steps: int) -> Any:
         end = round(steps * sum(stages[:k]) / sum(stages))
         ends.append(max(ends[-1] + 1, min(end, steps - (len(stages) - k))))
     return replace(settings, steps=tuple(b - a for a, b in itertools.pairwise(ends)))
+
+
+def methods() -> dict[str, str]:
+    """Return the methods' names, each with one line about it."""
+    return {name: method.summary for name, method in METHODS.items()}
 
 
 def find_method(name: str) -> Method:

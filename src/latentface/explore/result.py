@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
 from latentface.degradation import Degradation, counted_share, project
 from latentface.errors import InputError
+
+if TYPE_CHECKING:
+    from latentface.prior.prior import Prior
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,13 +26,27 @@ class MethodSettings:
 
     project: bool = False
 
-
-class HasSettings(Protocol):
-    """Anything with the common settings."""
+    @property
+    def in_w(self) -> bool:
+        """Whether the search moves w or w_plus, so that it can begin at one that is given."""
+        return True
 
     @property
-    def project(self) -> bool:
-        """See `MethodSettings`."""
+    def aligned_only(self) -> bool:
+        """Whether it takes aligned faces alone, as a loss that is measured for squares does."""
+        return False
+
+    def from_start(self) -> Self:
+        """Return the settings that a search from a given w_plus uses."""
+        return self
+
+    def at_once(self, prior: Prior) -> int | None:
+        """Return how many faces fit in one search, None where memory asks for no limit of the method's own."""
+        return None
+
+    def made_first(self, prior: Prior, degradation: Degradation) -> str:
+        """Return in words what will be made of the prior before the first step, once; empty where nothing will."""
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +99,6 @@ class Exploration:
     settings: Any
     passes: float = 0.0
 
-    def projected(self, low: Tensor, degradation: Degradation) -> Self:
-        """Return the same exploration with its pictures projected onto those that shrink to `low`."""
-        high = project(degradation, self.high, low)
-        again = degradation.forward(high)
-        return replace(self, high=high, low_again=again, consistency_db=psnr_each(again, low, degradation))
-
 
 def psnr_each(a: Tensor, b: Tensor, degradation: Degradation | None = None) -> Tensor:
     """PSNR in dB of each pair of pictures in [0, 1], (B,); 150 dB at most, so that equal pictures have a number.
@@ -104,11 +115,11 @@ def finish(
     high: Tensor,
     low: Tensor,
     degradation: Degradation,
-    *,
     method: str,
-    settings: HasSettings,
+    settings: Any,
     seeds: tuple[int, ...],
     seconds: float,
+    *,
     latent: Mapping[str, Tensor] | None = None,
     history: Mapping[str, Tensor] | None = None,
     best_step: Tensor | None = None,
@@ -119,17 +130,12 @@ def finish(
     if settings.project:
         high = project(degradation, high, low)
     again = degradation.forward(high)
-    told = dict(history or {})
-    if degradation.mask is not None and "consistency_db" in told:  # a search measures over all pixels, masked ones too
-        told["consistency_db"] = told["consistency_db"] + 10 * torch.as_tensor(counted_share(degradation)).log10().to(
-            low
-        )
     return Exploration(
         high=high,
         latent=latent or {},
         low_again=again,
         consistency_db=psnr_each(again, low, degradation),
-        history=told,
+        history=history or {},
         best_step=best_step if best_step is not None else torch.zeros(len(high), dtype=torch.long),
         seeds=seeds,
         seconds=seconds,
@@ -140,19 +146,16 @@ def finish(
 
 
 def check_faces(low: Tensor, degradation: Degradation, seeds: tuple[int, ...], high_side: int | None = None) -> None:
-    """Check what every method is given.
+    """Check that what every method is given belongs together.
 
     Raises:
-        InputError: wrong shapes, NaN, a seed missing, or a degradation of another size than the prior.
+        InputError: another size than the degradation makes, a seed missing, or a degradation of another size than the prior.
     """
-    from latentface.io.pictures import check_batch
-
-    check_batch(low, "low")
     if tuple(low.shape[-2:]) != tuple(degradation.low_size):
         raise InputError(f"low is {tuple(low.shape[-2:])}, but the degradation makes {tuple(degradation.low_size)}")
     if len(seeds) != len(low):
         raise InputError(f"got {len(seeds)} seeds for {len(low)} faces; give one a face")
-    if any(not isinstance(s, int) or not -(2**63) <= s < 2**63 for s in seeds):
+    if any(not -(2**63) <= s < 2**63 for s in seeds):
         raise InputError(f"seeds are {seeds}; expected whole numbers that fit 64 bits")
     if high_side is not None and tuple(degradation.high_size) != (high_side, high_side):
         raise InputError(

@@ -8,7 +8,6 @@ Shape legend: B faces, L style rows, D width of w.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,10 +16,11 @@ from torch import Tensor
 from latentface.degradation import Degradation
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
-from latentface.explore.engine import SCHEDULES, Adam, Iterate, Variables, search
-from latentface.explore.flow import Flow, FlowSettings, load_flow, log_prob
-from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
-from latentface.explore.space import style_rows
+from latentface.explore.engine import Iterate, Problem
+from latentface.explore.flow import FlowSettings, flow_path, load_flow, log_prob
+from latentface.explore.optim import SCHEDULES
+from latentface.explore.result import MethodSettings
+from latentface.explore.space import Variables
 from latentface.prior.prior import Prior
 
 
@@ -57,78 +57,52 @@ class RlsSettings(MethodSettings):
         if min(self.density_weight, self.norm_weight, self.cross_weight) < 0:
             raise InputError("density_weight, norm_weight and cross_weight must not be negative")
 
+    @property
+    def regular(self) -> bool:
+        """Whether a flow is asked."""
+        return bool(self.density_weight or self.norm_weight)
+
+    def made_first(self, prior: Prior, degradation: Degradation) -> str:
+        """The prior's flow, where it is not kept yet."""
+        if not self.regular or (prior.sha256 and flow_path(prior, self.flow).is_file()):
+            return ""
+        return f"a flow over the latent space of {prior.name} is trained once: about a minute on a CPU"
+
 
 def rls(
     prior: Prior,
     low: Tensor,
     *,
     degradation: Degradation,
-    settings: RlsSettings = RlsSettings(),
+    settings: RlsSettings,
     seeds: Sequence[int],
-    on_step: OnStep | None = None,
-    flow: Flow | None = None,
-    start: Tensor | None = None,
-) -> Exploration:
-    """Search w_plus from the mean w for faces that shrink to `low`; the start, and so the result, knows no seed.
+    start: Tensor | None,
+) -> Problem:
+    """State the problem for inputs low (B, 3, h, w), from `start` or the mean w, which knows no seed.
 
-    Args:
-        low: (B, 3, h, w) in [0, 1]; seeds: one number a face.
-        start: w (B, D) or w_plus (B, L, D) to start from instead of the mean w.
-        flow: the prior's flow; by default the cached one, trained at first use (about a minute).
-
-    Raises:
-        InputError: shapes, values or seeds that cannot be used.
+    The prior's flow comes from the cache, trained at first use.
     """
-    began = time.perf_counter()
-    seeds = tuple(seeds)
-    check_faces(low, degradation, seeds, prior.resolution)
-    low = low.to(prior.device, prior.dtype)
-    regular = bool(settings.density_weight or settings.norm_weight)
-    if regular and flow is None:
-        flow = load_flow(prior, settings.flow)
-    mean = prior.w_mean.to(low).expand(len(low), -1)
-    variables = {"w_plus": style_rows(prior, mean if start is None else start, len(low))}
+    flow = load_flow(prior, settings.flow) if settings.regular else None
+    w = prior.w_mean.to(low).expand(len(low), -1) if start is None else start
+    variables = {"w_plus": w if w.ndim == 3 else w[:, None].repeat(1, prior.num_ws, 1)}
 
-    def evaluate(now: Variables, t: float) -> Iterate:
+    def objective(now: Variables, t: float) -> Iterate:
         w_plus = now["w_plus"]
         high = prior.synthesis(w_plus)
         low_again = degradation.forward(high)
         terms = {"pixel": settings.pixel_weight * losses.pixel(low_again, low, settings.pixel_norm, degradation)}
-        if regular and flow is not None:
-            terms |= _regularizers(flow, w_plus, settings)
+        if flow is not None:
+            u, log_det = flow(w_plus)
+            terms["density"] = settings.density_weight * -log_prob(u, log_det).mean(1)
+            terms["norm"] = settings.norm_weight * losses.norm_prior(u)
         if settings.cross_weight:
             terms["cross"] = settings.cross_weight * losses.cross(w_plus)
         return Iterate(high, low_again, terms)
 
-    found = search(
-        low,
-        variables,
-        evaluate,
+    return Problem(
+        variables=variables,
+        losses=objective,
         steps=settings.steps,
         rates={"w_plus": settings.rate},
         schedule=SCHEDULES[settings.schedule],
-        optimiser=Adam(variables),
-        on_step=on_step,
     )
-    return finish(
-        found.high,
-        low,
-        degradation,
-        method="rls",
-        settings=settings,
-        seeds=seeds,
-        seconds=time.perf_counter() - began,
-        latent=found.variables,
-        history=found.history,
-        best_step=found.best_step,
-        passes=found.steps,
-    )
-
-
-def _regularizers(flow: Flow, w_plus: Tensor, settings: RlsSettings) -> dict[str, Tensor]:
-    """What the flow says of w_plus (B, L, D), each (B,)."""
-    u, log_det = flow(w_plus)
-    return {
-        "density": settings.density_weight * -log_prob(u, log_det).mean(1),
-        "norm": settings.norm_weight * losses.norm_prior(u),
-    }

@@ -8,7 +8,6 @@ Shape legend: B faces, L style rows, D width of w.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +15,9 @@ import torch
 from torch import Tensor
 
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.engine import Variables, drawn
 from latentface.prior.prior import Prior
+
+Variables = dict[str, Tensor]  # leaf tensors with a row a face
 
 SPACES = ("z", "w", "w_plus")
 CONSTRAINTS = ("sphere", "ball", "none")
@@ -31,9 +31,6 @@ class Space:
     Attributes:
         kind: "z"; "w" (one row for all layers); "w_plus" (a free row a layer). The last two are gaussianised.
         tied: w_plus starts with all rows alike, as a mapped z has them.
-        whitened: gaussianise by W's full covariance instead of its standard deviations.
-        radius: of the sphere of the gaussianised spaces, as a share of a random code's length: below 1 it is truncation,
-            faces nearer to the mean.
         constraint: "sphere" rescales every row to its norm at the start, "ball" only when it is longer.
         noise: the file's "constant" maps, "drawn" from the seed and fixed, or the first `noise_maps` "searched"
             (PULSE: 5, all others constant but the last, which is zero).
@@ -42,8 +39,6 @@ class Space:
     prior: Prior
     kind: str = "w_plus"
     tied: bool = False
-    whitened: bool = False
-    radius: float = 1.0
     constraint: str = "sphere"
     noise: str = "constant"
     noise_maps: int = 5
@@ -58,10 +53,6 @@ class Space:
                 raise UnknownNameError(what, value, known)
         if self.noise_maps < 0:
             raise InputError(f"noise_maps is {self.noise_maps}; expected 0 or more")
-        if not 0 < self.radius < math.inf:
-            raise InputError(f"radius is {self.radius}; expected a positive number, 1 for a random code's own length")
-        if self.kind == "z" and self.radius != 1:
-            raise InputError("a radius is for the spaces w and w_plus: the mapping network takes z's length out")
 
     @property
     def rows(self) -> int:
@@ -81,7 +72,7 @@ class Space:
             shapes = shapes[:-1][: self.noise_maps]  # never the last, which is zero
         first = self.rows * self.width
         flat = drawn(seeds, first + sum(h * w for h, w in shapes)).to(prior.device, prior.dtype)
-        latent = flat[:, :first].view(-1, self.rows, self.width) * self.radius
+        latent = flat[:, :first].view(-1, self.rows, self.width)
         if self.tied:
             latent = latent[:, :1].repeat(1, self.rows, 1)
         out: Variables = {"latent": latent.contiguous()}
@@ -98,7 +89,7 @@ class Space:
         """latent (B, rows, width) -> w_plus (B, L, D)."""
         if self.kind == "z":
             return torch.cat([self.prior.mapping(z) for z in latent[:, 0].split(1)])  # rounding knows no neighbours
-        w = self.prior.degaussianise(latent, whitened=self.whitened)
+        w = self.prior.degaussianise(latent)
         return w if self.kind == "w_plus" else w.expand(-1, self.prior.num_ws, -1)
 
     def latent_of(self, w: Tensor) -> Tensor:
@@ -107,7 +98,7 @@ class Space:
             raise InputError("a w cannot be turned back into a z; use the space w or w_plus")
         rows = w[:, None] if w.ndim == 2 else w
         rows = rows.mean(1, keepdim=True) if self.rows == 1 else rows.expand(-1, self.rows, -1)
-        return self.prior.gaussianise(rows, whitened=self.whitened).contiguous()
+        return self.prior.gaussianise(rows).contiguous()
 
     def noise_maps_of(self, variables: Variables) -> list[Tensor | None]:
         """Return the L - 1 noise maps that synthesis takes; None stands for a constant one."""
@@ -116,6 +107,18 @@ class Space:
             h, w = self.prior.noise_shapes[-1]
             maps[-1] = variables["latent"].new_zeros(1, 1, h, w)  # PULSE leaves the last map out
         return maps
+
+    def with_w_plus(self, variables: Variables) -> Variables:
+        """Return variables with the w_plus (B, L, D) of their latent."""
+        return {**variables, "w_plus": self.w_plus(variables["latent"])}
+
+    @torch.no_grad()
+    def paint(self, variables: Variables) -> Tensor:
+        """Return the pictures (B, 3, R, R) of variables in the prior's own floating type, one face at a time."""
+        w_plus, noise = self.w_plus(variables["latent"]), self.noise_maps_of(variables)
+        rows = range(len(w_plus))
+        maps = [[m if m is None or len(m) == 1 else m[i : i + 1] for m in noise] for i in rows]
+        return torch.cat([self.prior.synthesis(w_plus[i : i + 1], maps[i]) for i in rows])
 
     def constraint_on(self, start: Variables) -> Callable[[Variables], None] | None:
         """Return the function that puts variables back, in place, given where they started."""
@@ -138,17 +141,16 @@ def _norm(name: str, value: Tensor) -> Tensor:
     return value.square().sum(dims, keepdim=True).sqrt()
 
 
-def style_rows(prior: Prior, start: Tensor, faces: int) -> Tensor:
-    """Return a start, w (B, D) or w_plus (B, L, D), as w_plus (B, L, D) where the prior computes. Raises InputError."""
+def checked_start(prior: Prior, start: Tensor, faces: int) -> Tensor:
+    """Return a start, w (B, D) or w_plus (B, L, D), where the prior computes. Raises InputError for another shape."""
     rows, width = prior.num_ws, prior.w_dim
     if tuple(start.shape) not in ((faces, width), (faces, rows, width)):
         raise InputError(
             f"start is {tuple(start.shape)}; expected w ({faces}, {width}) or w_plus ({faces}, {rows}, {width})"
         )
-    start = start.detach().to(prior.device, prior.dtype)
-    return start[:, None].repeat(1, rows, 1) if start.ndim == 2 else start.clone()
+    return start.detach().to(prior.device, prior.dtype).clone()
 
 
-def typical_norm(width: int) -> float:
-    """The norm that a standard normal vector of that width has, nearly always: sqrt(D)."""
-    return math.sqrt(width)
+def drawn(seeds: Sequence[int], length: int) -> Tensor:
+    """Return standard normal numbers (B, length) in float32, one CPU generator a face: a face's draw is its seed's."""
+    return torch.stack([torch.randn(length, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

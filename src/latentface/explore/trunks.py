@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import Degradation
 from latentface.errors import UnknownNameError
-from latentface.explore.losses import chosen_blocks, feature_distance
+from latentface.explore.losses import Trunk, discriminator
 from latentface.prior.prior import Prior
 
 TRUNKS = ("discriminator", "vgg16")
 VGG_SIDE = 256  # the side at which mGANprior's code shows pictures to VGG16
-Trunk = Callable[[Tensor], list[Tensor]]  # low pictures (B, 3, h, w) in [0, 1] -> features (B, C, h', w')
 
 
 def make_trunk(name: str, prior: Prior, degradation: Degradation) -> Trunk:
     """Return a trunk by its name.
 
-    "discriminator": D's residual blocks, pictures enlarged bilinearly to its size (`Degradation.fit`). "vgg16": torchvision's after relu1_2,
-    2_2, 3_3, 4_3 and 5_3, pictures enlarged to 256 px by repeating pixels.
+    "discriminator": D's residual blocks. "vgg16": torchvision's after relu1_2, 2_2, 3_3, 4_3 and 5_3, pictures enlarged to
+    256 px by repeating pixels.
 
     Raises:
         UnknownNameError: no such trunk. WeightsError: the prior has no judge.
         MissingDataError: VGG16's weights are not at hand.
     """
     if name == "discriminator":
-        judge = prior.needed_judge()
-        return lambda x: judge.features(degradation.fit(x, judge.resolution))
+        return discriminator(prior, degradation)
     if name != "vgg16":
         raise UnknownNameError("trunk", name, TRUNKS)
     from latentface.metrics.trunks import Vgg16
@@ -52,24 +48,3 @@ def make_trunk(name: str, prior: Prior, degradation: Degradation) -> Trunk:
 
 def _imagenet() -> tuple[Tensor, Tensor]:
     return torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-
-
-class FeatureLoss:
-    """Sum over blocks of the mean absolute difference between the features of two small pictures, (B,).
-
-    Args:
-        wanted: (B, 3, h, w), the input; blocks: which features of the trunk, negative ones from the end; None: all.
-    """
-
-    def __init__(self, trunk: Trunk, wanted: Tensor, blocks: Sequence[int] | None = None) -> None:
-        self.trunk, self.blocks = trunk, blocks
-        with torch.no_grad():
-            self.wanted = self._features(wanted)
-
-    def _features(self, pictures: Tensor) -> list[Tensor]:
-        return chosen_blocks(self.trunk(pictures), self.blocks)
-
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """Pictures (B, 3, h, w) in [0, 1] -> (B,)."""
-        pairs = zip(self._features(pictures), self.wanted, strict=True)
-        return torch.stack([feature_distance(a, b, "l1") for a, b in pairs]).sum(0)

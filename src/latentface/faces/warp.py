@@ -17,19 +17,18 @@ shrunk.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
-from latentface.degradation import KERNELS, Downscale, checked_side, noise_damping
+from latentface.degradation import KERNELS, Downscale, checked_side, noise_damping, shrinking
 from latentface.errors import InputError, UnknownNameError
-from latentface.faces.align import Similarity
 from latentface.faces.linear import Sparse, apply, solve, stacked
 from latentface.faces.place import LEAST_FACTOR, SMALL, Placed, fitting_rows, high_rows, place
+from latentface.faces.similarity import Similarity
 
 OVERSAMPLING = 3
 # What a face hardly shows must not be torn out of it: a photograph's finest diagonal stripes fall between the high pixels
@@ -88,24 +87,29 @@ class Warp:
         self._cache: dict[tuple[str, int, torch.dtype, torch.device], Sparse] = {}
 
     @classmethod
-    def join(cls, warps: Sequence[Warp]) -> Warp:
+    def join(cls, parts: Sequence[Warp]) -> Warp:
         """Return one Warp of all faces of several, in order, for a common batch.
 
         Raises:
             InputError: sizes, kernels, sigmas or inner sides do not agree.
         """
-        kinds = {(w.size, w.kernel, w.sigma, w.inner) for w in warps}
+        kinds = {(w.size, w.kernel, w.sigma, w.inner) for w in parts}
         if len(kinds) != 1:
             raise InputError(
                 f"cannot join Warps of different (size, kernel, sigma, inner side): {sorted(kinds)}; expected one kind"
             )
-        return cls._of([face for w in warps for face in w.faces], *kinds.pop())
+        return cls._of([face for w in parts for face in w.faces], *kinds.pop())
 
     @classmethod
     def _of(cls, faces: Sequence[Placed], size: int, kernel: str, sigma: float, inner: int) -> Warp:
         warp = cls.__new__(cls)
         warp._set(faces, size, kernel, sigma, inner)
         return warp
+
+    @property
+    def kind(self) -> Hashable:
+        """What faces of one batch have in common."""
+        return ("warp", self.size, self.kernel, self.sigma, self.inner)
 
     def select(self, indices: Sequence[int]) -> Warp:
         """Return a Warp of these faces, in this order; a face may come several times, for several samples."""
@@ -209,7 +213,7 @@ class Warp:
 
     @property
     def _shrink(self) -> Downscale | None:
-        return None if self.inner == self.size else _shrinking(self.inner, self.size)
+        return None if self.inner == self.size else shrinking(self.inner, self.size)
 
     def _warped(self, inner: Tensor) -> Tensor:
         return apply(self._matrix("rows", inner), inner, self._low, len(self))
@@ -252,11 +256,6 @@ class Warp:
         gram = (rows @ rows.T).tocsr()
         gram.sort_indices()  # one order of its sums
         return gram
-
-
-@lru_cache(maxsize=4)
-def _shrinking(inner: int, size: int) -> Downscale:
-    return Downscale(inner, size)
 
 
 def inner_side(side: float, size: int) -> int:

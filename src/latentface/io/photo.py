@@ -1,7 +1,7 @@
 """A photograph as a file: its pixels in their own depth and colours, its transparency, and what else the file says.
 
 Grey stays grey, 16-bit grey stays 16-bit, alpha stays alpha. EXIF (with the turn applied), the ICC profile and the
-resolution go from the photograph into the PNG that is made of it. Pixels are bytes: a photograph of 100 megapixels takes
+resolution go from the photograph into the file that is made of it. Pixels are bytes: a photograph of 100 megapixels takes
 300 MB here, and 1.2 GB only while its faces are looked for.
 """
 
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps
 
 from latentface.errors import InputError, PictureError
-from latentface.io.atomic import atomic_path
-from latentface.io.pictures import DEEP_MODES, LUMA, finite_grey, open_image, open_picture
+from latentface.io.atomic import read_bytes
+from latentface.io.pictures import DEEP_MODES, LUMA, finite_grey, open_picture, to_tensor, to_uint8, write_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ REACH = 3  # rows of the photograph beyond a strip's own that bicubic interpolat
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 # EXIF tags that an enlarged, turned picture makes untrue: orientation, sizes, and the strips of TIFF.
 UNTRUE = (0x0100, 0x0101, 0x0102, 0x0103, 0x0106, 0x0111, 0x0112, 0x0115, 0x0116, 0x0117, 0x011C, 0x0152, 0x0153)
-EXIF_IFD, PIXEL_SIZE = 0x8769, (0xA002, 0xA003)
+EXIF_IFD, GPS_IFD, PIXEL_SIZE = 0x8769, 0x8825, (0xA002, 0xA003)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +64,30 @@ class Photo:
             PictureError: empty, no picture, broken, too large, or HEIC without the plug-in that reads it.
         """
         register_heic(data, name)
-        picture = open_picture(data, name)
+        return cls._decoded(open_picture(data, name), name)
+
+    @classmethod
+    def of(cls, picture: object, name: str = "the picture") -> Self:
+        """Return a path, a file's bytes, a file object, a Pillow image, an array (H, W, 3) or a tensor (3, H, W) as one.
+
+        Raises:
+            PictureError: a file that cannot be read. InputError: another type or shape.
+        """
+        if isinstance(picture, str | Path):
+            return cls.read(read_bytes(picture), str(picture))
+        if isinstance(picture, bytes):
+            return cls.read(picture, name)
+        if isinstance(picture, Image.Image):
+            turned = picture.copy()  # the caller's stays as it is
+            turned.info = dict(picture.info)
+            ImageOps.exif_transpose(turned, in_place=True)
+            return cls._decoded(turned, name)
+        if callable(getattr(picture, "read", None)):
+            return cls.read(picture.read(), str(getattr(picture, "name", name)))  # type: ignore[attr-defined]
+        return cls(name=name, pixels=to_uint8(to_tensor(picture)))  # type: ignore[arg-type]
+
+    @classmethod
+    def _decoded(cls, picture: Image.Image, name: str) -> Self:
         dpi = picture.info.get("dpi")
         try:
             pixels, alpha = _arrays(picture)
@@ -79,7 +102,7 @@ class Photo:
             exif=_exif(picture),
             icc=_profile(picture, pixels.shape[2]),
             dpi=_dpi(dpi),
-            tables=_tables(data),
+            tables=_tables(picture),
         )
 
     @property
@@ -197,16 +220,24 @@ class Photo:
             picture.putalpha(Image.fromarray(self.alpha))
         return picture
 
-    def save(self, path: str | Path, text: Mapping[str, str] | None = None) -> None:
-        """Write it as PNG, atomically, with EXIF, ICC profile, resolution and `text` in text chunks. Raises OutputError."""
-        chunks = PngImagePlugin.PngInfo()
-        for key, value in (text or {}).items():
-            chunks.add_itxt(key, value)
+    @property
+    def located(self) -> bool:
+        """Whether its EXIF says where it was taken."""
+        return self.exif is not None and GPS_IFD in _loaded(self.exif)
+
+    def without_location(self) -> Photo:
+        """Return it without the place where it was taken."""
+        if not self.located:
+            return self
+        assert self.exif is not None
+        exif = _loaded(self.exif)
+        del exif[GPS_IFD]
+        return replace(self, exif=exif.tobytes() if len(exif) else None)
+
+    def save(self, path: str | Path, text: Mapping[str, str] | None = None, quality: int = 92) -> None:
+        """Write it with EXIF, ICC profile and resolution, as `write_picture` does. Raises OutputError, InputError."""
         extra = {"exif": self.exif, "icc_profile": self.icc, "dpi": self.dpi}
-        with atomic_path(path) as temporary:
-            self.image().save(
-                temporary, format="PNG", pnginfo=chunks, **{k: v for k, v in extra.items() if v is not None}
-            )
+        write_picture(path, self.image(), text, quality=quality, **{k: v for k, v in extra.items() if v is not None})
 
 
 def _arrays(picture: Image.Image) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
@@ -243,6 +274,12 @@ def _exif(picture: Image.Image) -> bytes | None:
         return None
 
 
+def _loaded(exif: bytes) -> Image.Exif:
+    loaded = Image.Exif()
+    loaded.load(exif)
+    return loaded
+
+
 def _profile(picture: Image.Image, channels: int) -> bytes | None:
     """Return the ICC profile if it is one for these channels; a profile for CMYK would falsify RGB."""
     icc = picture.info.get("icc_profile")
@@ -258,26 +295,10 @@ def _dpi(dpi: object) -> tuple[float, float] | None:
     return (x, y) if 1 <= x < 1e6 and 1 <= y < 1e6 else None
 
 
-def _tables(data: bytes) -> tuple[tuple[int, ...], ...] | None:
+def _tables(picture: Image.Image) -> tuple[tuple[int, ...], ...] | None:
     """Return a JPEG's quantisation tables, luma's first; None for other files."""
-    if not data.startswith(b"\xff\xd8"):
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tables = getattr(open_image(data), "quantization", None)
+    tables = getattr(picture, "quantization", None)
     return tuple(tuple(int(v) for v in tables[k]) for k in sorted(tables)) if tables else None
-
-
-def picture_size(data: bytes) -> tuple[int, int] | None:
-    """Return (W, H) from a file's header, before any turn; None where it is no picture that can be read."""
-    try:
-        register_heic(data, "")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with open_image(data) as picture:
-                return picture.size
-    except Exception:  # whatever Pillow raises on a broken file: reading it will tell
-        return None
 
 
 def register_heic(data: bytes, name: str) -> None:

@@ -198,15 +198,50 @@ def to_pillow(picture: Tensor) -> Image.Image:
     return Image.fromarray(to_uint8(picture))
 
 
-def write_picture(path: str | Path, picture: Tensor | Image.Image, text: Mapping[str, str] | None = None) -> None:
-    """Write a tensor (3, H, W) in [0, 1] or a Pillow image as PNG, atomically, with `text` in its text chunks.
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+
+
+def format_of(path: str | Path) -> str:
+    """Return the format of a file name's ending. Raises InputError for one that is not written."""
+    ending = Path(path).suffix.lower()
+    if ending not in FORMATS:
+        raise InputError(f"{path}: pictures are written as {', '.join(FORMATS)}; give the name one of these endings")
+    return FORMATS[ending]
+
+
+def write_picture(
+    path: str | Path,
+    picture: Tensor | Image.Image,
+    text: Mapping[str, str] | None = None,
+    *,
+    quality: int = 92,
+    **extra: Any,
+) -> None:
+    """Write a tensor (3, H, W) in [0, 1] or a Pillow image in the format of the name's ending, atomically.
+
+    Args:
+        text: for a PNG's text chunks; of the others, a JPEG keeps the "Comment".
+        quality: of JPEG and WebP, 1 to 100; extra: what Pillow's `save` takes besides, such as exif.
 
     Raises:
-        OutputError: it cannot be written.
+        InputError: an ending that is not written. OutputError: it cannot be written.
     """
+    kind = format_of(path)
     image = picture if isinstance(picture, Image.Image) else to_pillow(picture)
-    chunks = PngImagePlugin.PngInfo()
-    for key, value in (text or {}).items():
-        chunks.add_itxt(key, value)
+    if kind == "PNG":
+        extra["pnginfo"] = PngImagePlugin.PngInfo()
+        for key, value in (text or {}).items():
+            extra["pnginfo"].add_itxt(key, value)
+    elif kind in ("JPEG", "WEBP"):
+        if not 1 <= quality <= 100:
+            raise InputError(f"quality is {quality}; expected a whole number from 1 to 100")
+        extra["quality"] = quality
+    if kind == "JPEG":
+        extra["comment"] = (text or {}).get("Comment", "")
+        image = (
+            Image.fromarray((rgb_array(image) * 255).round().astype(np.uint8))
+            if image.mode not in ("L", "RGB")
+            else image
+        )
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=chunks)
+        image.save(temporary, format=kind, **extra)

@@ -12,22 +12,17 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import PngImagePlugin
 
 from latentface import __version__
 from latentface.errors import OutputError
-from latentface.io.atomic import write_json
-from latentface.io.pictures import write_picture
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from latentface.restore.faceresult import Upscaled
 
 # Facts about one run, which two runs of the same request may differ in.
-_INCIDENTAL = frozenset({"seconds", "device", "steps_dtype", "version", "consistency_db", "best_step", "input"})
+_INCIDENTAL = frozenset(
+    {"seconds", "device", "steps_dtype", "threads", "batch", "version", "consistency_db", "best_step", "input"}
+)
 
 
 def text_chunks(record: Mapping[str, Any]) -> dict[str, str]:
@@ -159,27 +154,3 @@ def _is_beside(path: Path) -> bool:
     return not os.path.lexists(path.with_suffix(".json")) and _chunks(path).get("Software", "").startswith(
         "latentface "
     )
-
-
-def save_result(
-    path: Path, result: Upscaled, record: Mapping[str, Any], more: Mapping[str, Image.Image] | None = None
-) -> list[Path]:
-    """Write NAME.png, with several samples NAME-1.png ... and NAME-spread.png, and last NAME.json.
-
-    Args:
-        more: further pictures beside it, such as "compare" for NAME-compare.png.
-
-    Raises:
-        OutputError: one of them cannot be written.
-    """
-    chunks = text_chunks(record)
-    begin_result(path)
-    pictures: dict[Path, Any] = {path: result.high}
-    if len(result.all_samples) > 1:
-        pictures |= {beside(path, str(k)): sample for k, sample in enumerate(result.all_samples, 1)}
-        pictures[beside(path, "spread")] = result.spread
-    pictures |= {beside(path, what): picture for what, picture in (more or {}).items()}
-    for place, picture in pictures.items():
-        write_picture(place, picture, chunks)
-    write_json(path.with_suffix(".json"), {"version": __version__, **record})
-    return list(pictures)

@@ -6,6 +6,8 @@ Shape legend: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,16 +15,58 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SQRT2 = math.sqrt(2.0)
+ONE_SMALL = 20480  # numbers of one picture up to which PyTorch takes another algorithm (`ConvParams::use_mkldnn`)
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Frozen weights. A search runs thousands of passes with the same ones.
+
+
+class Layer(nn.Module):
+    """A module that keeps what it computes from its frozen parameters alone, so that each pass need not compute it again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: dict[Hashable, tuple[tuple[object, ...], Tensor, Tensor]] = {}
+
+    def prepared(self, name: Hashable, source: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return make(source), kept under `name` where source is a frozen parameter of a module in evaluation mode.
+
+        It is made anew when the parameter changes, in place, in storage, type or device, and was trained in between: fused
+        optimisers do not count as changes in place, nor does what is done to `parameter.data`. Tensors in a parameter's
+        place (`torch.func.functional_call`) and compiled code are never kept. Copies and pickles begin empty. Threads may
+        share a module: at worst they make a result twice. Callers may not change the result.
+        """
+        if source.requires_grad or self.training:
+            self._kept.pop(name, None)
+            return make(source)
+        if torch.compiler.is_compiling() or type(source) is not nn.Parameter or source.is_inference():
+            return make(source)
+        state = (source.data_ptr(), source._version, source.dtype, source.device)
+        kept = self._kept.get(name)
+        if kept is None or kept[0] != state:
+            with torch.inference_mode(False):
+                made = make(source)
+            # With the memory it was made from, lest another tensor gets the same address.
+            kept = self._kept[name] = (state, made, source.detach())
+        return kept[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Filters. The kernel [1, 3, 3, 1] is separable: its outer product, normalised to sum 1.
 
 
-def _fir(like: Tensor, gain: float) -> Tensor:
-    k = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=like.dtype, device=like.device)
-    k2 = torch.outer(k, k)
-    return (k2 * (gain / 64.0))[None, None]
+def _fir(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the kernel times `gain` for each of the channels, (C, 1, 4, 4)."""
+    with torch.inference_mode(False):
+        k = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device)
+        k2 = torch.outer(k, k)
+        return (k2 * (gain / 64.0)).expand(channels, 1, 4, 4).contiguous()
+
+
+_kept_fir = lru_cache(maxsize=256)(_fir)
 
 
 class _Blur(torch.autograd.Function):
@@ -59,35 +103,56 @@ class _Double(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        # Bilinear interpolation has exactly these weights (1/4, 3/4) inside; a rim of zeros makes the border agree too.
-        x = F.interpolate(F.pad(x, [1, 1, 1, 1]), scale_factor=2, mode="bilinear", align_corners=False)
-        return x[:, :, 2:-2, 2:-2]
+        return _doubled(x)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Any) -> Tensor:
         return downsample2(slopes[0], 4.0)
 
 
+def like_many(convolve: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return convolve(x) for x (B, C, H, W), one picture rounded as each of many.
+
+    On a CPU PyTorch convolves one small picture by another algorithm than two: a face's numbers would depend on whether it
+    is searched alone. Two copies take a millisecond more.
+    """
+    if len(x) > 1 or x.numel() > ONE_SMALL or x.device.type != "cpu":
+        return convolve(x)
+    return convolve(torch.cat([x, x]))[:1]
+
+
 def _filtered(x: Tensor, pad: int, gain: float, stride: int) -> Tensor:
-    weight = _fir(x, gain).expand(x.shape[1], 1, 4, 4)
+    fir = _fir if torch.compiler.is_compiling() else _kept_fir
+    weight = fir(x.shape[1], gain, x.dtype, x.device)
     return F.conv2d(x, weight, padding=pad, stride=stride, groups=x.shape[1])
+
+
+def _doubled(x: Tensor) -> Tensor:
+    # Bilinear interpolation has exactly these weights (1/4, 3/4) inside; a rim of zeros makes the border agree too.
+    x = F.interpolate(F.pad(x, [1, 1, 1, 1]), scale_factor=2, mode="bilinear", align_corners=False)
+    return x[:, :, 2:-2, 2:-2]
+
+
+def _differentiated(x: Tensor) -> bool:
+    """Say whether a gradient may be asked of what is computed from x: a function without one costs less to call."""
+    return x.requires_grad and torch.is_grad_enabled()
 
 
 def blur(x: Tensor, pad: int, gain: float = 1.0) -> Tensor:
     """Filter every channel of x (B, C, H, W) with [1, 3, 3, 1] in both directions after padding with zeros."""
-    out: Tensor = _Blur.apply(x, pad, gain)  # type: ignore[no-untyped-call]
+    out: Tensor = _Blur.apply(x, pad, gain) if _differentiated(x) else _filtered(x, pad, gain, 1)  # type: ignore[no-untyped-call]
     return out
 
 
 def upsample2(x: Tensor) -> Tensor:
     """Double H and W with the filter [1, 3, 3, 1], zeros outside: inserting zeros, then blurring with gain 4."""
-    out: Tensor = _Double.apply(x)  # type: ignore[no-untyped-call]
+    out: Tensor = _Double.apply(x) if _differentiated(x) else _doubled(x)  # type: ignore[no-untyped-call]
     return out
 
 
 def downsample2(x: Tensor, gain: float = 1.0) -> Tensor:
     """Halve H and W (even) with the filter [1, 3, 3, 1]."""
-    out: Tensor = _Halve.apply(x, gain)  # type: ignore[no-untyped-call]
+    out: Tensor = _Halve.apply(x, gain) if _differentiated(x) else _filtered(x, 1, gain, 2)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -95,7 +160,7 @@ def downsample2(x: Tensor, gain: float = 1.0) -> Tensor:
 # Layers with equalised learning rates: weights are stored with unit variance and scaled when used.
 
 
-class Linear(nn.Module):
+class Linear(Layer):
     """A fully connected layer; `lr_multiplier` slows it, `activate` adds a leaky ReLU (0.2) with gain sqrt(2)."""
 
     def __init__(
@@ -109,8 +174,14 @@ class Linear(nn.Module):
         self.activate = activate
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        x = F.linear(x, self._scaled_weight(), self._scaled_bias())
         return F.leaky_relu(x, 0.2) * SQRT2 if self.activate else x
+
+    def _scaled_weight(self) -> Tensor:
+        return self.prepared("weight", self.weight, lambda weight: weight * self.weight_gain)
+
+    def _scaled_bias(self) -> Tensor:
+        return self.prepared("bias", self.bias, lambda bias: bias * self.bias_gain)
 
 
 def rows_alone(x: Tensor, m: Tensor) -> Tensor:
@@ -118,7 +189,12 @@ def rows_alone(x: Tensor, m: Tensor) -> Tensor:
 
     A BLAS rounds a row by its place in the batch, and a face's search may not depend on its neighbours' order.
     """
-    return x @ m if m.requires_grad else torch.bmm(x[:, None], m.expand(len(x), -1, -1))[:, 0]
+    return x @ m if m.requires_grad else torch.bmm(x[:, None], m.expand(len(x), -1, -1)).squeeze(1)
+
+
+def per_channel(x: Tensor) -> Tensor:
+    """Shape numbers (B, C) so that they broadcast over the pixels of (B, C, H, W)."""
+    return x.reshape(*x.shape, 1, 1)
 
 
 class Affine(Linear):
@@ -128,10 +204,10 @@ class Affine(Linear):
         super().__init__(inputs, outputs, bias_init=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return rows_alone(x, (self.weight * self.weight_gain).t()) + self.bias * self.bias_gain
+        return rows_alone(x, self._scaled_weight().t()) + self._scaled_bias()
 
 
-class Conv(nn.Module):
+class Conv(Layer):
     """A convolution of the discriminator, 1x1 or 3x3, with an optional halving (blur, then stride 2)."""
 
     def __init__(
@@ -156,14 +232,18 @@ class Conv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # A leaky ReLU is positively homogeneous, so its gain may sit in the weights: one pass over memory less.
         gain = self.gain * SQRT2 if self.activate else self.gain
-        w = (self.weight * (self.weight_gain * gain)).to(x.dtype)
-        bias = None if self.bias is None else (self.bias * gain).to(x.dtype)
+        w = self.prepared(
+            ("weight", x.dtype), self.weight, lambda weight: (weight * (self.weight_gain * gain)).to(x.dtype)
+        )
+        bias = None
+        if self.bias is not None:
+            bias = self.prepared(("bias", x.dtype), self.bias, lambda bias: (bias * gain).to(x.dtype))
         if self.down and self.kernel == 1:
             x = F.conv2d(downsample2(x), w, bias)
         elif self.down:
             x = F.conv2d(blur(x, 2), w, bias, stride=2)
         else:
-            x = F.conv2d(x, w, bias, padding=self.kernel // 2)
+            x = like_many(lambda one: F.conv2d(one, w, bias, padding=self.kernel // 2), x)
         if self.activate:
             x = F.leaky_relu_(x, 0.2)
         return x if self.clamp is None else x.clamp(-self.clamp * self.gain, self.clamp * self.gain)

@@ -17,7 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.prior.architecture import Architecture, resolutions_of
-from latentface.prior.layers import SQRT2, Affine, Conv, Linear, blur, rows_alone, upsample2
+from latentface.prior.layers import (
+    SQRT2,
+    Affine,
+    Conv,
+    Layer,
+    Linear,
+    blur,
+    like_many,
+    per_channel,
+    rows_alone,
+    upsample2,
+)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The generator.
@@ -42,7 +53,7 @@ class MappingNetwork(nn.Module):
         return x
 
 
-class SynthesisLayer(nn.Module):
+class SynthesisLayer(Layer):
     """A modulated and demodulated 3x3 convolution, noise, bias, leaky ReLU; optionally doubling the size.
 
     The modulation scales the input's channels and the demodulation the output's: the same numbers as one kernel a
@@ -65,27 +76,35 @@ class SynthesisLayer(nn.Module):
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         """x (B, C, H, W), w (B, D), noise (B or 1, 1, R, R) or None for the constant map -> (B, C', R, R)."""
         style = self.affine(w)  # (B, C)
-        weight = self.weight
         # Equal numbers, and half precision cannot overflow: both factors are normalised where the square is taken.
-        wide = torch.promote_types(weight.dtype, torch.float32)
-        demod = (
-            rows_alone(style.to(wide).square(), weight.to(wide).square().sum((2, 3)).t()) + 1e-8
-        ).rsqrt()  # (B, C')
+        wide = torch.promote_types(self.weight.dtype, torch.float32)
+        power = self.prepared("power", self.weight, lambda weight: weight.to(wide).square().sum((2, 3)).t())  # (C, C')
+        demod = (rows_alone(style.to(wide).square(), power) + 1e-8).rsqrt()  # (B, C')
         if x.dtype in (torch.float16, torch.bfloat16):
             scale = style.abs().amax(1, keepdim=True).clamp_min(1e-8)
             style, demod = style / scale, demod * scale
-        x = x * style.to(x.dtype)[:, :, None, None]
+        dtype = x.dtype
+        x = x * per_channel(style.to(dtype))
+        kernel = self.prepared(("kernel", dtype), self.weight, lambda weight: self._kernel(weight.to(dtype)))
         if self.up:
-            x = F.conv_transpose2d(x, weight.to(x.dtype).transpose(0, 1), stride=2)
+            x = like_many(lambda one: F.conv_transpose2d(one, kernel, stride=2), x)
             x = blur(x, 1, gain=4.0)
         else:
-            x = F.conv2d(x, weight.to(x.dtype), padding=1)
+            x = like_many(lambda one: F.conv2d(one, kernel, padding=1), x)
         noise = self.noise_const if noise is None else noise
         # The leaky ReLU's gain sits in its three summands: one pass over memory less.
         shift = noise * (self.noise_strength * SQRT2)
-        x = torch.addcmul(shift.to(x.dtype), x, (demod * SQRT2).to(x.dtype)[:, :, None, None])
-        x = F.leaky_relu_(x + (self.bias * SQRT2).to(x.dtype)[:, None, None], 0.2)
+        x = torch.addcmul(shift.to(dtype), x, per_channel((demod * SQRT2).to(dtype)))
+        bias = self.prepared(("bias", dtype), self.bias, lambda bias: (bias * SQRT2).to(dtype)[:, None, None])
+        x = F.leaky_relu_(x.add_(bias), 0.2)
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+
+    def _kernel(self, weight: Tensor) -> Tensor:
+        """Return the weight (C', C, 3, 3) as the convolution takes it: transposed for the doubling one, in its own layout."""
+        if not self.up:
+            return weight
+        last = weight.is_contiguous(memory_format=torch.channels_last)
+        return weight.transpose(0, 1).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 class ToRGB(nn.Module):
@@ -101,7 +120,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.affine(w) * self.weight_gain
-        x = F.conv2d(x * style.to(x.dtype)[:, :, None, None], self.weight.to(x.dtype), self.bias.to(x.dtype))
+        x = F.conv2d(x * per_channel(style.to(x.dtype)), self.weight.to(x.dtype), self.bias.to(x.dtype))
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 
@@ -128,14 +147,15 @@ class SynthesisBlock(nn.Module):
         self, x: Tensor | None, rgb: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None]
     ) -> tuple[Tensor, Tensor]:
         """ws (B, convs + 1, D); noise: one a convolution -> features (B, C, R, R), RGB (B, 3, R, R)."""
+        rows = ws.unbind(1)
         if self.first:
-            x = self.const[None].expand(ws.shape[0], -1, -1, -1)
+            x = self.const[None].expand(len(ws), -1, -1, -1)
             x = x.contiguous(memory_format=torch.channels_last)
         else:
             assert x is not None
-            x = self.conv0(x, ws[:, 0], noise[0])
-        x = self.conv1(x, ws[:, self.convs - 1], noise[self.convs - 1])
-        y = self.torgb(x, ws[:, self.convs])
+            x = self.conv0(x, rows[0], noise[0])
+        x = self.conv1(x, rows[self.convs - 1], noise[self.convs - 1])
+        y = self.torgb(x, rows[self.convs])
         # Half precision ends here: the picture is summed in single precision.
         y = y.float() if y.dtype in (torch.float16, torch.bfloat16) else y
         return x, y if rgb is None else upsample2(rgb) + y

@@ -1,59 +1,66 @@
-"""A picture in, a picture out: what the command line, the page and the cluster call.
+"""From jobs to answers: every face of a call, whatever picture it comes from, searched with one prior and one set of settings.
 
-An aligned face goes `low -> degradation -> explore(prior) -> projection -> high`. Whole photographs add finding,
-aligning and pasting (`latentface.faces`).
+    job -> explore(prior) -> fade what disagrees -> projection -> answer
+
+A face's result depends on its pixels and its seed alone. On a CPU faces of small priors are searched in threads that compute
+with no other, a batch each where a check shows that nothing in a batch depends on its neighbours; those of large priors one
+after another, by all threads. On a GPU batches have always as many rows.
 """
 
 from __future__ import annotations
 
-import math
+import contextlib
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from PIL import Image
+import torch.nn.functional as F
 from torch import Tensor
 
-from latentface.degradation import Degradation, Downscale, project, resize
-from latentface.devices import out_of_memory, pick_device, usual_batch
-from latentface.errors import InputError
+from latentface.degradation import project, resize
+from latentface.devices import Batches, out_of_memory
+from latentface.errors import InputError, LatentfaceError
 from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
-from latentface.explore.metric import metric_is_kept
 from latentface.explore.registry import find_method
-from latentface.explore.result import Exploration, OnStep, psnr_each
-from latentface.explore.rlse import RlseSettings, from_w_plus
+from latentface.explore.result import Step, psnr_each
 from latentface.explore.start.bank import WarmStart
-from latentface.faces.detail import detail_side
+from latentface.faces.place import SMALL as SMALL_INNER
 from latentface.faces.trust import trusted
-from latentface.io.pictures import LUMA, check_batch, to_tensor
+from latentface.prior.alone import rows_are_alone
 from latentface.prior.prior import Prior
-from latentface.prior.published import EMBEDDED
-from latentface.prior.registry import load_prior
-from latentface.restore.faceresult import Upscaled
+from latentface.restore.job import Answer, Job, OnJobs
 from latentface.restore.settings import UpscaleSettings
-
-if TYPE_CHECKING:
-    from latentface.explore.result import Step
 
 NOTICE = (
     "One plausible face among many, invented where the input says nothing. "
     "It is not evidence of who a person is and must not be used to identify anyone."
 )
-CHANNELS_TO_LUMA = math.hypot(*LUMA)  # of the deviation of noise that is each channel's own
+SMALL = (
+    256  # px of a prior's faces up to which a thread for some faces is faster than all for one (docs/performance.md)
+)
+TOGETHER = 8  # rows of a thread's batch at most: from 16 on PyTorch convolves by another algorithm
+MICRO_BATCH = 4  # rows on a GPU, where no number is asked for; always as many, so that a face's numbers stay the same
+KEPT_PIXELS = 1 << 24  # of answers that wait for their place, at the prior's size: 200 MB
+WARP_PIXELS = 1 << 21  # of inner sides above the smallest in one search: their weights take 550 MB
+TRIAL_STEPS = 3
+R = TypeVar("R")
+_One = tuple[Tensor, int, float]  # high (3, s, s), best step, seconds
+_Outcome = _One | LatentfaceError | MemoryError
 
 
-class Upscaler:
-    """Enlarges aligned faces with one prior and one set of settings, many at a time.
+class Engine:
+    """Searches for faces with one prior and one set of settings.
 
     Args:
         prior: on the device to compute on.
-        batch: rows (faces times samples) computed together; None: what suits prior and device (`usual_batch`). Halved when
-            the device's memory is too small.
-        say: told in words when a batch was halved.
+        batch: rows (faces times samples) computed together, halved when the device's memory is too small; None: the usual,
+            with which a face is the same alone and among others.
+        say: told in words when a batch was halved, and what is made of the prior at first use.
     """
 
     def __init__(
@@ -67,185 +74,205 @@ class Upscaler:
         if batch is not None and batch < 1:
             raise InputError(f"the batch is {batch}; expected at least 1")
         self.prior, self.settings, self.say = prior, settings or UpscaleSettings(), say
-        self.batch = usual_batch(prior.resolution, prior.device) if batch is None else batch
         self.method = find_method(self.settings.method)
-        self.method_settings = self.settings.method_settings()
+        self.method_settings: Any = self.settings.method_settings()
         self.start = WarmStart(prior, self.settings.start)
-        if self.start.kind != "random" and isinstance(self.method_settings, RlseSettings):
-            self.method_settings = from_w_plus(self.method_settings)  # as it does itself: the record must say so
         self.coarse_steps = coarse_steps(
             self.method, prior, self.method_settings, self.settings.preset, self.settings.full_steps
         )
-        self._degradations: dict[tuple[int, int, float], Downscale] = {}
+        on_cpu = prior.device.type == "cpu"
+        self.padded = batch is None and not on_cpu
+        apart = on_cpu and batch is None and prior.resolution <= SMALL and self.method.searches
+        self.workers = torch.get_num_threads() if apart else 0  # 0: the caller's own thread, with all of PyTorch's
+        self.batches = Batches(
+            batch or (TOGETHER if apart and self.method.alike else 1 if on_cpu else MICRO_BATCH), prior.device, say
+        )
+        self._alone: dict[int, bool] = {}
+        self._told: set[str] = set()
 
-    def plan(self, height: int, width: int) -> tuple[int, int]:
-        """Return the sides (low, high) for an aligned face of that size.
+    # -- what is said of a search ------------------------------------------------------------------------------------------
 
-        Raises:
-            InputError: not square, larger than the prior's faces, or a factor that leads beyond them.
-        """
-        most = self.prior.resolution
-        if height != width:
-            raise InputError(f"the face is {width} x {height} px; an aligned face is square: cut it out first")
-        if height < 2:
-            raise InputError(f"the face is {width} x {height} px; at least 2 x 2 are needed")
-        if height >= most:
-            raise InputError(
-                f"the face is {width} x {height} px, and the prior {self.prior.name} makes faces of {most} px: there is nothing to enlarge; shrink it first or use a larger prior (-p)"
-            )
-        factor = self.settings.factor
-        high = most if factor is None else round(height * factor)
-        if high > most:
-            raise InputError(
-                f"{height} px times {factor:g} is {high} px, and the prior {self.prior.name} makes faces of {most} px; the largest factor here is {most / height:g}"
-            )
-        return height, max(high, height)
-
-    def request(self, low: int, high: int) -> dict[str, Any]:
+    def request(self, low: tuple[int, int], high: tuple[int, int]) -> dict[str, Any]:
         """Return what decides a result besides the input, as plain JSON types, with the notice and the licence."""
+        prior, start = self.prior, self.start
+        coarse = {"coarse_steps": self.coarse_steps, "exits_sha256": prior.exits_sha256} if self.coarse_steps else {}
         return {
             "method": self.settings.method,
             "settings": {**asdict(self.settings), "method_settings": asdict(self.method_settings)},
-            "prior": self.prior.name,
-            "prior_sha256": self.prior.sha256,
-            "prior_licence": self.prior.licence,
-            "judge": self.prior.judge and self.prior.judge.name,
-            "judge_sha256": self.prior.judge and self.prior.judge.sha256,
+            "prior": prior.name,
+            "prior_sha256": prior.sha256,
+            "prior_licence": prior.licence,
+            "judge": prior.judge and prior.judge.name,
+            "judge_sha256": prior.judge and prior.judge.sha256,
             "seed": self.settings.seed,
-            "start": self.start.kind,
-            **(
-                {"coarse_steps": self.coarse_steps, "exits_sha256": self.prior.exits_sha256}
-                if self.coarse_steps
-                else {}
-            ),
-            **({"wander": list(self.start.wander)} if any(self.start.wander) else {}),
-            **({"encoder_sha256": self.start.sha256} if self.start.sha256 else {}),
-            "low_size": [low, low],
-            "high_size": [high, high],
+            "start": start.kind,
+            **coarse,
+            **({"wander": list(start.wander)} if any(start.wander) else {}),
+            **({"encoder_sha256": start.sha256} if start.sha256 else {}),
+            "low_size": list(low),
+            "high_size": list(high),
             "generated": True,
             "notice": NOTICE,
         }
 
-    def exit_side(self, degradation: Degradation) -> int | None:
-        """Return the side of the exit at which faces of this degradation are searched first, None for none."""
-        faces = 1 if degradation.mask is None else len(degradation.mask)
-        return exit_for(self.prior, degradation, faces) if self.coarse_steps else None
-
-    def _degradation(self, low: int, high: int, sigma: float) -> Downscale:
-        key = low, high, sigma
-        if key not in self._degradations:
-            self._degradations[key] = Downscale(low, high, self.settings.kernel, sigma)
-        return self._degradations[key]
-
-    def searched_side(self, face: Tensor, sigma: float, side: int | None = None) -> int:
-        """Return the side in pixels with which a face is searched: its own, or where it is soft a smaller one.
-
-        Arguments as `detail_side`. Networks that were trained on faces of one size take every face as it is.
-        """
-        own, detail = side or face.shape[-1], self.settings.detail
-        if detail == "full" or not self.method.searches:
-            return own
-        return detail_side(face, sigma, side) if isinstance(detail, str) else min(detail, own)
-
-    def aligned_searched_side(self, low: Tensor) -> int:
-        """Return the side in pixels with which an aligned face (3, h, w) is searched."""
-        return self.searched_side(low, self.settings.sigma * CHANNELS_TO_LUMA)
-
-    def upscale(
-        self, low: Tensor, on_step: Callable[[Sequence[int], Step], bool | None] | None = None
-    ) -> list[Upscaled]:
-        """Enlarge faces of one size, (B, 3, h, w) in [0, 1].
-
-        Args:
-            on_step: told (rows in work, step) at each step of a search; True stops the search at its best so far. Sample k
-                of face i is row i * samples + k.
-
-        Raises:
-            InputError: see `plan`.
-        """
-        check_batch(low, "low")
-        low = low.detach().float().cpu()  # searches take it to the prior's device; what follows them is done here
-        _, target = self.plan(*low.shape[-2:])
-        sides = [self.aligned_searched_side(face) for face in low]
-        results: dict[int, Upscaled] = {}
-        for side in sorted(set(sides)):
-            members = [i for i, own in enumerate(sides) if own == side]
-            seen = own = low[members]
-            if side != low.shape[-1]:
-                seen = resize(own, side).clamp(0, 1)
-            made = self._upscale(seen, own, target, self._told(members, on_step))
-            results.update(zip(members, made, strict=True))
-        return [results[i] for i in range(len(low))]
-
-    def _told(
-        self, members: Sequence[int], on_step: Callable[[Sequence[int], Step], bool | None] | None
-    ) -> Callable[[range, Step], bool | None]:
-        """Return the callback for some of the faces: their rows go by the places that they have among all."""
-        count = self.settings.samples
-
-        def tell(rows: range, step: Step) -> bool | None:
-            return (
-                on_step(tuple(members[row // count] * count + row % count for row in rows), step) if on_step else None
-            )
-
-        return tell
-
-    def _upscale(
-        self, seen: Tensor, low: Tensor, target: int, on_step: Callable[[range, Step], bool | None]
-    ) -> list[Upscaled]:
-        """Enlarge faces (B, 3, s, s) of the detail that they have, each of which stands for an input `low` (B, 3, h, w)."""
-        count = self.settings.samples
-        sigma = self.settings.sigma * seen.shape[-1] / low.shape[-1]  # a mean of several pixels has less noise
-        seeds = [self.settings.seed + k for _ in range(len(seen)) for k in range(count)]
-        rows = seen.repeat_interleave(count, 0)  # (B N, 3, s, s)
-        parts: list[tuple[Tensor, Tensor, float]] = []
-        start = 0
-        while start < len(rows):
-            size = self.at_once(len(rows) - start)
-            together = min(size, self.batch)
-            try:
-                parts.append(self._search(rows, seeds, range(start, start + size), target, sigma, on_step))
-                start += size
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                if together == 1:
-                    raise InputError(
-                        "one face does not fit this device's memory; use --device cpu or a smaller prior"
-                    ) from None
-                self.batch = together // 2
-                if self.prior.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                self.say(f"a batch of {together} does not fit the device's memory; going on with {self.batch}")
-        high = torch.cat([p[0] for p in parts]).view(len(seen), count, 3, target, target)
-        steps = torch.cat([p[1] for p in parts]).view(len(seen), count)
-        seconds = sum(p[2] for p in parts) / len(seen)
-        pairs = [(face, face) for face in low] if seen is low else list(zip(low, seen, strict=True))
-        return [
-            self._result(*pair, samples, sigma, int(step[0]), seconds)
-            for pair, samples, step in zip(pairs, high, steps, strict=True)
-        ]
-
-    def at_once(self, rows: int) -> int:
-        """Return how many of so many rows one search takes: a batch, or all where one that stops makes room for the next."""
-        return rows if self._queues else min(self.batch, rows)
-
     @property
-    def _queues(self) -> bool:
-        return getattr(self.method_settings, "stop", None) is not None
+    def machine(self) -> dict[str, Any]:
+        """Return on what it is computed: with the same of all these, the same input gives the same face."""
+        return {
+            "device": str(self.prior.device),
+            "steps_dtype": str(self.prior.fast_dtype or self.prior.dtype).removeprefix("torch."),
+            "threads": 1 if self.workers else torch.get_num_threads(),
+            **({} if self.workers or self.batches.size == 1 else {"batch": self.batches.size}),
+        }
+
+    def exit_side(self, job: Job) -> int | None:
+        """Return the side of the exit at which a job is searched first, None for none."""
+        return exit_for(self.prior, job.degradation, 1) if self.coarse_steps else None
+
+    def seconds_a_face(self, job: Job) -> float:
+        """Return the seconds that a sample of such a face takes, by a few steps; 0 where there is no search."""
+        if not self.method.searches:
+            return 0.0
+        stamps, share, began = [], 0.0, time.perf_counter()
+
+        def on_step(step: Step) -> None:
+            nonlocal share
+            stamps.append(time.perf_counter())
+            share = step.part
+            if len(stamps) == min(TRIAL_STEPS, step.total):
+                raise _Enough
+
+        def trial() -> None:
+            with contextlib.suppress(_Enough):
+                self._found([(job, self.settings.seed)], on_step)
+
+        with self._threads() as pool:
+            trial() if pool is None else pool.submit(trial).result()
+        if len(stamps) < 2:
+            return time.perf_counter() - began
+        whole = stamps[0] - began + (stamps[-1] - stamps[0]) / (len(stamps) - 1) / share
+        return whole / max(1, self.workers)
+
+    @contextlib.contextmanager
+    def _threads(self) -> Iterator[ThreadPoolExecutor | None]:
+        """Give threads each of which computes with no other, and wait for them at the end; None where there are none."""
+        if not self.workers:
+            yield None
+            return
+        own = torch.get_num_threads()
+        pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(own)  # the number for further threads is the process's
+
+    # -- the work ----------------------------------------------------------------------------------------------------------
 
     def explore(
-        self, low: Tensor, degradation: Degradation, seeds: Sequence[int], on_step: OnStep | None = None
-    ) -> Exploration:
-        """Search for faces, rows of low pictures (B, 3, h, w), by the settings' method from the settings' start."""
+        self, jobs: Sequence[Job], on_step: OnJobs | None = None
+    ) -> Iterator[Answer | LatentfaceError | MemoryError]:
+        """Yield each job's answer, in order, or the error that kept it from having one.
+
+        Args:
+            on_step: told at each step of a search, from one thread at a time; True stops all searches at their best so far.
+        """
+        count = self.settings.count
+        most = max(1, KEPT_PIXELS // self.prior.resolution**2)
+        for first in range(0, len(jobs), most):
+            part = range(first, min(first + most, len(jobs)))
+            made: dict[tuple[int, int], _Outcome] = {}
+            found = self._rows(jobs, [(n, k) for n in part for k in range(count)], on_step)
+            for n in part:
+                own = [(n, k) for k in range(count)]
+                while not all(row in made for row in own):
+                    made |= next(found)
+                outcomes = [made.pop(row) for row in own]
+                error = next((one for one in outcomes if isinstance(one, Exception)), None)
+                whole = [one for one in outcomes if not isinstance(one, Exception)]
+                yield caught(partial(self._answer, jobs[n], whole)) if error is None else error
+
+    def _rows(
+        self, jobs: Sequence[Job], rows: Sequence[tuple[int, int]], on_step: OnJobs | None
+    ) -> Iterator[dict[tuple[int, int], _Outcome]]:
+        """Search rows, (job, sample), in batches of those that may share one, and yield what came of each batch."""
+        kinds: dict[Hashable, list[tuple[int, int]]] = {}
+        for n, k in rows:
+            job = jobs[n]
+            shape = job.degradation.low_size if self.workers else None  # padding would round
+            kinds.setdefault((job.degradation.kind, self.exit_side(job), job.size, shape), []).append((n, k))
+        with self._threads() as pool:
+            parts: list[list[tuple[int, int]]] = []
+            for group in kinds.values():
+                group.sort(key=lambda row: jobs[row[0]].degradation.low_size)  # similar sizes need little padding
+                size = self._size(pool, len(group), getattr(jobs[group[0][0]].degradation, "inner", 0))
+                parts += [group[i : i + size] for i in range(0, len(group), size)]
+            parts.sort()
+            lock, stop = threading.Lock(), threading.Event()
+
+            def work(part: list[tuple[int, int]]) -> dict[tuple[int, int], _Outcome]:
+                def tell(own: Sequence[tuple[int, int]], step: Step) -> bool:
+                    with lock:
+                        if on_step is not None and on_step(own, _of_rows(step, len(own))):
+                            stop.set()
+                    return stop.is_set()
+
+                def search(own: Sequence[tuple[int, int]]) -> list[_One]:
+                    more = self.batches.size - len(own) if self.padded else 0
+                    found = [(jobs[n], self.settings.seed + k) for n, k in (*own, *[own[-1]] * more)]
+                    return self._search(found, lambda step: tell(own, step))[: len(own)]
+
+                found = caught(lambda: self.batches.run(part, search))
+                if not isinstance(found, Exception):
+                    return dict(zip(part, found, strict=True))
+                if len(part) == 1:
+                    return {part[0]: found}
+                return {row: one for own in part for row, one in work([own]).items()}  # which of them was it?
+
+            try:
+                yield from map(work, parts) if pool is None else pool.map(work, parts)
+            finally:
+                stop.set()  # Ctrl-C, or nobody wants the rest
+
+    def _size(self, pool: ThreadPoolExecutor | None, rows: int, inner: int) -> int:
+        """Return how many of so many rows of one kind share a batch."""
+        most = self.batches.size
+        if pool is not None:
+            most = min(most, -(-rows // self.workers))
+            if most > 1 and not self._are_alone(pool, most):
+                return 1
+        return most if inner <= SMALL_INNER else max(1, min(most, WARP_PIXELS // inner**2))
+
+    def _are_alone(self, pool: ThreadPoolExecutor, rows: int) -> bool:
+        if rows not in self._alone:
+            self._alone[rows] = pool.submit(rows_are_alone, self.prior, rows).result()
+        return self._alone[rows]
+
+    def _search(self, rows: Sequence[tuple[Job, int]], on_step: Callable[[Step], bool | None] | None) -> list[_One]:
+        """Search for faces that may share a batch, fade and project them."""
+        began = time.perf_counter()
+        high, best_step, low, degradation = self._found(rows, on_step)
+        job = rows[0][0]
+        if job.size != high.shape[-1]:
+            high = resize(high, job.size).clamp(0, 1)
+            degradation = degradation.at(job.size)
+        if self.settings.projection:
+            faded = trusted(degradation, high, low)
+            high = project(degradation, faded, low, rounds=job.rounds, tolerance=job.tolerance)
+        seconds = (time.perf_counter() - began) / len(rows)
+        return [(face.cpu(), int(step), seconds) for face, step in zip(high, best_step, strict=True)]
+
+    def _found(
+        self, rows: Sequence[tuple[Job, int]], on_step: Callable[[Step], bool | None] | None
+    ) -> tuple[Tensor, Tensor, Tensor, Any]:
+        """Return pictures (B, 3, R, R), best steps (B,), the inputs (B, 3, h, w) and their common degradation."""
+        degradation = rows[0][0].degradation.join([job.degradation for job, _ in rows])
+        h, w = degradation.low_size
+        low = torch.cat([F.pad(j.low, (0, w - j.low.shape[3], 0, h - j.low.shape[2])) for j, _ in rows])
         low = low.to(self.prior.device)
-        if getattr(self.method_settings, "pixel_norm", "") == "prior" and not metric_is_kept(self.prior, degradation):
-            self.say(f"measuring how the prior's faces vary at {low.shape[-1]} px, once: about half a minute on a CPU")
-        options: dict[str, Any] = {"places": self.batch} if self._queues else {}
-        start = self.start(low, degradation, seeds)
-        if start is not None:
-            options["start"] = start
-        return explore_coarse(
+        seeds = [seed for _, seed in rows]
+        self._tell_of(self.method_settings.made_first(self.prior, degradation))
+        found = explore_coarse(
             self.method,
             self.prior,
             low,
@@ -254,89 +281,47 @@ class Upscaler:
             settings=self.method_settings,
             seeds=seeds,
             on_step=on_step,
-            **options,
+            start=self.start(low, degradation, seeds),
         )
+        return found.high.float(), found.best_step, low, degradation
 
-    def _search(
-        self,
-        low: Tensor,
-        seeds: Sequence[int],
-        rows: range,
-        target: int,
-        sigma: float,
-        on_step: Callable[[range, Step], bool | None],
-    ) -> tuple[Tensor, Tensor, float]:
-        began = time.perf_counter()
-        low, seeds = low[rows.start : rows.stop], seeds[rows.start : rows.stop]
-        side, most = low.shape[-1], self.prior.resolution
-        found = self.explore(low, self._degradation(side, most, sigma), seeds, lambda step: on_step(rows, step))
-        high = found.high.float().cpu()
-        if target != most:
-            high = resize(high, target).clamp(0, 1)
-        if self.settings.projection:
-            degradation = self._degradation(side, target, sigma)
-            high = project(degradation, trusted(degradation, high, low), low)
-        return high, found.best_step.cpu(), time.perf_counter() - began
+    def _tell_of(self, words: str) -> None:
+        if words and words not in self._told:
+            self._told.add(words)
+            self.say(words)
 
-    def _result(
-        self, low: Tensor, seen: Tensor, samples: Tensor, sigma: float, best_step: int, seconds: float
-    ) -> Upscaled:
-        side, target = seen.shape[-1], samples.shape[-1]
-        degradation = self._degradation(side, target, sigma)
+    def _answer(self, job: Job, made: Sequence[_One]) -> Answer:
+        degradation = job.degradation.join([job.degradation])  # what it builds goes with it
+        degradation = degradation if job.size == self.prior.resolution else degradation.at(job.size)
+        samples = torch.stack([one[0] for one in made])
         high = samples[0]
         if self.settings.answer == "mean":
             high = samples.mean(0)
             if self.settings.projection:
-                high = project(degradation, high[None], seen[None])[0]
-        consistency = float(psnr_each(degradation.forward(high[None]), seen[None])[0])
-        record = {
-            **self.request(low.shape[-1], target),
-            "detail_size": [side, side],
-            **(
-                {"exit_side": self.exit_side(self._degradation(side, self.prior.resolution, sigma))}
-                if self.coarse_steps
-                else {}
-            ),
-            "consistency_db": round(consistency, 2),
-            "best_step": best_step,
-            "seconds": round(seconds, 3),
-            "device": str(self.prior.device),
-            "steps_dtype": str(self.prior.fast_dtype or self.prior.dtype).removeprefix("torch."),
-        }
-        return Upscaled(high, low, seen, samples, consistency, best_step, record)
+                high = project(degradation, high[None], job.low, rounds=job.rounds, tolerance=job.tolerance)[0]
+        consistency = float(psnr_each(degradation.forward(high[None]), job.low, degradation)[0])
+        return Answer(high, samples, consistency, made[0][1], sum(one[2] for one in made))
 
 
-def prior_named(prior: str | Path | None, method: str) -> str | Path | None:
-    """Return which prior to load: the one named, else None for the default, or the embedded one for a method without a search.
-
-    The baselines were trained for its size, and nothing needs to be fetched for an interpolation.
-    """
-    return EMBEDDED if prior is None and not find_method(method).searches else prior
-
-
-def upscale(
-    picture: str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor,
-    factor: float | None = None,
-    *,
-    prior: Prior | str | Path | None = None,
-    device: str = "auto",
-    **settings: Any,
-) -> Upscaled:
-    """Enlarge one aligned face.
-
-    Args:
-        picture: a path, bytes, a Pillow image, an array (H, W, 3) or a tensor (3, H, W) in [0, 1]; square.
-        factor: enlargement of the side; None: as large as the prior's faces are.
-        prior: a loaded prior, a name or a file; None: as `load_prior` chooses.
-        settings: any attribute of `UpscaleSettings`, such as method="rlse", seed=1 or samples=4.
-
-    Raises:
-        InputError: a picture or a setting that cannot be used. WeightsError: a prior that cannot.
-    """
+def caught(work: Callable[[], R]) -> R | LatentfaceError | MemoryError:
+    """Return what `work` returns, or the error in which it ended where that is this face's own and not the program's."""
     try:
-        chosen = UpscaleSettings(factor=factor, **settings)
-    except TypeError as error:
-        raise InputError(f"{error}; the settings are {', '.join(UpscaleSettings.__dataclass_fields__)}") from None
-    low = to_tensor(picture)
-    loaded = prior if isinstance(prior, Prior) else load_prior(prior_named(prior, chosen.method), pick_device(device))
-    return Upscaler(loaded, chosen).upscale(low[None])[0]
+        return work()
+    except LatentfaceError as error:
+        return error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return MemoryError(str(error))  # without the traceback, which holds what filled the memory
+
+
+class _Enough(Exception):
+    """A trial has seen its steps."""
+
+
+def _of_rows(step: Step, count: int) -> Step:
+    """Return a step of a padded batch as its first rows see it."""
+    losses = {k: v[:count] for k, v in step.losses.items()}
+    return replace(
+        step, losses=losses, consistency_db=step.consistency_db[:count], preview=lambda: step.preview()[:count]
+    )

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentface.io.pictures import to_pillow, write_picture
+from latentface.io.records import text_chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Upscaled:
     """An enlarged face.
 
     Attributes:
-        high: (3, H, W) in [0, 1]; low: (3, h, w), the input; all_samples: (N, 3, H, W).
+        high: (3, H, W) in [0, 1]; low: (3, h, w), the input; samples: (N, 3, H, W).
         seen: (3, s, s), what was searched with: the input, or a soft one shrunk to the side that holds its detail.
         consistency_db: PSNR of `high`, shrunk again, against `seen`; best_step: of the first sample.
         record: everything about how it was made, as plain JSON types.
@@ -28,7 +29,7 @@ class Upscaled:
     high: Tensor
     low: Tensor
     seen: Tensor
-    all_samples: Tensor
+    samples: Tensor
     consistency_db: float
     best_step: int
     record: Mapping[str, Any]
@@ -36,18 +37,21 @@ class Upscaled:
     @property
     def spread(self) -> Tensor:
         """Per-pixel standard deviation of the samples over colours, (3, H, W), scaled so that 0.25 is white."""
-        if len(self.all_samples) < 2:
+        if len(self.samples) < 2:
             return torch.zeros_like(self.high)
-        deviation = self.all_samples.var(0).mean(0).sqrt()
+        deviation = self.samples.var(0).mean(0).sqrt()
         return (deviation * 4).clamp(0, 1).expand(3, -1, -1)
 
-    def save(self, path: str | Path) -> Path:
-        """Write `high` as PNG, with the record in its text chunks. Raises OutputError."""
-        from latentface.io.records import text_chunks
+    def save(self, path: str | Path, quality: int = 92) -> Path:
+        """Write `high` as the name's ending says (.png, .jpg, .webp, .tiff), in a PNG with the record in its text chunks.
 
-        write_picture(path, self.high, text_chunks(self.record))
+        Raises:
+            InputError: another ending. OutputError: it cannot be written.
+        """
+        write_picture(path, self.high, text_chunks(self.record), quality=quality)
         return Path(path)
 
-    def show(self) -> Image.Image:
-        """Return `high` as a Pillow image, which notebooks display."""
+    @property
+    def image(self) -> Image.Image:
+        """`high` as a Pillow image, which notebooks display."""
         return to_pillow(self.high)

@@ -15,6 +15,7 @@ from torch import Tensor
 from latentface.faces import Face, Patch, Similarity, paste_faces
 from latentface.io.photo import Photo
 from latentface.io.pictures import to_pillow, write_picture
+from latentface.io.records import text_chunks
 from latentface.io.sheets import comparison_sheet
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class PhotoFace:
         low: (3, s, s), about as many pixels as the photograph has there, upright; bilinear: (3, R, R), enlarged from them.
         factor: the prior's resolution over the side of its square in the photograph; sigma: the noise that was reckoned with.
         detail: px of its square that were searched with: the square's side, or fewer for a soft face.
+        exit_side: px of the prior's exit at which it was searched first, None for none.
         consistency_db: PSNR of `high`, seen in those pixels, against them; best_step: of the first sample.
     """
 
@@ -50,6 +52,7 @@ class PhotoFace:
     sigma: float
     consistency_db: float
     best_step: int
+    exit_side: int | None = None
 
     @property
     def soft(self) -> bool:
@@ -78,6 +81,7 @@ class PhotoFace:
             "factor": round(self.factor, 3),
             "detail": round(self.detail, 2),
             "sigma": round(self.sigma, 5),
+            **({} if self.exit_side is None else {"exit_side": self.exit_side}),
             "consistency_db": round(self.consistency_db, 2),
             "best_step": self.best_step,
         }
@@ -130,7 +134,7 @@ class PhotoUpscaled:
         return min((f.consistency_db for f in self.faces), default=None)
 
     @property
-    def samples(self) -> int:
+    def count(self) -> int:
         """How many faces were made of each; 1 for a photograph without any."""
         return max((len(f.samples) for f in self.faces), default=1)
 
@@ -183,17 +187,22 @@ class PhotoUpscaled:
             large.put(box, pasted)
         return large
 
-    def save(self, path: str | Path) -> Path:
-        """Write the enlarged photograph as PNG, with what the file said and the record in its text chunks. Raises OutputError."""
-        from latentface.io.records import text_chunks
+    def save(self, path: str | Path, quality: int = 92) -> Path:
+        """Write the enlarged photograph as the name's ending says, with what the file said and, in a PNG, the record.
 
-        self.render().save(path, text_chunks(self.record))
+        Raises:
+            InputError: another ending than .png, .jpg, .webp, .tiff. OutputError: it cannot be written.
+        """
+        self.render().save(path, text_chunks(self.record), quality)
         return Path(path)
+
+    @property
+    def image(self) -> Image.Image:
+        """The enlarged photograph as a Pillow image, which notebooks display."""
+        return self.render().image()
 
     def save_faces(self, folder: str | Path) -> list[Path]:
         """Write each enlarged face, upright, as FOLDER/01.png ..., the largest in the photograph first. Raises OutputError."""
-        from latentface.io.records import text_chunks
-
         written = []
         whole = {k: v for k, v in self.record.items() if k != "faces"}
         for i, face in enumerate(self.faces, 1):
@@ -215,7 +224,7 @@ class PhotoUpscaled:
                 "bilinear": [f.bilinear for f in shown],
                 str(self.record.get("method", "result")): [f.high for f in shown],
             }
-            if self.samples > 1:
+            if self.count > 1:
                 columns["spread"] = [f.spread for f in shown]
             parts.append(comparison_sheet(columns))
         sheet = Image.new("RGB", (max(p.width for p in parts), sum(p.height for p in parts) + 6 * len(parts)), "white")

@@ -1,79 +1,106 @@
-"""How a face is enlarged: the settings that the command line, Python and the records share."""
+"""How a picture is enlarged: the settings that the command line, Python and the records share.
+
+Help for each option stands here, once. Nothing here imports PyTorch: `latentface --help` reads it.
+"""
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from latentface.degradation import KERNELS
+from cyclopts import Group, Parameter
+
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.registry import find_method, with_steps
-from latentface.explore.start.bank import STARTS
+from latentface.explore.registry import Method, find_method, with_steps
 
-ANSWERS = ("one", "mean")
-DETAILS = ("auto", "full")
+if TYPE_CHECKING:
+    from latentface.explore.result import MethodSettings
+
+STARTS = ("random", "bank", "encoder")
+KERNELS = ("bicubic", "bilinear", "box", "lanczos")
+MEAN_OF = 8  # samples, where their mean is asked for and their number is not
 
 
+@Parameter(name="*", group=Group("Search", sort_key=1))
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpscaleSettings:
-    """How a face is enlarged.
+    """How faces are searched.
 
     Attributes:
-        factor: enlargement of the side; None: as large as the prior's faces are.
-        method, preset: see `latentface methods`; "default" is "paper" with most steps at an exit, where the prior has some.
-        steps: instead of the preset's, over all stages where there are several.
-        seed: of the random start; sample k uses seed + k. samples: how many faces.
-        full_steps: of a search's iterations the last so many are made at the prior's full size, those before at its smallest exit;
-            None: all where the prior has no exits, the method allows none, or the preset is "paper", else two fifths.
-        start: "random", the method's own; "bank", near the most similar of the prior's faces; "encoder", near the answer
-            of the prior's encoder.
-        stop: a face whose loss fell by less than this share in 10 steps makes room for the next; None: all go to the end.
-        answer: "one" face, or the projected "mean" of the samples, which is smoother and nearer to the truth in PSNR.
-        projection: end in a face that shrinks exactly to the input (a soft one: to its detail); what is fine in it fades where
-            it disagreed (`faces.trust`).
-        kernel: how the input was shrunk; sigma: standard deviation of its noise, in units of the full grey range.
-        detail: "auto" shrinks a soft face to the side that holds its detail before the search (`faces.detail`), "full" takes
-            every face at its word, and a number is that side in pixels.
+        factor: Enlargement of the side; by default 2 for photographs, and as large as the prior's faces for aligned ones.
+        method: See `latentface methods`, or a baseline's weights file.
+        preset: "default", "paper" (as published: all steps at full size), "equal", or another that the method has (RLSE:
+            "fast").
+        steps: Iterations, instead of the preset's.
+        full_steps: How many of the iterations, the last ones, are made at the prior's full size; the others at an exit of the
+            prior, where a step takes an eighth of the time. By default two fifths. With 100 all are, as in the poster.
+        seed: Of the random start, the same for every face; sample k takes seed + k.
+        samples: Write so many faces, NAME-1.png ..., and NAME-spread.png: what is known and what is invented.
+        start: "random" is the method's own, for RLSE the best of 16 draws; "bank" starts near the most similar of the prior's
+            own faces (collected once, in seconds), "encoder" near the answer of the prior's encoder: from there 25 steps do
+            nearly what 100 do from a random start.
+        stop: End a batch of faces none of whose losses fell by this share in 10 steps, such as 0.02.
+        answer: "mean" writes the mean of the samples (8 by default) as NAME.png: smoother, nearer to the truth.
+        projection: End in a face that shrinks exactly to the input (a soft one: to its detail).
+        kernel: How the input was shrunk: bicubic, bilinear, box or lanczos.
+        noise: Standard deviation of the input's noise, from 0 to 1; "auto" estimates it for each face of a photograph, and is
+            0 for aligned faces. Above 0 the projection is not exact.
+        detail: "auto" shrinks a soft face to the side that holds its detail before it is enlarged, "full" takes every face at
+            its word, and a number is that side in pixels.
     """
 
-    factor: float | None = None
-    method: str = "rlse"
+    factor: Annotated[float | None, Parameter(name=["--factor", "-f"])] = None
+    method: Annotated[str, Parameter(name=["--method", "-m"])] = "rlse"
     preset: str = "default"
     steps: int | None = None
     full_steps: int | None = None
     seed: int = 0
-    samples: int = 1
-    start: str = "random"
+    samples: int | None = None
+    start: Literal["random", "bank", "encoder"] = "random"
     stop: float | None = None
-    answer: str = "one"
-    projection: bool = True
+    answer: Literal["one", "mean"] = "one"
+    projection: Annotated[bool, Parameter(negative="--no-projection")] = True
     kernel: str = "bicubic"
-    sigma: float = 0.0
-    detail: str | int = "auto"
+    noise: Literal["auto"] | float = "auto"
+    detail: Literal["auto", "full"] | int = "auto"
 
     def __post_init__(self) -> None:
-        if self.kernel not in KERNELS:
-            raise UnknownNameError("kernel", self.kernel, KERNELS)
-        if self.start not in STARTS:
-            raise UnknownNameError("start", self.start, STARTS)
-        if self.answer not in ANSWERS:
-            raise UnknownNameError("answer", self.answer, ANSWERS)
-        if self.factor is not None and not 1 <= self.factor <= 1024:
+        for kind, value, known in (
+            ("kernel", self.kernel, KERNELS),
+            ("start", self.start, STARTS),
+            ("answer", self.answer, ("one", "mean")),
+        ):
+            if value not in known:
+                raise UnknownNameError(kind, value, known)
+        if self.factor is not None and not 1 <= number("factor", self.factor) <= 1024:
             raise InputError(f"factor is {self.factor:g}; expected a number from 1 to 1024")
-        if self.samples < 1:
-            raise InputError(f"samples is {self.samples}; expected at least 1")
-        if self.steps is not None and self.steps < 1:
-            raise InputError(f"steps is {self.steps}; expected at least 1")
-        if self.full_steps is not None and self.full_steps < 1:
-            raise InputError(f"full_steps is {self.full_steps}; expected at least 1, or None")
+        for name in ("samples", "steps", "full_steps"):
+            value = getattr(self, name)
+            if value is not None and number(name, value) < 1:
+                raise InputError(f"{name} is {value}; expected at least 1")
+        try:
+            object.__setattr__(self, "seed", operator.index(self.seed))  # NumPy's whole numbers too
+        except TypeError:
+            raise InputError(f"seed is {self.seed!r}; expected a whole number") from None
         if not -(2**62) <= self.seed <= 2**62:
             raise InputError(f"seed is {self.seed}; expected a whole number of at most 62 bits")
-        if not 0 <= self.sigma <= 1:
-            raise InputError(f"sigma is {self.sigma:g}; expected a standard deviation from 0 to 1")
-        if self.detail not in DETAILS and not (isinstance(self.detail, int) and self.detail >= 2):
+        if self.noise != "auto" and not 0 <= number("noise", self.noise) <= 1:
+            raise InputError(f"noise is {self.noise:g}; expected auto, or a standard deviation from 0 to 1")
+        if self.detail not in ("auto", "full") and not (isinstance(self.detail, int) and self.detail >= 2):
             raise InputError(f"detail is {self.detail!r}; expected auto, full, or a side in pixels from 2 up")
 
-    def method_settings(self) -> Any:
+    @property
+    def count(self) -> int:
+        """How many faces are made of each."""
+        return self.samples or (MEAN_OF if self.answer == "mean" else 1)
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of an aligned face's noise."""
+        return 0.0 if self.noise == "auto" else float(self.noise)
+
+    def method_settings(self) -> MethodSettings:
         """Return the settings of the method that they name. Raises InputError."""
         method = find_method(self.method)
         settings = method.settings(self.preset)
@@ -81,23 +108,57 @@ class UpscaleSettings:
             if not hasattr(settings, "steps"):
                 raise InputError(f"the method {self.method} has no steps to set")
             settings = with_steps(settings, self.steps)
-        if self.start != "random" and not method.starts:
-            raise InputError(f"the method {self.method} has no start to choose; leave start at random")
-        if self.start != "random" and getattr(settings, "space", "") == "z":
-            raise InputError(
-                f"the method {self.method} with the preset {self.preset} searches z, where a start in w cannot be used; take the preset equal, or leave start at random"
-            )
-        if self.samples > 1 and self.start == "random" and not method.seeded:
+        if self.start != "random":
+            if not method.starts:
+                raise InputError(f"the method {self.method} has no start to choose; leave start at random")
+            if not settings.in_w:
+                raise InputError(
+                    f"the method {self.method} with the preset {self.preset} searches z, where a start in w cannot be used; take the preset equal, or leave start at random"
+                )
+            settings = settings.from_start()
+        self._check_allowed(method)
+        checked: MethodSettings = replace(settings, stop=self.stop) if self.stop is not None else settings
+        return checked
+
+    def _check_allowed(self, method: Method) -> None:
+        if self.count > 1 and self.start == "random" and not method.seeded:
             other = ", or start at the encoder or the bank" if method.starts else ""
             raise InputError(
                 f"the method {self.method} gives one answer whatever the seed: leave samples and their mean out{other}"
             )
-        if self.detail not in DETAILS and not method.searches:
+        if isinstance(self.detail, int) and not method.searches:
             raise InputError(f"the method {self.method} takes faces as they are; leave detail out")
         if self.full_steps is not None and not method.coarse:
             raise InputError(f"the method {self.method} makes all steps at the prior's full size; leave full_steps out")
-        if self.stop is not None:
-            if not method.queues:
-                raise InputError(f"the method {self.method} takes all faces to the end; leave stop out")
-            settings = replace(settings, stop=self.stop)
-        return settings
+        if self.stop is not None and not method.stops:
+            raise InputError(f"the method {self.method} takes every face to the end; leave stop out")
+
+
+@Parameter(name="*", group=Group("Photographs", sort_key=2))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhotoSettings:
+    """Which faces of a photograph are enlarged.
+
+    Attributes:
+        only_center_face: Enlarge only the face nearest to the middle.
+        min_face: Leave out faces smaller than so many pixels, the longer side of a face's box.
+        max_faces: Enlarge only so many faces, the largest.
+    """
+
+    only_center_face: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    min_face: float = 12.0
+    max_faces: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 4 <= number("min_face", self.min_face) <= 1e6:
+            raise InputError(f"min_face is {self.min_face:g}; expected a size in pixels from 4 up")
+        if self.max_faces is not None and number("max_faces", self.max_faces) < 0:
+            raise InputError(f"max_faces is {self.max_faces}; expected 0 or more")
+
+
+def number(name: str, value: Any) -> float:
+    """Return a number. Raises InputError for anything else."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is {value!r}; expected a number") from None

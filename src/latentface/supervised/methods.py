@@ -1,4 +1,4 @@
-"""The baselines in the signature that every method has: one answer, no search; prior and seeds do not matter.
+"""The supervised baselines as methods: one answer, no search.
 
 Trained weights are looked for by baseline, size and factor in the package (`bundled/vdsr-64-8x.safetensors`); a file of
 the user's takes their place through `SupervisedSettings.weights`.
@@ -6,8 +6,6 @@ the user's takes their place through `SupervisedSettings.weights`.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +14,7 @@ from torch import Tensor
 
 from latentface.degradation import Degradation
 from latentface.errors import InputError, MissingDataError
-from latentface.explore.result import Exploration, MethodSettings, OnStep, check_faces, finish
-from latentface.prior.prior import Prior
+from latentface.explore.result import MethodSettings
 from latentface.supervised.baseline import Baseline, restore_with
 from latentface.supervised.formats import load_baseline
 
@@ -32,55 +29,24 @@ class SupervisedSettings(MethodSettings):
     stage: str = "gan"
 
 
-def vdsr(
-    prior: Prior,
-    low: Tensor,
-    *,
-    degradation: Degradation,
-    settings: SupervisedSettings = SupervisedSettings(),
-    seeds: Sequence[int],
-    on_step: OnStep | None = None,
-) -> Exploration:
+def vdsr(low: Tensor, *, degradation: Degradation, settings: SupervisedSettings) -> Tensor:
     """Restore with VDSR (Kim, Lee, Lee; CVPR 2016). Raises MissingDataError where no weights fit."""
-    return _method("vdsr", low, degradation, settings, tuple(seeds))
+    return _restored("vdsr", low, degradation, settings)
 
 
-def esrgan(
-    prior: Prior,
-    low: Tensor,
-    *,
-    degradation: Degradation,
-    settings: SupervisedSettings = SupervisedSettings(),
-    seeds: Sequence[int],
-    on_step: OnStep | None = None,
-) -> Exploration:
+def esrgan(low: Tensor, *, degradation: Degradation, settings: SupervisedSettings) -> Tensor:
     """Restore with ESRGAN (Wang et al. 2018). Raises MissingDataError where no weights fit."""
-    return _method("esrgan", low, degradation, settings, tuple(seeds))
+    return _restored("esrgan", low, degradation, settings)
 
 
-def fsrnet(
-    prior: Prior,
-    low: Tensor,
-    *,
-    degradation: Degradation,
-    settings: SupervisedSettings = SupervisedSettings(),
-    seeds: Sequence[int],
-    on_step: OnStep | None = None,
-) -> Exploration:
+def fsrnet(low: Tensor, *, degradation: Degradation, settings: SupervisedSettings) -> Tensor:
     """Restore with FSRNet (Chen, Tai, Liu, Shen, Yang; CVPR 2018). Raises MissingDataError where no weights fit."""
-    return _method("fsrnet", low, degradation, settings, tuple(seeds))
+    return _restored("fsrnet", low, degradation, settings)
 
 
-def _method(
-    kind: str, low: Tensor, degradation: Degradation, settings: SupervisedSettings, seeds: tuple[int, ...]
-) -> Exploration:
-    began = time.perf_counter()
-    check_faces(low, degradation, seeds)
+def _restored(kind: str, low: Tensor, degradation: Degradation, settings: SupervisedSettings) -> Tensor:
     path = Path(settings.weights) if settings.weights else bundled(kind, degradation, settings.stage)
-    model = _loaded(path, str(low.device))
-    high = restore_with(kind, low, degradation, model)
-    seconds = time.perf_counter() - began
-    return finish(high, low, degradation, method=kind, settings=settings, seeds=seeds, seconds=seconds)
+    return restore_with(kind, low, degradation, _loaded(path, str(low.device)))
 
 
 def bundled(kind: str, degradation: Degradation, stage: str = "gan") -> Path:

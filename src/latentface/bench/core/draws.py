@@ -13,7 +13,7 @@ from latentface.bench.core.sizes import by_area
 from latentface.bench.core.tasks import to_8_bit
 from latentface.datasets import FaceSet, open_faces
 from latentface.errors import PictureError
-from latentface.explore.engine import drawn
+from latentface.explore.space import drawn
 from latentface.io.sources import Entry
 from latentface.prior.prior import Prior
 

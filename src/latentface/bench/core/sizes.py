@@ -15,13 +15,12 @@ agree to 28 to 43 dB, as searches without a projection do, `consistency` differs
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentface.degradation import Downscale
+from latentface.degradation import Downscale, shrinking
 from latentface.errors import InputError
 from latentface.explore.result import Exploration, OnStep, Step, psnr_each
 
@@ -60,12 +59,7 @@ def searched_from(prior: Prior, degradation: Downscale) -> Downscale:
     d = degradation
     if d.high == prior.resolution:
         return d
-    return _downscale(d.low, prior.resolution, "box" if d.low == d.high else d.kernel, d.sigma)
-
-
-@lru_cache(maxsize=32)
-def _downscale(low: int, high: int, kernel: str, sigma: float) -> Downscale:
-    return Downscale(low, high, kernel, sigma)  # kept: its matrices are cast once a device
+    return shrinking(d.low, prior.resolution, "box" if d.low == d.high else d.kernel, d.sigma)
 
 
 def compared_at(found: Exploration, low: Tensor, degradation: Downscale) -> Exploration:

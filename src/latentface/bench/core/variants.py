@@ -5,20 +5,22 @@ A variant is written `METHOD[@PRESET][+projection]`, as in `rlse`, `rlse@paper` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from latentface.bench.core.sizes import compared_at, previews_at, searched_from
 from latentface.errors import InputError, UnknownNameError
+from latentface.explore.coarse import coarse_steps, explore_coarse
 from latentface.explore.registry import METHODS, Method, find_method
+from latentface.explore.start.bank import WarmStart
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from latentface.degradation import Downscale
-    from latentface.explore.result import Exploration, Step
-    from latentface.explore.start.bank import WarmStart
+    from latentface.explore.result import Exploration, OnStep
     from latentface.prior.prior import Prior
 
 POSTER_ORDER = ("bilinear", "bicubic", "mganprior", "pulse", "rlse", "dgp", "ilo", "rls", "vdsr", "esrgan", "fsrnet")
@@ -65,28 +67,30 @@ class Variant:
         low: Tensor,
         degradation: Downscale,
         seeds: Sequence[int],
-        on_step: Callable[[Step], bool | None] | None = None,
+        on_step: OnStep | None = None,
     ) -> Exploration:
-        """Restore low (B, 3, h, w) in [0, 1], as pictures of the degradation's high size (see `bench.sizes`)."""
-        from latentface.bench.core.sizes import compared_at, previews_at, searched_from
-        from latentface.explore.coarse import coarse_steps, explore_coarse
-
-        options: dict[str, Any] = {}
+        """Restore low (B, 3, h, w) in [0, 1], as pictures of the degradation's high size (see `bench.core.sizes`)."""
         inverted = searched_from(prior, degradation) if self.method.searches else degradation
-        if self.start != "random":
-            options["start"] = _warm_start(prior, self.start)(low, inverted, seeds)
-        found = explore_coarse(
+        told = on_step if inverted is degradation else previews_at(on_step, degradation.high)
+        found = self.explore(prior, low, inverted, seeds, told)
+        return compared_at(found, low.to(found.high), degradation)
+
+    def explore(
+        self, prior: Prior, low: Tensor, degradation: Downscale, seeds: Sequence[int], on_step: OnStep | None
+    ) -> Exploration:
+        """Search the prior at its own size, or answer at the degradation's."""
+        start = _warm_start(prior, self.start)(low, degradation, seeds) if self.start != "random" else None
+        return explore_coarse(
             self.method,
             prior,
             low,
             steps=coarse_steps(self.method, prior, self.settings, self.preset),
-            degradation=inverted,
+            degradation=degradation,
             settings=self.settings,
-            seeds=tuple(seeds),
-            on_step=on_step if inverted is degradation else previews_at(on_step, degradation.high),
-            **options,
+            seeds=seeds,
+            on_step=on_step,
+            start=start,
         )
-        return compared_at(found, low.to(found.high), degradation)
 
     def described(self, prior: Prior) -> dict[str, Any]:
         """Return what a search of the prior's faces depends on, as JSON has it, for the file that a run resumes from.
@@ -94,16 +98,12 @@ class Variant:
         Raises:
             MissingDataError, WeightsError: it starts at the prior's encoder, and there is none that can be used.
         """
-        from latentface.explore.coarse import coarse_steps
-        from latentface.explore.rlse import RlseSettings, from_w_plus
-
         settings, begin = self.settings, dict[str, Any]()
         if self.start != "random":
             start = _warm_start(prior, self.start)
             begin = {"start": self.start, "wander": list(start.wander)}
             begin |= {"encoder_sha256": start.sha256} if start.sha256 else {}
-            if isinstance(settings, RlseSettings):
-                settings = from_w_plus(settings)  # as it searches from there
+            settings = settings.from_start()  # as it searches from there
         coarse = coarse_steps(self.method, prior, settings, self.preset)
         begin |= {"coarse_steps": coarse, "exits_sha256": prior.exits_sha256} if coarse else {}
         if not (is_dataclass(settings) and not isinstance(settings, type)):
@@ -124,15 +124,21 @@ def title_of(name: str) -> str:
 
 @lru_cache(maxsize=4)
 def _warm_start(prior: Prior, kind: str) -> WarmStart:
-    from latentface.explore.start.bank import WarmStart
-
     return WarmStart(prior, kind)
 
 
 def make_variant(
-    text: str, preset: str = "equal", *, name: str | None = None, start: str = "random", **changes: Any
+    text: str,
+    preset: str = "equal",
+    *,
+    name: str | None = None,
+    start: str = "random",
+    method: Method | None = None,
+    **changes: Any,
 ) -> Variant:
     """Make a variant out of its written form; `start` is where it begins, `changes` are settings on top of the preset.
+
+    `method` stands in for the one that is written.
 
     Raises:
         UnknownNameError: no such method, preset or ending. InputError: a change that the method does not have.
@@ -143,7 +149,7 @@ def make_variant(
         raise UnknownNameError("ending of a method", ending, ["projection"])
     if plus:
         changes["project"] = True
-    method = find_method(method_name)
+    method = method or find_method(method_name)
     preset = own_preset if at else preset
     settings = method.settings(preset, **changes)
     return Variant(name=name or text, method=method, settings=settings, preset=preset, start=start)

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from latentface.bench.core.variants import Variant
-from latentface.degradation import Degradation
+from latentface.bench.prior.lbfgs import descend
+from latentface.bench.tables.ablated import ABLATED, AblatedSettings, objective
+from latentface.degradation import Degradation, Downscale
 from latentface.errors import InputError
-from latentface.explore.lbfgs import descend
+from latentface.explore.engine import explore
 from latentface.explore.registry import Method
 from latentface.explore.result import Exploration, MethodSettings, OnStep, Step, finish
-from latentface.explore.rlse import RlseSettings, objective, rlse
 from latentface.explore.space import Space
 from latentface.prior.prior import Prior
 
@@ -75,7 +76,7 @@ METHOD = Method(
 def inversions(steps: int, perceptual: float = 0.0) -> list[Variant]:
     """Return the inversions in z, w and w_plus, named `invert-SPACE`."""
     return [
-        Variant(
+        Inversion(
             name=f"invert-{space}",
             method=METHOD,
             settings=METHOD.settings(space=space, steps=steps, rate=RATES[space], perceptual=perceptual),
@@ -83,6 +84,17 @@ def inversions(steps: int, perceptual: float = 0.0) -> list[Variant]:
         )
         for space in SPACES
     ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inversion(Variant):
+    """A column of the invertibility table."""
+
+    def explore(
+        self, prior: Prior, low: Tensor, degradation: Downscale, seeds: Sequence[int], on_step: OnStep | None
+    ) -> Exploration:
+        """Search the prior for the faces nearest to `low`."""
+        return invert(prior, low, degradation=degradation, settings=self.settings, seeds=seeds, on_step=on_step)
 
 
 def invert(
@@ -97,22 +109,19 @@ def invert(
     """Search the prior for the faces nearest to `low`, (B, 3, R, R) in [0, 1].
 
     Raises:
-        InputError: as `rlse`.
+        InputError: as `explore`.
     """
     in_z = settings.space == "z"
     by_adam = max(1, round(settings.steps * settings.first))
-    searching = RlseSettings(
+    searching = AblatedSettings(
         steps=by_adam,
         rate=settings.rate,
         schedule="cosine",
         together=settings.together,
         space=settings.space,
         constraint="none",
-        noise="constant",
         pixel_weight=100.0,
-        pixel_norm="l2",
         semantic_weight=settings.perceptual,
-        geocross=0.0,
         candidates=settings.candidates if in_z else 1,
     )
     began = time.perf_counter()
@@ -123,7 +132,8 @@ def invert(
         stopped = on_step is not None and bool(on_step(replace(step, total=settings.steps)))
         return stopped
 
-    found = rlse(
+    found = explore(
+        ABLATED,
         prior,
         low,
         degradation=degradation,
@@ -148,11 +158,11 @@ def invert(
         high,
         low,
         degradation,
-        method=METHOD.name,
-        settings=settings,
-        seeds=found.seeds,
-        seconds=time.perf_counter() - began,
-        latent={"latent": latent, "w_plus": space.w_plus(latent)},
+        METHOD.name,
+        settings,
+        found.seeds,
+        time.perf_counter() - began,
+        latent=space.with_w_plus({"latent": latent}),
         history=found.history,
         best_step=by_adam + step,
         passes=found.passes + left,

@@ -21,7 +21,7 @@ from latentface.bench.prior.quality import COVERAGE_FACES, DETECTION_SIDE, neare
 from latentface.bench.prior.sheet import Section, in_rows
 from latentface.bench.report.notes import NOTICE
 from latentface.bench.tables.tables import Row, cell, value_of
-from latentface.explore.engine import drawn
+from latentface.explore.space import drawn
 from latentface.io.pictures import read_picture
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from latentface.bench.core.variants import Variant, make_variant
+from latentface.bench.tables.ablated import ABLATED
 from latentface.errors import UnknownNameError
 
 DEFAULT = "rlse"
@@ -130,11 +131,11 @@ def make_rows(rows: Sequence[str] | None, preset: str = "equal") -> list[Variant
             wanted.add(name)
         elif name != DEFAULT:
             raise UnknownNameError("row of the ablation", name, [*GROUPS, *row_names()])
-    out = [make_variant("rlse", preset, name=DEFAULT)]
+    out = [make_variant("rlse", preset, name=DEFAULT, method=ABLATED)]
     for rows_of_group in GROUPS.values():
         for name, changes in rows_of_group.items():
             if name in wanted:
-                made = make_variant("rlse", preset, name=name, **changes)
+                made = make_variant("rlse", preset, name=name, method=ABLATED, **changes)
                 if all((made.settings, made.start) != (other.settings, other.start) for other in out):
                     out.append(made)
     return out

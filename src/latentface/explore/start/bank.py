@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from latentface.cache import kept, made_of_prior
-from latentface.degradation import Degradation, faces_of, resize
+from latentface.degradation import Degradation, resize
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.engine import drawn, draws_of
+from latentface.explore.engine import best_of, draws_of
 from latentface.explore.losses import pixel
+from latentface.explore.space import Variables, drawn
 from latentface.explore.start.encoder import find_encoder
 from latentface.explore.start.sight import EYE, blur, low_sides, seen
 from latentface.prior.prior import Prior
@@ -31,13 +32,11 @@ from latentface.prior.prior import Prior
 VERSION = 1  # raise it when a cached bank would no longer be what building makes
 STARTS = ("random", "bank", "encoder")
 # The share of the face's own random code in a start's direction: in the style rows that draw what the input shows, and in
-# those that draw what is finer than its pixels. A face of the bank is a whole one. An encoder's is the mean of all that may
-# be there, too smooth and alike; where the input says nothing, chance is as near and sharp.
+# those that draw what is finer than its pixels. An encoder's answer is the mean of what may be there, too smooth in those.
 WANDER = {"random": (0.0, 0.0), "bank": (0.1, 0.1), "encoder": (0.3, 0.9)}
 # Codes a face, of which the one whose picture is nearest to the input is taken; a third of a pass each.
 DRAWS = {"random": 1, "bank": 1, "encoder": 4}
 SIDES_KEPT = 8  # of a photograph's faces nearly each has a side of its own: some 12 MB each for 4096 latents
-AT_ONCE = 64  # faces that are drawn together: a queue of them may be longer than a device's memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,29 +179,22 @@ class WarmStart:
         if not any(self.wander):
             return self.prior.degaussianise(v)
         shares = self._shares(low_sides(degradation, len(low))).to(v)
-        parts = []
-        for i in range(0, len(low), AT_ONCE):
-            rows = range(i, min(i + AT_ONCE, len(low)))
-            own = v[i : rows.stop], shares[i : rows.stop], *faces_of(low, degradation, rows), seeds[i : rows.stop]
-            parts.append(self._best_turned(*own))
-        return torch.cat(parts)
+        starts = self._turned(v, shares, seeds)
+        if DRAWS[self.kind] == 1:
+            return next(starts)["w_plus"]
+        best = best_of(
+            starts,
+            lambda start: self.prior.synthesis(start["w_plus"]),
+            lambda high: pixel(degradation.forward(high), low, degradation=degradation),
+        )
+        return best["w_plus"]
 
-    @torch.no_grad()
-    def _best_turned(
-        self, v: Tensor, shares: Tensor, low: Tensor, degradation: Degradation, seeds: Sequence[int]
-    ) -> Tensor:
-        """Turn style rows v (B, L, D) by their shares toward a face's random codes, and return the best w_plus of these turns."""
-        best, least = v, low.new_full((len(low),), math.inf)
+    def _turned(self, v: Tensor, shares: Tensor, seeds: Sequence[int]) -> Iterator[Variables]:
+        """Yield w_plus of style rows v (B, L, D) turned by their shares toward each of a face's random codes."""
         for own_seeds in draws_of(seeds, DRAWS[self.kind]):
             own = drawn(own_seeds, self.prior.w_dim).to(v)[:, None]  # (B, 1, D): one code for all rows
             turned = on_sphere((1 - shares.square()).sqrt() * v + shares * on_sphere(own))
-            w_plus = self.prior.degaussianise(turned)
-            if DRAWS[self.kind] == 1:
-                return w_plus
-            loss = pixel(degradation.forward(self.prior.synthesis(w_plus)), low, degradation=degradation)
-            best = torch.where((loss < least)[:, None, None], w_plus, best)
-            least = torch.minimum(loss, least)
-        return best
+            yield {"w_plus": self.prior.degaussianise(turned)}
 
     def _shares(self, sides: Sequence[int]) -> Tensor:
         """The share of chance in each style row of faces of so many low pixels, (B, L, 1)."""

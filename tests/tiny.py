@@ -1,19 +1,102 @@
-"""MobileStyleGAN as its OpenVINO file has it: tiny random parameters, the published formulas, and the file itself."""
+"""Untrained networks small enough for tests: random numbers from a fixed seed, every part of the networks in use.
+
+`tiny_prior` is for searches; `small_networks` have odd widths, all different, for the formulas; `mobile_prior` is a
+MobileStyleGAN made of the constants that its published file has.
+"""
 
 from __future__ import annotations
 
 import math
-import struct
 
 import torch
-import torch.nn.functional as F
+from torch import Tensor
 
+from latentface.prior.architecture import Architecture, resolutions_of
 from latentface.prior.exits import ExitLayer, beside, write_exits
-from latentface.prior.foreign.openvino import FFHQ1024_MEMBERS
 from latentface.prior.formats import write_prior
 from latentface.prior.mobilestylegan import MobileArchitecture, MobileGenerator
 from latentface.prior.prior import Prior
 from latentface.prior.statistics import latent_statistics
+from latentface.prior.stylegan2 import Discriminator, Generator, SynthesisLayer
+
+
+def tiny_prior(resolution: int = 16, seed: int = 0, dtype: torch.dtype = torch.float32) -> Prior:
+    """Return an untrained prior of 8 channels, z of 12 and w of 10 numbers, with noise and biases that matter."""
+    arch = Architecture(
+        resolution=resolution,
+        channels=dict.fromkeys(resolutions_of(resolution), 8),
+        d_channels=dict.fromkeys(resolutions_of(resolution), 6),
+        z_dim=12,
+        w_dim=10,
+        mapping_layers=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        generator, discriminator = Generator(arch), Discriminator(arch)
+        for module in generator.synthesis.modules():
+            if isinstance(module, SynthesisLayer):
+                torch.nn.init.constant_(module.noise_strength, 0.1)
+                torch.nn.init.normal_(module.bias, std=0.1)
+        for fc in generator.mapping.children():
+            torch.nn.init.normal_(fc.bias, std=10.0)  # a hundredth of it counts
+    with torch.no_grad():
+        z = torch.randn(4000, arch.z_dim, generator=torch.Generator().manual_seed(seed))
+        generator.mapping.w_avg.copy_(generator.mapping(z).mean(0))
+    card = {"alignment": "celeba", "licence": "none"}
+    prior = Prior(generator, discriminator, None, card, name="tiny", sha256=f"{'0' * 56}{resolution:04d}{seed:04d}")
+    return prior if dtype == torch.float32 else prior.to(dtype)
+
+
+def tiny_faces(count: int = 3, size: int = 4, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return low pictures (count, 3, size, size) in [0.2, 0.8] that no prior made."""
+    numbers = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (0.2 + 0.6 * numbers).to(dtype)
+
+
+# -- StyleGAN2, odd widths ---------------------------------------------------------------------------------------------
+
+
+def small_arch(resolution=8, **changes):
+    """Odd widths, all different, so that no two axes can be mistaken for each other."""
+    steps = resolutions_of(resolution)
+    sizes = {
+        "channels": {r: 7 - i for i, r in enumerate(steps)},
+        "d_channels": {r: 4 + i for i, r in enumerate(steps)},
+        "z_dim": 9,
+        "w_dim": 10,
+        "mapping_layers": 3,
+    }
+    return Architecture(resolution=resolution, **{**sizes, **changes})
+
+
+def small_networks(arch, seed=0, dtype=torch.float64):
+    """Return generator and discriminator with random biases, noise strengths and mean w."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        generator, discriminator = Generator(arch), Discriminator(arch)
+        with torch.no_grad():
+            for name, value in [*generator.named_parameters(), *discriminator.named_parameters()]:
+                if name.endswith(("bias", "noise_strength")):
+                    value += torch.randn_like(value) * (10.0 if "fc" in name and "b4" not in name else 0.3)
+            generator.mapping.w_avg.normal_()
+    return generator.to(dtype), discriminator.to(dtype)
+
+
+def small_prior(resolution=8, dtype=torch.float32, **changes):
+    """Return a prior made of `small_networks`."""
+    generator, discriminator = small_networks(small_arch(resolution, **changes), dtype=torch.float32)
+    statistics = latent_statistics(generator.mapping, generator.arch.z_dim, 20_000)
+    card = {"alignment": "celeba", "licence": "for tests"}
+    prior = Prior(generator, discriminator, statistics, card, name="small", sha256="0" * 64)
+    return prior if dtype == torch.float32 else prior.to(dtype)
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    """Return standard normal numbers."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+# -- MobileStyleGAN ----------------------------------------------------------------------------------------------------
 
 
 def mobile_arch(resolution=32, **changes):
@@ -69,63 +152,6 @@ def published(arch, seed=0, dtype=torch.float64):
         draw(f"fc{i}.weight", arch.w_dim, arch.w_dim if i else arch.z_dim, scale=0.5)
         draw(f"fc{i}.bias", arch.w_dim, scale=0.3)
     return out
-
-
-# -- the published formulas --------------------------------------------------------------------------------------------
-
-
-def haar_reference(x):
-    """x (B, 4 C, h, w), ll of all channels and then lh, hl, hh of each -> (B, C, 2 h, 2 w)."""
-    b, channels, h, w = x.shape
-    c = channels // 4
-    ll = x[:, :c]
-    lh, hl, hh = (torch.stack([x[:, c + 3 * k + band] for k in range(c)], 1) for band in range(3))
-    out = x.new_zeros(b, c, 2 * h, 2 * w)
-    out[:, :, 0::2, 0::2] = (ll + lh + hl + hh) / 2
-    out[:, :, 1::2, 0::2] = (ll - lh + hl - hh) / 2
-    out[:, :, 0::2, 1::2] = (ll + lh - hl - hh) / 2
-    out[:, :, 1::2, 1::2] = (ll - lh - hl + hh) / 2
-    return out
-
-
-def mapping_reference(p, z):
-    """z (B, z_dim) -> w (B, w_dim)."""
-    x = z / z.square().mean(1, keepdim=True).sqrt()
-    for i in range(sum(k.startswith("fc") for k in p) // 2):
-        x = x @ p[f"fc{i}.weight"].T + p[f"fc{i}.bias"]
-        x = torch.where(x < 0, 0.2 * x, x) * math.sqrt(2)
-    return x
-
-
-def synthesis_reference(p, ws, maps=None):
-    """ws (B, L, D), row by row -> picture (B, 3, R, R); `maps` take the place of the file's."""
-    own = [v for k, v in p.items() if k.isdigit() and v.ndim == 4]
-    points = [v for k, v in p.items() if k.startswith("Mul_")]
-    maps = own if maps is None else maps
-
-    def modulated(x, name, row):
-        style = ws[:, row] @ p[f"{name}.modulation.weight"].T + p[f"{name}.modulation.bias"]
-        return x * style[:, :, None, None]
-
-    def styled(x, name, layer):
-        x = modulated(x, f"{name}.conv", layer) / math.sqrt(9 * x.shape[1])
-        if layer:
-            x = F.conv2d(x, p[f"{name}.conv.weight_dw"][:, 0], padding=1, groups=x.shape[1])
-        x = F.conv2d(x, points[layer], padding=0 if layer else 1) + maps[layer] + p[f"{name}.bias"]
-        return torch.where(x < 0, 0.2 * x, x)
-
-    x = styled(p["m.input.input"].expand(len(ws), -1, -1, -1), "m.conv1", 0)
-    blocks = (len(points) - 1) // 2
-    for i in range(blocks):
-        x = haar_reference(modulated(x, f"m.layers.{i}.up", 1 + 2 * i))
-        x = styled(x, f"m.layers.{i}.conv1", 1 + 2 * i)
-        x = styled(x, f"m.layers.{i}.conv2", 2 + 2 * i)
-    name = f"m.layers.{blocks - 1}.to_img"
-    x = modulated(x, f"{name}.conv", 1 + 2 * blocks) / math.sqrt(x.shape[1])
-    return haar_reference(F.conv2d(x, p[f"{name}.conv.weight"]) + p[f"{name}.bias"])
-
-
-# -- the same numbers under our names ----------------------------------------------------------------------------------
 
 
 def planes(v):
@@ -204,51 +230,3 @@ def prior_with_exits(folder, resolution=64, sizes=(16, 32)):
     prior = written_prior(folder, resolution)
     write_exits(beside(prior.path), random_exits(prior, sizes), prior.sha256, {})
     return prior
-
-
-# -- the file ----------------------------------------------------------------------------------------------------------
-
-
-class Graph:
-    """Writes an XML and its flat file; a constant may be given another description than its own."""
-
-    def __init__(self):
-        self.xml, self.flat = [], b""
-
-    def add(self, name, value, **described):
-        size = 8 if value.dtype == torch.int64 else 4
-        code = "q" if size == 8 else "f"
-        fields = {
-            "element_type": "i64" if size == 8 else "f32",
-            "shape": ", ".join(map(str, value.shape)),
-            "offset": len(self.flat),
-            "size": size * value.numel(),
-            **described,
-        }
-        self.flat += struct.pack(f"<{value.numel()}{code}", *value.flatten().tolist())
-        data = " ".join(f'{k}="{v}"' for k, v in fields.items() if v is not None)
-        self.xml.append(
-            f'<layer id="{len(self.xml)}" name="{name}" type="Const" version="opset1"><data {data}/></layer>'
-        )
-
-    def text(self):
-        start = '<layer id="0" name="style" type="Parameter"><data element_type="f32" shape="1, 512"/></layer>'
-        return f'<?xml version="1.0" ?>\n<net version="10"><layers>{start}{"".join(self.xml)}</layers></net>'
-
-
-def members_of(p, described=None, without=(), also=()):
-    """Return the archive's members. `described`: name -> fields of its description that differ from the truth."""
-    mapping, synthesis = Graph(), Graph()
-    for graph in (mapping, synthesis):  # neither is a parameter
-        graph.add("ReduceMean_1/axis", torch.tensor([1]))
-        graph.add("Constant_5", torch.ones(1, 1))
-        graph.add("126", torch.full((1, 1), 0.5))
-    for name, value in [*p.items(), *also]:
-        if name not in without:
-            own = mapping if name.startswith("fc") else synthesis
-            label = str(170 + len(own.xml)) if own is mapping else name
-            own.add(label, value, **(described or {}).get(name, {}))
-            own.add(f"Unsqueeze_{len(own.xml)}/Dims", torch.tensor([0]))
-            own.add(f"LeakyRelu_{len(own.xml)}/weights", torch.tensor([0.2]))
-    contents = (mapping.text().encode(), mapping.flat, synthesis.text().encode(), synthesis.flat)
-    return dict(zip(FFHQ1024_MEMBERS, contents, strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 import photo_scene
 import pytest
 import torch
-from tiny_prior import tiny_prior
+from tiny import tiny_prior
 
 from latentface.errors import InputError, WeightsError
 from latentface.io.photo import Photo

@@ -12,7 +12,7 @@ import photo_scene
 import pytest
 import torch
 from PIL import Image, ImageCms
-from tiny_prior import tiny_prior
+from tiny import tiny_prior
 from torch import Tensor
 
 from latentface.errors import InputError, PictureError

@@ -1,0 +1,119 @@
+"""Aligned faces: checked, made into jobs, and put back as they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from latentface.degradation import resize, shrinking
+from latentface.errors import InputError
+from latentface.faces.detail import detail_side
+from latentface.faces.place import LEAST_FACTOR
+from latentface.io.pictures import LUMA, check_batch
+from latentface.restore.engine import Engine
+from latentface.restore.faceresult import Upscaled
+from latentface.restore.job import Answer, Job
+
+CHANNELS_TO_LUMA = math.hypot(*LUMA)  # of the deviation of noise that is each channel's own
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AlignedFace:
+    """An aligned face that waits for its answer.
+
+    Attributes:
+        low: (3, h, w) in [0, 1], the input; jobs: one.
+    """
+
+    engine: Engine
+    low: Tensor
+    jobs: Sequence[Job]
+
+    @classmethod
+    def find(cls, engine: Engine, low: Tensor) -> AlignedFace:
+        """Make the job of a face (3, h, w) in [0, 1]: a soft one is shrunk to the side that holds its detail.
+
+        Raises:
+            InputError: see `result_side`.
+        """
+        low = check_batch(low[None], "low")[0].detach().float().cpu()
+        size, settings = result_side(engine, *low.shape[-2:]), engine.settings
+        side = searched_side(engine, low, settings.sigma * CHANNELS_TO_LUMA)
+        seen = low[None] if side == low.shape[-1] else resize(low[None], side).clamp(0, 1)
+        sigma = settings.sigma * side / low.shape[-1]  # a mean of several pixels has less noise
+        degradation = shrinking(side, engine.prior.resolution, settings.kernel, sigma)
+        return cls(engine, low, [Job(seen, degradation, size)])
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """Return what decides the result besides the input, as plain JSON types."""
+        return face_request(self.engine, *self.low.shape[-2:])
+
+    def take(self, job: Job, answer: Answer) -> Answer:
+        """Return what is kept of an answer until the face is written: all of it."""
+        return answer
+
+    def result(self, answers: Sequence[Answer]) -> Upscaled:
+        """Return the enlarged face, out of what `take` returned."""
+        (job,), (answer,) = self.jobs, answers
+        seen = job.low[0]
+        coarse = {"exit_side": self.engine.exit_side(job)} if self.engine.coarse_steps else {}
+        record = {
+            **self.request,
+            "detail_size": list(seen.shape[-2:]),
+            **coarse,
+            "consistency_db": round(answer.consistency_db, 2),
+            "best_step": answer.best_step,
+            "seconds": round(answer.seconds, 3),
+            **self.engine.machine,
+        }
+        return Upscaled(answer.high, self.low, seen, answer.samples, answer.consistency_db, answer.best_step, record)
+
+
+def result_side(engine: Engine, height: int, width: int) -> int:
+    """Return the side of the result for an aligned face of that size.
+
+    Raises:
+        InputError: not square, larger than the prior's faces, or a factor that leads beyond them.
+    """
+    prior, factor = engine.prior, engine.settings.factor
+    most = prior.resolution
+    if height != width:
+        raise InputError(f"the face is {width} x {height} px; an aligned face is square: cut it out first")
+    if height < 2:
+        raise InputError(f"the face is {width} x {height} px; at least 2 x 2 are needed")
+    if height * LEAST_FACTOR > most:
+        raise InputError(
+            f"the face is {width} x {height} px, and the prior {prior.name} makes faces of {most} px: there is nothing to enlarge; shrink it first or use a larger prior (-p)"
+        )
+    high = most if factor is None else round(height * factor)
+    if high > most:
+        raise InputError(
+            f"{height} px times {factor:g} is {high} px, and the prior {prior.name} makes faces of {most} px; the largest factor here is {most / height:g}"
+        )
+    if height < high < height * LEAST_FACTOR:  # its pseudo-inverse would enlarge every rounding
+        raise InputError(
+            f"{height} px times {factor:g} is {high} px; expected a factor of 1, or of {LEAST_FACTOR} at least"
+        )
+    return max(high, height)
+
+
+def face_request(engine: Engine, height: int, width: int) -> dict[str, Any]:
+    """Return what decides the result of an aligned face besides its pixels. Raises InputError, see `result_side`."""
+    size = result_side(engine, height, width)
+    return engine.request((height, width), (size, size))
+
+
+def searched_side(engine: Engine, face: Tensor, sigma: float, side: int | None = None) -> int:
+    """Return the side in pixels with which a face is searched: its own, or where it is soft a smaller one.
+
+    Arguments as `detail_side`. Networks that were trained on faces of one size take every face as it is.
+    """
+    own, detail = side or face.shape[-1], engine.settings.detail
+    if detail == "full" or not engine.method.searches:
+        return own
+    return min(detail, own) if isinstance(detail, int) else detail_side(face, sigma, side)

@@ -1,0 +1,66 @@
+"""A result on disk: `NAME.png`, what belongs beside it, and last `NAME.json`, which says that the result is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from latentface import __version__
+from latentface.io.atomic import write_json
+from latentface.io.pictures import write_picture
+from latentface.io.records import begin_result, beside, faces_folder, text_chunks
+from latentface.restore.faceresult import Upscaled
+from latentface.restore.photoresult import PhotoUpscaled
+
+
+def write_result(
+    path: Path,
+    result: Upscaled | PhotoUpscaled,
+    record: Mapping[str, Any],
+    more: Mapping[str, Image.Image],
+    *,
+    compare: bool = False,
+    faces: bool = False,
+) -> None:
+    """Write NAME.png, with several samples NAME-1.png ... and NAME-spread.png, and last NAME.json.
+
+    Args:
+        more: further pictures beside it, such as "steps" for NAME-steps.png.
+        compare, faces: of a photograph, NAME-compare.png and NAME-faces/01.png ....
+
+    Raises:
+        OutputError: one of them cannot be written.
+    """
+    chunks = text_chunks(record)
+    if isinstance(result, PhotoUpscaled):
+        _write_photo(path, result, chunks, compare)
+    else:
+        begin_result(path)
+        write_picture(path, result.high, chunks)
+        if len(result.samples) > 1:
+            for k, sample in enumerate(result.samples, 1):
+                write_picture(beside(path, str(k)), sample, chunks)
+            write_picture(beside(path, "spread"), result.spread, chunks)
+    for what, picture in more.items():
+        write_picture(beside(path, what), picture, chunks)
+    if faces and isinstance(result, PhotoUpscaled):
+        result.save_faces(faces_folder(path))
+    write_json(path.with_suffix(".json"), {"version": __version__, **record})
+
+
+def _write_photo(path: Path, result: PhotoUpscaled, chunks: Mapping[str, str], compare: bool) -> None:
+    several = result.count > 1
+    plain = result.enlarged() if several and result.background is not None else None  # a network's costs minutes
+    after = result.render(on=plain)
+    begin_result(path)
+    after.save(path, chunks)
+    if compare:
+        write_picture(beside(path, "compare"), result.comparison(after), chunks)
+    del after
+    if several:
+        for k in range(result.count):
+            result.render(k, plain).save(beside(path, str(k + 1)), chunks)
+        result.render_spread().save(beside(path, "spread"), chunks)

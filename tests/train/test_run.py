@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from small_training import same
-from tiny_prior import tiny_prior
+from tiny import tiny_prior
 
 from latentface.cli import run
 from latentface.errors import OutputError

@@ -91,7 +91,6 @@ def train(
     Raises:
         KeyboardInterrupt, SystemExit: see `Signals`. Whatever a step and `write` raise.
     """
-
     checkpoint = checkpoint_path(target)
 
     def save() -> None:

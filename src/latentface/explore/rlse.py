@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor
 
 from latentface.degradation import Degradation
-from latentface.errors import InputError, UnknownNameError
+from latentface.errors import InputError
 from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem, best_of, draws_of
 from latentface.explore.metric import metric_for, metric_is_kept
@@ -57,15 +57,10 @@ class RlseSettings(MethodSettings):
     semantic_layers: tuple[int, ...] | None = None
     stop: float | None = None
 
+    choices: ClassVar = {"pixel_norm": ("l1", "l2", "prior")}
+
     def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise UnknownNameError("schedule", self.schedule, SCHEDULES)
-        if self.pixel_norm not in ("l1", "l2", "prior"):
-            raise UnknownNameError("pixel norm", self.pixel_norm, ("l1", "l2", "prior"))
-        if min(self.steps, self.candidates) < 1:
-            raise InputError(f"steps is {self.steps} and candidates {self.candidates}; both must be at least 1")
-        if not (self.rate > 0 and self.pixel_weight > 0 and self.semantic_weight >= 0):
-            raise InputError("rate and pixel_weight must be positive, semantic_weight not negative")
+        MethodSettings.__post_init__(self)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas is {self.betas}; expected two numbers from 0 up and below 1")
         if not 0 <= self.together <= 1:

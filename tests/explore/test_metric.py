@@ -12,7 +12,10 @@ from tiny import tiny_faces, tiny_prior
 from latentface.degradation import Downscale
 from latentface.errors import InputError
 from latentface.explore import metric as module
-from latentface.explore.metric import (
+from latentface.explore.registry import find_method
+from latentface.explore.rlse import RlseSettings, rlse
+from latentface.faces import Similarity, Warp
+from latentface.prior.metric import (
     PriorMetric,
     measured_answers,
     metric_for,
@@ -20,9 +23,6 @@ from latentface.explore.metric import (
     metric_path,
     principal,
 )
-from latentface.explore.registry import find_method
-from latentface.explore.rlse import RlseSettings, rlse
-from latentface.faces import Similarity, Warp
 from latentface.prior.prior import Prior
 from latentface.restore.engine import Upscaler
 from latentface.restore.settings import UpscaleSettings

@@ -17,10 +17,10 @@ from torch import Tensor
 from latentface.degradation import Degradation
 from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem
-from latentface.explore.flow import FlowSettings, flow_path, load_flow, log_prob
 from latentface.explore.optim import SCHEDULES
 from latentface.explore.result import MethodSettings
 from latentface.explore.space import Variables
+from latentface.prior.flow import FlowSettings, flow_path, load_flow, log_prob
 from latentface.prior.prior import Prior
 
 

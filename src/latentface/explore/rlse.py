@@ -20,13 +20,12 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from latentface.degradation import Degradation
-from latentface.errors import InputError
 from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem, best_of, draws_of
-from latentface.explore.metric import metric_for, metric_is_kept
 from latentface.explore.optim import SCHEDULES, Adam
 from latentface.explore.result import MethodSettings
 from latentface.explore.space import Space, Variables
+from latentface.prior.metric import metric_for, metric_is_kept
 from latentface.prior.prior import Prior
 
 
@@ -39,7 +38,7 @@ class RlseSettings(MethodSettings):
         together: share of the steps in which a face's style rows move as one ("w first"); afterwards each is free.
         candidates: draws a face; the best by pixel loss is the start.
         pixel_weight: of the pixel loss in [0, 1] units; pixel_norm: "l2", or "prior" for a mean square in the prior's own
-            metric (`explore.metric`, aligned faces only).
+            metric (`prior.metric`, aligned faces only).
         semantic_weight: of the discriminator semantic loss, 0 for none; semantic_layers: which of D's blocks, 0 the
             shallowest, None for all.
         stop: end a batch none of whose faces improved by this share in 10 steps; None, the poster's setting, for never.
@@ -57,16 +56,7 @@ class RlseSettings(MethodSettings):
     semantic_layers: tuple[int, ...] | None = None
     stop: float | None = None
 
-    choices: ClassVar = {"pixel_norm": ("l1", "l2", "prior")}
-
-    def __post_init__(self) -> None:
-        MethodSettings.__post_init__(self)
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(f"betas is {self.betas}; expected two numbers from 0 up and below 1")
-        if not 0 <= self.together <= 1:
-            raise InputError(f"together is {self.together}; expected a share of the steps, 0 to 1")
-        if self.stop is not None and not 0 < self.stop < 1:
-            raise InputError(f"stop is {self.stop}; expected a share between 0 and 1, such as 0.02, or None for never")
+    choices: ClassVar = {"pixel_norm": ("l2", "prior")}
 
     @property
     def aligned_only(self) -> bool:
@@ -81,9 +71,7 @@ class RlseSettings(MethodSettings):
         """The prior's metric, where it is not kept yet."""
         if self.pixel_norm != "prior" or metric_is_kept(prior, degradation):
             return ""
-        return (
-            f"how the prior's faces vary at {degradation.low_size[0]} px is measured once: about half a minute on a CPU"
-        )
+        return f"measuring once how the prior's faces vary at {degradation.low_size[0]} px: about 30 s on a CPU"
 
 
 def rlse(

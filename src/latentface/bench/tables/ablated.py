@@ -66,7 +66,7 @@ class AblatedSettings(RlseSettings):
     geocross: float = 0.0
     latent_weight: float = 0.0
 
-    choices: ClassVar = {**RlseSettings.choices, **CHOICES}
+    choices: ClassVar = {**CHOICES, "pixel_norm": ("l1", "l2", "prior")}
 
     def __post_init__(self) -> None:
         RlseSettings.__post_init__(self)

@@ -45,7 +45,7 @@ def run(prior, low, seeds, degradation=DOWN, start=None, **settings):
         {},
         {"semantic_weight": 0.0},
         {"semantic_layers": (-1,)},
-        {"pixel_norm": "l1", "schedule": "cosine", "candidates": 1},
+        {"pixel_norm": "l2", "schedule": "cosine", "candidates": 1},
         {"stop": 0.3},
         {"project": True},
     ],

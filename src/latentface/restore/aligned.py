@@ -37,8 +37,7 @@ class AlignedFace:
     def find(cls, engine: Engine, low: Tensor) -> AlignedFace:
         """Make the job of a face (3, h, w) in [0, 1]: a soft one is shrunk to the side that holds its detail.
 
-        Raises:
-            InputError: see `result_side`.
+        Raises InputError: see `result_side`.
         """
         low = check_batch(low[None], "low")[0].detach().float().cpu()
         size, settings = result_side(engine, *low.shape[-2:]), engine.settings
@@ -77,8 +76,7 @@ class AlignedFace:
 def result_side(engine: Engine, height: int, width: int) -> int:
     """Return the side of the result for an aligned face of that size.
 
-    Raises:
-        InputError: not square, larger than the prior's faces, or a factor that leads beyond them.
+    Raises InputError: not square, larger than the prior's faces, or a factor that leads beyond them.
     """
     prior, factor = engine.prior, engine.settings.factor
     most = prior.resolution

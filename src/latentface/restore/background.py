@@ -41,9 +41,8 @@ class Background:
     def read(cls, path: str | Path, device: str | torch.device = "cpu") -> Background:
         """Read an ESRGAN file (.pth, .pt, .safetensors).
 
-        Raises:
-            WeightsError: broken, or another network. UnsafeFileError: reading it would run code.
-            InputError: a network for aligned faces: it would draw faces everywhere.
+        Raises WeightsError: broken, or another network. UnsafeFileError: reading it would run code. InputError: a
+        network for aligned faces: it would draw faces everywhere.
         """
         from latentface.io.atomic import read_bytes, sha256
         from latentface.supervised.formats import load_baseline
@@ -69,8 +68,7 @@ class Background:
     def enlarged(self, photo: Photo, factor: float) -> Photo:
         """Return a photograph enlarged to the size, depth and channels of `photo.enlarged`; transparency goes bicubically.
 
-        Raises:
-            InputError: the result would have more than `latentface.io.photo.MAX_RESULT` pixels.
+        Raises InputError: the result would have more than `latentface.io.photo.MAX_RESULT` pixels.
         """
         height, width = photo.enlarged_size(factor)
         pixels = np.empty((height, width, photo.pixels.shape[2]), photo.pixels.dtype)

@@ -141,8 +141,7 @@ def photo_request(
 class Finder:
     """Finds the faces of photographs and makes their jobs.
 
-    Raises:
-        InputError: a method that was trained or measured on squares: no face in a photograph is one.
+    Raises InputError: a method that was trained or measured on squares: no face in a photograph is one.
     """
 
     def __init__(
@@ -159,8 +158,7 @@ class Finder:
     def find(self, photo: Photo) -> FoundFaces:
         """Find a photograph's faces and cut out their pixels.
 
-        Raises:
-            InputError: the result would be too large, or the method is for aligned faces only.
+        Raises InputError: the result would be too large, or the method is for aligned faces only.
         """
         self._check_method()
         photo.enlarged_size(self.engine.settings.factor or FACTOR)

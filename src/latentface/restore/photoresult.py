@@ -190,8 +190,7 @@ class PhotoUpscaled:
     def save(self, path: str | Path, quality: int = 92) -> Path:
         """Write the enlarged photograph as the name's ending says, with what the file said and, in a PNG, the record.
 
-        Raises:
-            InputError: another ending than .png, .jpg, .webp, .tiff. OutputError: it cannot be written.
+        Raises InputError: another ending than .png, .jpg, .webp, .tiff. OutputError: it cannot be written.
         """
         self.render().save(path, text_chunks(self.record), quality)
         return Path(path)

@@ -48,6 +48,8 @@ WINDOW_BATCHES = 4  # batches' worth of faces, after which nothing more is waite
 class Upscaler:
     """Enlarges faces and photographs with one prior and one set of settings.
 
+    Raises InputError: a setting or a device that cannot be used. WeightsError: a file that cannot.
+
     Args:
         prior: a loaded prior, a name or a file; None: the default, see `load_prior`.
         judge: the prior whose discriminator the semantic loss asks, by name or file, or "none"; None: the prior's own.
@@ -58,9 +60,6 @@ class Upscaler:
         offline: fetch nothing.
         whole_faces: keep a photograph's faces at the prior's size, for `PhotoUpscaled.save_faces`.
         say: is told in words what is fetched, or made of the prior at first use.
-
-    Raises:
-        InputError: a setting or a device that cannot be used. WeightsError: a file that cannot.
     """
 
     def __init__(
@@ -94,12 +93,11 @@ class Upscaler:
     def face(self, picture: Picture, *, on_step: Callable[[Step], bool | None] | None = None) -> Upscaled:
         """Enlarge an aligned face.
 
+        Raises PictureError: a file that cannot be read. InputError: not square, or as large as the prior's faces.
+
         Args:
             picture: a path, bytes, a file object, a Pillow image, an array (H, W, 3) or a tensor (3, H, W) in [0, 1].
             on_step: is told each step of the search, and stops it by returning True.
-
-        Raises:
-            PictureError: a file that cannot be read. InputError: not square, or as large as the prior's faces.
         """
         result = self._one(picture, "aligned", on_step)
         assert isinstance(result, Upscaled)
@@ -108,8 +106,7 @@ class Upscaler:
     def photo(self, picture: Picture, *, on_step: Callable[[Step], bool | None] | None = None) -> PhotoUpscaled:
         """Enlarge a photograph and the faces in it; arguments as `face`.
 
-        Raises:
-            PictureError: a file that cannot be read. InputError: a result that would be too large.
+        Raises PictureError: a file that cannot be read. InputError: a result that would be too large.
         """
         result = self._one(picture, "photo", on_step)
         assert isinstance(result, PhotoUpscaled)
@@ -206,16 +203,15 @@ def upscale(
 ) -> Result | list[Result]:
     """Enlarge an aligned face or a photograph, or each of a list of them.
 
+    Raises PictureError: a picture that cannot be read. InputError: one that cannot be used, or a setting. WeightsError:
+    a prior that cannot be used.
+
     Args:
         picture: a path, bytes, a file object, a Pillow image, an array (H, W, 3) or a tensor (3, H, W) in [0, 1].
         prior, judge, photo, device: see `Upscaler`.
         factor, method, preset, steps, seed, samples, answer, start: instead of those in `settings`, see `UpscaleSettings`.
         kind: "aligned", "photo", or "auto": as the landmarks found in it say.
         on_step: is told each step of a search, and stops it by returning True.
-
-    Raises:
-        PictureError: a picture that cannot be read. InputError: one that cannot be used, or a setting.
-        WeightsError: a prior that cannot be used.
     """
     named = {
         "factor": factor,

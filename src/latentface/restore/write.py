@@ -27,12 +27,11 @@ def write_result(
 ) -> None:
     """Write NAME.png, with several samples NAME-1.png ... and NAME-spread.png, and last NAME.json.
 
+    Raises OutputError: one of them cannot be written.
+
     Args:
         more: further pictures beside it, such as "steps" for NAME-steps.png.
         compare, faces: of a photograph, NAME-compare.png and NAME-faces/01.png ....
-
-    Raises:
-        OutputError: one of them cannot be written.
     """
     chunks = text_chunks(record)
     if isinstance(result, PhotoUpscaled):

@@ -69,17 +69,16 @@ def evaluate(
 ) -> Evaluation:
     """Score the pictures of `results` against those of `truth` with the same stem.
 
+    Raises UnknownNameError: a metric does not exist. MissingDataError: a source does not exist or is empty. InputError:
+    a metric needs more than a result and its truth, stems stand for several files, nothing matches, or the high size is
+    below 2 px.
+
     Args:
         results: a folder, zip or picture; truth: the same, or a named data set (`celeba:PATH#test`), whose crop is then
             brought to each result's size; of plain sources the sizes must agree.
         metrics: names; None: the usual ones.
         high_size: px at which everything is compared: larger square results are shrunk to it by area, as the tables do
             it, and truths brought to it as the tables bring theirs; None: each result at its own size.
-
-    Raises:
-        UnknownNameError: a metric does not exist. MissingDataError: a source does not exist or is empty.
-        InputError: a metric needs more than a result and its truth, stems stand for several files, nothing matches, or
-            the high size is below 2 px.
     """
     wanted = check_metrics(metrics, METRIC_NAMES)
     for name in wanted:

@@ -70,10 +70,8 @@ class Protocol:
 def resume(path: Path, protocol: Protocol) -> None:
     """Write the protocol beside a new table, or check that a table that is there was made with the same one.
 
-    Methods and sets may be added to a table; what two runs share must agree.
-
-    Raises:
-        InputError: the folder holds a table of another protocol; the difference is named.
+    Methods and sets may be added to a table; what two runs share must agree. Raises InputError: the folder holds a
+    table of another protocol; the difference is named.
     """
     now = json.loads(json.dumps(asdict(protocol)))
     if path.exists():

@@ -40,8 +40,7 @@ def csv_text(rows: Iterable[Iterable[str]]) -> str:
 class Records:
     """The rows of one file, in memory and on disk.
 
-    Raises:
-        InputError: the file is there but is no such table. OutputError: it cannot be written.
+    Raises InputError: the file is there but is no such table. OutputError: it cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -100,8 +99,7 @@ class Records:
     def add(self, rows: Mapping[Key, Mapping[str, float]]) -> None:
         """Append the figures of some faces that are not known yet, in one write.
 
-        Raises:
-            OutputError: the file cannot be written.
+        Raises OutputError: the file cannot be written.
         """
         lines = []
         for key, metrics in rows.items():

@@ -37,15 +37,14 @@ TRIAL_STEPS = 4
 class Runner:
     """One run of a table: the metrics are loaded, and the folder's figures must belong to the same protocol.
 
+    Raises InputError: the folder holds figures of another protocol. OutputError: it cannot be written.
+
     Attributes:
         side: px of the faces that are compared, `sizes.high_side`.
         suite: the metrics that are at hand; metrics: those that the table wants, `seconds` included.
         folder: of the output; records, curve, set_records: its `per_image.csv`, `steps.csv` and `sets.csv`.
         protocol, command: printed under the table; remarks: further lines there.
         unavailable: (dataset, factor, variant) -> why there are no figures; filled while it runs.
-
-    Raises:
-        InputError: the folder holds figures of another protocol. OutputError: it cannot be written.
     """
 
     def __init__(
@@ -81,8 +80,7 @@ class Runner:
     def run(self) -> None:
         """Do what is not done yet.
 
-        Raises:
-            LatentfaceError: of the output; a method that cannot be used is noted in `unavailable` instead.
+        Raises LatentfaceError: of the output; a method that cannot be used is noted in `unavailable` instead.
         """
         self._left = {self._place(t, v): len(self.pending(t, v)) for t in self.tasks for v in self.variants_of(t)}
         self._announce()
@@ -309,11 +307,7 @@ class Runner:
 
 
 def check_metrics(names: Sequence[str] | None, default: Sequence[str]) -> list[str]:
-    """Return the wanted metrics.
-
-    Raises:
-        UnknownNameError: one does not exist. InputError: none is named.
-    """
+    """Return the wanted metrics. Raises UnknownNameError: one does not exist. InputError: none is named."""
     wanted = list(dict.fromkeys(default if names is None else (n.strip() for n in names if n.strip())))
     for name in wanted:
         if name not in METRICS:

@@ -49,10 +49,7 @@ def shrunk(faces: FaceSet, side: int, factors: Iterable[float], table: TableSett
 def batch_size(batch: int | None, prior: Prior, folder: Path) -> int:
     """Return how many faces are searched together: as asked for, as the run in the folder began, or the device's usual.
 
-    Above 256 px the usual number falls with the pictures' area, as memory asks.
-
-    Raises:
-        InputError: it is below 1.
+    Above 256 px the usual number falls with the pictures' area, as memory asks. Raises InputError: it is below 1.
     """
     if batch is None:
         usual = BATCH.get(prior.device.type, 8)

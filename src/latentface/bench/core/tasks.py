@@ -60,8 +60,7 @@ class Task:
     def load(self, key: str) -> tuple[Tensor | None, Tensor]:
         """Return a face's truth (3, R, R), or None, and its low picture (3, h, w), both at 8 bits' precision.
 
-        Raises:
-            PictureError: the file cannot be read.
+        Raises PictureError: the file cannot be read.
         """
         entry, d = self.entries[key], self.degradation
         if self.has_truth:
@@ -107,8 +106,7 @@ def keys_of(faces: FaceSet) -> dict[str, Entry]:
 def low_side(resolution: int, factor: float) -> int:
     """Return the low side in px of a factor at a high side.
 
-    Raises:
-        InputError: it would be below 2 px, or the factor is below 1.
+    Raises InputError: it would be below 2 px, or the factor is below 1.
     """
     low = round(resolution / factor) if factor > 0 else 0
     if factor < 1:

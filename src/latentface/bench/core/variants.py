@@ -95,8 +95,7 @@ class Variant:
     def described(self, prior: Prior) -> dict[str, Any]:
         """Return what a search of the prior's faces depends on, as JSON has it, for the file that a run resumes from.
 
-        Raises:
-            MissingDataError, WeightsError: it starts at the prior's encoder, and there is none that can be used.
+        Raises MissingDataError, WeightsError: it starts at the prior's encoder, and there is none that can be used.
         """
         settings, begin = self.settings, dict[str, Any]()
         if self.start != "random":
@@ -138,10 +137,8 @@ def make_variant(
 ) -> Variant:
     """Make a variant out of its written form; `start` is where it begins, `changes` are settings on top of the preset.
 
-    `method` stands in for the one that is written.
-
-    Raises:
-        UnknownNameError: no such method, preset or ending. InputError: a change that the method does not have.
+    `method` stands in for the one that is written. Raises UnknownNameError: no such method, preset or ending.
+    InputError: a change that the method does not have.
     """
     base, plus, ending = text.partition("+")
     method_name, at, own_preset = base.partition("@")
@@ -158,12 +155,11 @@ def make_variant(
 def make_variants(methods: Sequence[str] | None, preset: str, projection: str = "off") -> list[Variant]:
     """Return the variants that a table compares, in the poster's order.
 
+    Raises UnknownNameError: no such method or preset. InputError: nothing is named, or something twice.
+
     Args:
         methods: as written; None: every registered method.
         projection: "off" (the poster's setting), "on" (every method ends in it) or "both" (a column more each).
-
-    Raises:
-        UnknownNameError: no such method or preset. InputError: nothing is named, or something twice.
     """
     if projection not in ("off", "on", "both"):
         raise UnknownNameError("choice for the projection", projection, ("off", "on", "both"))

@@ -26,8 +26,7 @@ LEFT_OUT = ("seconds",)  # a machine's, not the prior's
 def check_card(prior: Prior) -> Path:
     """Return a prior's file, into which figures can be written: it is asked before hours are spent on them.
 
-    Raises:
-        InputError: the prior was made in memory. OutputError: its folder may not be written.
+    Raises InputError: the prior was made in memory. OutputError: its folder may not be written.
     """
     if prior.path is None:
         raise InputError(f"the prior {prior.name} was made in memory and has no card; name a file with -p")

@@ -99,11 +99,10 @@ def tell_groups(
 ) -> Groups:
     """Sort the faces of a task into groups; what is measured of a face is kept in `records` and not measured again.
 
+    Raises MissingDataError: there is no such list. InputError: it is broken, or knows not one of the faces.
+
     Args:
         alignment: of the faces, "ffhq" or "celeba"; attributes: CelebA's list, else it is looked for beside the faces.
-
-    Raises:
-        MissingDataError: there is no such list. InputError: it is broken, or knows not one of the faces.
     """
     labels, why, source = _labels(task, attributes)
     values, told_by = _measure(task, alignment, records, on_progress)

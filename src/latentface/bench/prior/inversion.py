@@ -103,11 +103,7 @@ def invert(
     seeds: Sequence[int],
     on_step: OnStep | None = None,
 ) -> Exploration:
-    """Search the prior for the faces nearest to `low`, (B, 3, R, R) in [0, 1].
-
-    Raises:
-        InputError: as `explore`.
-    """
+    """Search the prior for the faces nearest to `low`, (B, 3, R, R) in [0, 1]. Raises InputError: as `explore`."""
     in_z = settings.space == "z"
     by_adam = max(1, round(settings.steps * settings.first))
     searching = AblatedSettings(

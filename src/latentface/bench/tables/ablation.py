@@ -46,9 +46,7 @@ def run_ablation(table: AblationSettings, run: RunSettings) -> Path:
     """Write ablation.csv and ablation.md; return ablation.md. Resumes as `run_table1`.
 
     With `finished` there is a table more of the same results, and ablation-finished.csv: as `upscale` writes them.
-
-    Raises:
-        InputError: test faces, or as `run_table1`.
+    Raises InputError: test faces, or as `run_table1`.
     """
     wanted = check_metrics(table.metrics, METRIC_NAMES)
     faces = open_faces(table.high)

@@ -19,11 +19,10 @@ def write_sheets(
 ) -> None:
     """Write NAME.png of the tasks with truth, NAME-native.png of those without; their factors stand below each other.
 
+    Raises OutputError: it cannot be written.
+
     Args:
         heads: what has a column -> its head; None: low, the variants and the truth. What lacks a face has none.
-
-    Raises:
-        OutputError: it cannot be written.
     """
     heads = heads or {n: title_of(n) for n in ("low", *(v.name for v in runner.variants), "truth")}
     for has_truth, file in ((True, f"{name}.png"), (False, f"{name}-native.png")):

@@ -32,9 +32,7 @@ def run_table1(table: Table1Settings, run: RunSettings) -> Path:
     """Write table1.csv, table1_differences.csv, table1.md, per_image.csv and faces.png; return table1.md.
 
     A run that was cut off goes on where it stopped, and a folder may be extended by methods, factors, sets and faces.
-
-    Raises:
-        LatentfaceError: data, names or numbers that cannot be used, or a folder of another protocol.
+    Raises LatentfaceError: data, names or numbers that cannot be used, or a folder of another protocol.
     """
     wanted = check_metrics(table.metrics, METRIC_NAMES)
     variants = make_variants(table.methods, table.preset, table.projection)

@@ -45,8 +45,7 @@ WITH, WITHOUT = "rlse", "rlse-no-semantic"
 def semantic_pairs(preset: str, projection: str) -> list[tuple[Variant, Variant]]:
     """Return (without, with) the semantic loss, once more with a projection where that is wanted.
 
-    Raises:
-        InputError: no such choice. UnknownNameError: no such preset.
+    Raises InputError: no such choice. UnknownNameError: no such preset.
     """
     endings = {"off": [""], "on": ["+projection"], "both": ["", "+projection"]}
     if projection not in endings:
@@ -63,10 +62,7 @@ def semantic_pairs(preset: str, projection: str) -> list[tuple[Variant, Variant]
 def run_table2(table: Table2Settings, run: RunSettings) -> Path:
     """Write table2.csv, table2.md and table2_faces.png; return table2.md. Resumes as `run_table1`.
 
-    Low sizes below 2 px are skipped, and the table says so.
-
-    Raises:
-        LatentfaceError: as `run_table1`.
+    Low sizes below 2 px are skipped, and the table says so. Raises LatentfaceError: as `run_table1`.
     """
     wanted = check_metrics(table.metrics, METRIC_NAMES)
     pairs = semantic_pairs(table.preset, table.projection)

@@ -258,10 +258,8 @@ def value_of(rows: Sequence[Row], dataset: str, method: str, factor: str, metric
 def collect_markdown(folder: str | Path, target: str | Path, title: str = "Benchmarks") -> Path:
     """Write every table of an output folder into one Markdown file, as docs/benchmarks.md is; no picture goes there.
 
-    What stands in the file above the line `BELOW` is kept: the place for what a person says of the tables.
-
-    Raises:
-        InputError: there is no table. OutputError: it cannot be written.
+    What stands in the file above the line `BELOW` is kept: the place for what a person says of the tables. Raises
+    InputError: there is no table. OutputError: it cannot be written.
     """
     parts = [p for name in TABLES if (p := Path(folder) / f"{name}.md").is_file()]
     if not parts:

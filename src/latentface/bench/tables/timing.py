@@ -60,10 +60,8 @@ def best_batch(variant: Variant, prior: Prior, task: Task, seed: int, batches: S
 def run_time(table: TimeSettings, run: DeviceSettings) -> Path:
     """Write time.csv, time_runs.csv and time.md; return time.md. A method that is timed is not timed again.
 
-    Each method restores one face alone and the batch that suits it best, `repeats` times each, on one machine.
-
-    Raises:
-        LatentfaceError: data, names or numbers that cannot be used, or a folder of other hardware.
+    Each method restores one face alone and the batch that suits it best, `repeats` times each, on one machine. Raises
+    LatentfaceError: data, names or numbers that cannot be used, or a folder of other hardware.
     """
     most = max(table.batches, default=0)
     if table.repeats < 1 or min(table.batches, default=0) < 1:

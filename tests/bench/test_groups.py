@@ -15,7 +15,6 @@ from latentface.bench.core.progress import quiet
 from latentface.bench.core.records import Records
 from latentface.bench.core.tasks import Task, task_with_truth
 from latentface.bench.prior import groups as module
-from latentface.bench.prior.group_table import LEAST, SMALL, group_markdown, group_rows
 from latentface.bench.prior.groups import (
     EVERYONE,
     TRAITS,
@@ -28,6 +27,7 @@ from latentface.bench.prior.groups import (
     tell_groups,
 )
 from latentface.bench.prior.groups import typology_angle as angle_of
+from latentface.bench.prior.page import LEAST, SMALL, group_markdown, group_rows
 from latentface.datasets import open_faces
 from latentface.errors import InputError, MissingDataError
 from latentface.io.pictures import write_picture

@@ -16,8 +16,7 @@ from latentface.bench.core.records import Records
 from latentface.bench.core.statistics import difference, estimate
 from latentface.bench.core.stopwatch import network_time
 from latentface.bench.core.variants import make_variant, make_variants, title_of
-from latentface.bench.report.markup import to_html
-from latentface.bench.report.report import run_report
+from latentface.bench.report.report import run_report, to_html
 from latentface.bench.tables.tables import collect_markdown, read_rows
 from latentface.errors import InputError, UnknownNameError
 from latentface.io.pictures import write_picture
@@ -68,7 +67,7 @@ def test_the_posters_figures() -> None:
 
 def test_variants_are_read_as_written() -> None:
     variant = make_variant("rlse@paper+projection", "equal")
-    assert (variant.preset, variant.projects, variant.title) == ("paper", True, "RLSE (paper) + projection")
+    assert (variant.preset, variant.projects, title_of(variant.name)) == ("paper", True, "RLSE (paper) + projection")
     assert title_of("rlse-no-semantic") == "RLSE, no semantic"
     assert [v.name for v in make_variants(["bicubic"], "equal", "both")] == ["bicubic", "bicubic+projection"]
     with pytest.raises(InputError):

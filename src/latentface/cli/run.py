@@ -40,8 +40,6 @@ class Tally:
     failed: int = 0
     worst: float = math.inf  # dB
     soft: list[int] = field(default_factory=list)  # px of detail of the faces that were soft
-    aligned: int = 0
-    photographs: int = 0
     located: int = 0
     upscaled: int = 0  # faces of photographs
     left: Counter[str] = field(default_factory=Counter)  # faces that were left, by reason
@@ -54,10 +52,8 @@ class Tally:
         if result.consistency_db is not None:
             self.worst = min(self.worst, result.consistency_db)
         if not isinstance(result, PhotoUpscaled):
-            self.aligned += 1
             self.soft += [result.seen.shape[-1]] if result.seen.shape != result.low.shape else []
             return
-        self.photographs += 1
         self.located += located
         self.upscaled += len(result.faces)
         self.soft += [round(face.detail) for face in result.faces if face.soft]

@@ -34,7 +34,7 @@ class Steps:
 
     def tell(self, rows: Sequence[tuple[int, int]], step: Step) -> None:
         """Keep previews at steps 1, 2, 5, 10, 20, 50, ... and the last; `rows`: (job, sample) of each face in work."""
-        if not shown_step(step):
+        if step.number != step.total and str(step.number).rstrip("0") not in ("1", "2", "5"):
             return
         kept = self.seen.setdefault(step.number, {})
         for (job, sample), face in zip(rows, step.preview(), strict=True):
@@ -51,8 +51,3 @@ class Steps:
         return comparison_sheet(
             {f"step {n}": [kept.get(job, nothing) for job in jobs[:SHEET_FACES]] for n, kept in shown.items()}
         )
-
-
-def shown_step(step: Step) -> bool:
-    """Say whether a strip of steps shows this one."""
-    return step.number == step.total or str(step.number).rstrip("0") in ("1", "2", "5")

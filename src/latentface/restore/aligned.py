@@ -47,11 +47,6 @@ class AlignedFace:
         degradation = shrinking(side, engine.prior.resolution, settings.kernel, sigma)
         return cls(engine, low, [Job(seen, degradation, size)])
 
-    @property
-    def request(self) -> dict[str, Any]:
-        """Return what decides the result besides the input, as plain JSON types."""
-        return face_request(self.engine, *self.low.shape[-2:])
-
     def take(self, job: Job, answer: Answer) -> Answer:
         """Return what is kept of an answer until the face is written: all of it."""
         return answer
@@ -62,7 +57,7 @@ class AlignedFace:
         seen = job.low[0]
         coarse = {"exit_side": self.engine.exit_side(job)} if self.engine.coarse_steps else {}
         record = {
-            **self.request,
+            **face_request(self.engine, *self.low.shape[-2:]),
             "detail_size": list(seen.shape[-2:]),
             **coarse,
             "consistency_db": round(answer.consistency_db, 2),

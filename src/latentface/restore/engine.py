@@ -41,9 +41,7 @@ NOTICE = (
     "One plausible face among many, invented where the input says nothing. "
     "It is not evidence of who a person is and must not be used to identify anyone."
 )
-SMALL = (
-    256  # px of a prior's faces up to which a thread for some faces is faster than all for one (docs/performance.md)
-)
+SMALL = 256  # px of a prior's faces up to which a thread for some faces is faster than all for one
 TOGETHER = 8  # rows of a thread's batch at most: from 16 on PyTorch convolves by another algorithm
 MICRO_BATCH = 4  # rows on a GPU, where no number is asked for; always as many, so that a face's numbers stay the same
 KEPT_PIXELS = 1 << 24  # of answers that wait for their place, at the prior's size: 200 MB
@@ -90,8 +88,6 @@ class Engine:
         )
         self._alone: dict[int, bool] = {}
         self._told: set[str] = set()
-
-    # -- what is said of a search ------------------------------------------------------------------------------------------
 
     def request(self, low: tuple[int, int], high: tuple[int, int]) -> dict[str, Any]:
         """Return what decides a result besides the input, as plain JSON types, with the notice and the licence."""
@@ -168,8 +164,6 @@ class Engine:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(own)  # the number for further threads is the process's
 
-    # -- the work ----------------------------------------------------------------------------------------------------------
-
     def explore(
         self, jobs: Sequence[Job], on_step: OnJobs | None = None
     ) -> Iterator[Answer | LatentfaceError | MemoryError]:
@@ -240,14 +234,12 @@ class Engine:
         most = self.batches.size
         if pool is not None:
             most = min(most, -(-rows // self.workers))
-            if most > 1 and not self._are_alone(pool, most):
-                return 1
+            if most > 1:
+                if most not in self._alone:
+                    self._alone[most] = pool.submit(rows_are_alone, self.prior, most).result()
+                if not self._alone[most]:
+                    return 1
         return most if inner <= SMALL_INNER else max(1, min(most, WARP_PIXELS // inner**2))
-
-    def _are_alone(self, pool: ThreadPoolExecutor, rows: int) -> bool:
-        if rows not in self._alone:
-            self._alone[rows] = pool.submit(rows_are_alone, self.prior, rows).result()
-        return self._alone[rows]
 
     def _search(self, rows: Sequence[tuple[Job, int]], on_step: Callable[[Step], bool | None] | None) -> list[_One]:
         """Search for faces that may share a batch, fade and project them."""
@@ -272,7 +264,10 @@ class Engine:
         low = torch.cat([F.pad(j.low, (0, w - j.low.shape[3], 0, h - j.low.shape[2])) for j, _ in rows])
         low = low.to(self.prior.device)
         seeds = [seed for _, seed in rows]
-        self._tell_of(self.method_settings.made_first(self.prior, degradation))
+        words = self.method_settings.made_first(self.prior, degradation)
+        if words and words not in self._told:
+            self._told.add(words)
+            self.say(words)
         found = explore_coarse(
             self.method,
             self.prior,
@@ -285,11 +280,6 @@ class Engine:
             start=self.start(low, degradation, seeds),
         )
         return found.high.float(), found.best_step, low, degradation
-
-    def _tell_of(self, words: str) -> None:
-        if words and words not in self._told:
-            self._told.add(words)
-            self.say(words)
 
     def _answer(self, job: Job, made: Sequence[_One]) -> Answer:
         degradation = job.degradation.join([job.degradation])  # what it builds goes with it

@@ -15,6 +15,13 @@ from latentface.io.pictures import to_pillow, write_picture
 from latentface.io.records import text_chunks
 
 
+def spread_of(samples: Tensor) -> Tensor:
+    """Return the deviation of samples (N, 3, H, W) over colours, (3, H, W), scaled so that 0.25 is white; black for one."""
+    if len(samples) < 2:
+        return torch.zeros_like(samples[0])
+    return (samples.var(0).mean(0).sqrt() * 4).clamp(0, 1).expand(3, -1, -1)
+
+
 @dataclass(frozen=True, slots=True)
 class Upscaled:
     """An enlarged face.
@@ -36,11 +43,8 @@ class Upscaled:
 
     @property
     def spread(self) -> Tensor:
-        """Per-pixel standard deviation of the samples over colours, (3, H, W), scaled so that 0.25 is white."""
-        if len(self.samples) < 2:
-            return torch.zeros_like(self.high)
-        deviation = self.samples.var(0).mean(0).sqrt()
-        return (deviation * 4).clamp(0, 1).expand(3, -1, -1)
+        """See `spread_of`."""
+        return spread_of(self.samples)
 
     def save(self, path: str | Path, quality: int = 92) -> Path:
         """Write `high` as the name's ending says (.png, .jpg, .webp, .tiff), in a PNG with the record in its text chunks.

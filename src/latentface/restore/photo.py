@@ -76,11 +76,6 @@ class FoundFaces:
         """Enlargement of the photograph's sides."""
         return self.engine.settings.factor or FACTOR
 
-    @property
-    def request(self) -> dict[str, Any]:
-        """Return what decides the result besides the input, as plain JSON types."""
-        return photo_request(self.engine, self.photo, self.photo_settings, self.background)
-
     def take(self, job: FaceJob, answer: Answer) -> tuple[PhotoFace, float]:
         """Return an enlarged face and its seconds: of a grey photograph grey, and of no more pixels than are asked for."""
         high, samples, side = answer.high, answer.samples, job.size
@@ -112,7 +107,7 @@ class FoundFaces:
         made, left = [face for face, _ in faces], [face.record for face in self.left]
         worst = min((f.consistency_db for f in made), default=None)
         record = {
-            **self.request,
+            **photo_request(self.engine, self.photo, self.photo_settings, self.background),
             "generated": bool(made),
             "faces_found": len(made) + len(left),
             "faces_upscaled": len(made),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +17,8 @@ from latentface.io.photo import Photo
 from latentface.io.pictures import to_pillow, write_picture
 from latentface.io.records import text_chunks
 from latentface.io.sheets import comparison_sheet
-
-if TYPE_CHECKING:
-    from latentface.restore.background import Background
+from latentface.restore.background import Background
+from latentface.restore.faceresult import spread_of
 
 SHEET_WIDTH = 1600  # px of the before-and-after picture
 SHEET_FACES = 40  # rows of a comparison sheet at most
@@ -61,10 +60,8 @@ class PhotoFace:
 
     @property
     def spread(self) -> Tensor:
-        """Standard deviation of the samples over colours, (3, R, R), scaled so that 0.25 is white; black for one sample."""
-        if len(self.samples) < 2:
-            return torch.zeros_like(self.high)
-        return (self.samples.var(0).mean(0).sqrt() * 4).clamp(0, 1).expand(3, -1, -1)
+        """See `spread_of`."""
+        return spread_of(self.samples)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -271,10 +268,8 @@ def _groups(homes: Sequence[Similarity], size: tuple[int, int]) -> Iterator[tupl
             if not met:
                 break
             boxes = [b for b in boxes if b not in met]
-            corners = np.array([box, *(b[0] for b in met)])
-            l, t = (int(v) for v in corners[:, :2].min(0))  # noqa: E741
-            r, b_ = (int(v) for v in corners[:, 2:].max(0))
-            box = (l, t, r, b_)
+            lefts, tops, rights, bottoms = zip(box, *(b[0] for b in met), strict=True)
+            box = (min(lefts), min(tops), max(rights), max(bottoms))
             members += [m for b in met for m in b[1]]
         boxes.append((box, sorted(members)))
     for (left, top, right, bottom), members in boxes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.registry import Method, find_method, with_steps
+from latentface.explore.registry import find_method, with_steps
 
 if TYPE_CHECKING:
     from latentface.explore.result import MethodSettings
@@ -116,11 +116,6 @@ class UpscaleSettings:
                     f"the method {self.method} with the preset {self.preset} searches z, where a start in w cannot be used; take the preset equal, or leave start at random"
                 )
             settings = settings.from_start()
-        self._check_allowed(method)
-        checked: MethodSettings = replace(settings, stop=self.stop) if self.stop is not None else settings
-        return checked
-
-    def _check_allowed(self, method: Method) -> None:
         if self.count > 1 and self.start == "random" and not method.seeded:
             other = ", or start at the encoder or the bank" if method.starts else ""
             raise InputError(
@@ -132,6 +127,8 @@ class UpscaleSettings:
             raise InputError(f"the method {self.method} makes all steps at the prior's full size; leave full_steps out")
         if self.stop is not None and not method.stops:
             raise InputError(f"the method {self.method} takes every face to the end; leave stop out")
+        checked: MethodSettings = replace(settings, stop=self.stop) if self.stop is not None else settings
+        return checked
 
 
 @Parameter(name="*", group=Group("Photographs", sort_key=2))

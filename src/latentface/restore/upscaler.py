@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image
@@ -27,12 +27,10 @@ from latentface.restore.aligned import AlignedFace, face_request
 from latentface.restore.background import Background
 from latentface.restore.engine import Engine, caught
 from latentface.restore.faceresult import Upscaled
+from latentface.restore.job import OnJobs
 from latentface.restore.photo import Finder, FoundFaces, photo_request
 from latentface.restore.photoresult import PhotoUpscaled
 from latentface.restore.settings import PhotoSettings, UpscaleSettings
-
-if TYPE_CHECKING:
-    from latentface.restore.job import OnJobs
 
 Picture = str | Path | bytes | BinaryIO | Image.Image | np.ndarray[Any, Any] | Tensor
 Kind = Literal["auto", "aligned", "photo"]
@@ -99,7 +97,7 @@ class Upscaler:
             picture: a path, bytes, a file object, a Pillow image, an array (H, W, 3) or a tensor (3, H, W) in [0, 1].
             on_step: is told each step of the search, and stops it by returning True.
         """
-        result = self._one(picture, "aligned", on_step)
+        result = self(picture, kind="aligned", on_step=on_step)
         assert isinstance(result, Upscaled)
         return result
 
@@ -108,7 +106,7 @@ class Upscaler:
 
         Raises PictureError: a file that cannot be read. InputError: a result that would be too large.
         """
-        result = self._one(picture, "photo", on_step)
+        result = self(picture, kind="photo", on_step=on_step)
         assert isinstance(result, PhotoUpscaled)
         return result
 
@@ -116,9 +114,6 @@ class Upscaler:
         self, picture: Picture, *, kind: Kind = "auto", on_step: Callable[[Step], bool | None] | None = None
     ) -> Result:
         """Enlarge an aligned face or a photograph; "auto" takes the found landmarks' word for which it is."""
-        return self._one(picture, kind, on_step)
-
-    def _one(self, picture: Picture, kind: Kind, on_step: Callable[[Step], bool | None] | None) -> Result:
         photo = Photo.of(picture)
         aligned = self.takes_for_aligned(photo, kind)
         if aligned and isinstance(picture, np.ndarray | Tensor):  # its numbers may be finer than a file's
@@ -129,8 +124,6 @@ class Upscaler:
         if isinstance(result, Exception):
             raise result
         return result
-
-    # -- many pictures -----------------------------------------------------------------------------------------------------
 
     def takes_for_aligned(self, photo: Photo, kind: Kind = "auto") -> bool:
         """Say whether a picture is taken for an aligned face: square, small enough for the prior, and a face as its own."""

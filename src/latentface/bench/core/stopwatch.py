@@ -25,11 +25,6 @@ class Split:
     forward: float = 0.0
     backward: float = 0.0
 
-    @property
-    def networks(self) -> float:
-        """Both together."""
-        return self.forward + self.backward
-
 
 @contextmanager
 def network_time(device: torch.device) -> Iterator[Split]:
@@ -123,4 +118,4 @@ def time_call(
         step_time = (stamps[-1] - stamps[0]) / (len(stamps) - 1)
         stretch = (spent + step_time * max(0, total - len(stamps))) / spent
     setup = stamps[0] - began if stamps else 0.0
-    return Call(found, spent * stretch, split.networks * stretch, setup, found.passes * stretch)
+    return Call(found, spent * stretch, (split.forward + split.backward) * stretch, setup, found.passes * stretch)

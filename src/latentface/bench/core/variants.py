@@ -6,7 +6,7 @@ A variant is written `METHOD[@PRESET][+projection]`, as in `rlse`, `rlse@paper` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +50,6 @@ class Variant:
     settings: Any
     preset: str
     start: str = "random"
-
-    @property
-    def title(self) -> str:
-        """The column's head."""
-        return title_of(self.name)
 
     @property
     def projects(self) -> bool:
@@ -105,8 +100,6 @@ class Variant:
             settings = settings.from_start()  # as it searches from there
         coarse = coarse_steps(self.method, prior, settings, self.preset)
         begin |= {"coarse_steps": coarse, "exits_sha256": prior.exits_sha256} if coarse else {}
-        if not (is_dataclass(settings) and not isinstance(settings, type)):
-            return {"settings": repr(settings), **begin}
         return begin | {
             k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in asdict(settings).items()
         }

@@ -17,7 +17,6 @@ from latentface.bench.core.statistics import Estimate
 from latentface.bench.tables.tables import Row
 from latentface.errors import InputError
 from latentface.io.atomic import check_folder
-from latentface.prior.formats import write_figures
 from latentface.prior.prior import Prior
 
 LEFT_OUT = ("seconds",)  # a machine's, not the prior's
@@ -59,13 +58,6 @@ def card_figures(
         "values": values,
         "measured": origin(readable),
     }
-
-
-def write_card(prior: Prior, figures: dict[str, Any]) -> Path:
-    """Write figures into a prior's file and return its path. Raises as `check_card` and `write_figures`."""
-    path = check_card(prior)
-    write_figures(path, figures)
-    return path
 
 
 def _figure(value: Estimate) -> dict[str, Any]:

@@ -1,18 +1,19 @@
-"""The page of `bench prior`."""
+"""The page of `bench prior`, and the figures of each group of faces: rows for `groups.csv` and a Markdown table."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from latentface.bench.core.runner import Runner
-from latentface.bench.core.statistics import NOTHING
-from latentface.bench.prior.group_table import SMALL, group_markdown, group_rows
-from latentface.bench.prior.groups import Groups
+from latentface.bench.core.statistics import NOTHING, Estimate, estimate
+from latentface.bench.core.variants import title_of
+from latentface.bench.prior.groups import EVERYONE, Groups
 from latentface.bench.prior.inversion import RATES, InversionSettings
 from latentface.bench.prior.quality import COVERAGE_FACES, DETECTION_SIDE, own_judge
 from latentface.bench.prior.study import Study
 from latentface.bench.tables.notes import last_lines
-from latentface.bench.tables.tables import Row, cell, markdown, value_of
+from latentface.bench.tables.tables import Row, cell, headed, markdown, value_of, values_of
 
 ROWS = {  # metric of each kind of features -> the line's head
     "frechet-{}": "Frechet distance to the validation faces ↓ ({})",
@@ -26,6 +27,15 @@ LAST_ROWS = {
     "separation-samples": "AUC of D's logits, held-out faces against samples (0.5: cannot tell)",
     "separation-training": "AUC of D's logits, training against held-out faces (0.5: has not learnt them by heart)",
 }
+LEAST = 5  # faces from which a mean says something of a group
+FIGURES = {  # variant -> metrics, in the table's order
+    "invert-w_plus": ("psnr", "identity", "squeezenet-distance"),
+    "rlse": ("identity", "consistency", "psnr"),
+}
+SMALL = (
+    f"Groups of fewer than {LEAST} faces show how many they are and no figure. Intervals: 95 %, bootstrap over the "
+    "group's faces. Identity is MobileFaceNet's cosine, and how well that network knows each group is not known here."
+)
 
 
 def prior_page(study: Study, rows: Sequence[Row], groups: Groups | None, steps: int) -> tuple[list[str], list[str]]:
@@ -100,3 +110,44 @@ def _notes(study: Study, steps: int) -> list[str]:
             f"preset {protocol.preset}, seed {protocol.seed}, each face searched from {protocol.seeds}, not projected; {protocol.searched}its figures over all faces stand in prior.csv."
         )
     return out
+
+
+def group_rows(groups: Groups, runner: Runner) -> list[Row]:
+    """Return the rows of `groups.csv`, as method `VARIANT, GROUP`; below `LEAST` faces only their number."""
+    rows = []
+    for task in runner.tasks:
+        for variant in runner.variants_of(task):
+            for metric in FIGURES.get(variant.name, ()):
+                for group, images in groups.members.items():
+                    values = values_of(runner.records, task.dataset, variant.name, task.factor_text, metric, images)
+                    found = estimate(values)
+                    if 0 < found.n < LEAST:
+                        found = Estimate(math.nan, math.nan, math.nan, found.n)
+                    method, factor = f"{variant.name}, {group}", task.factor_text
+                    rows.append(Row(dataset=task.dataset, method=method, factor=factor, metric=metric, value=found))
+    return rows
+
+
+def group_markdown(groups: Groups, rows: Sequence[Row]) -> str:
+    """Return a line a group, a column a method's metric; "" where there is no figure."""
+    found = {(r.method, r.metric): r for r in rows}
+    columns = [
+        (variant, metric, row.factor)
+        for variant, metrics in FIGURES.items()
+        for metric in metrics
+        if (row := found.get((f"{variant}, {EVERYONE}", metric))) is not None
+    ]
+    if not columns:
+        return ""
+    titles = {"invert-w_plus": "inversion in w_plus"}
+    heads = [f"{titles.get(v, title_of(v))}{f' {f}x' if f != '1' else ''}: {headed(m)}" for v, m, f in columns]
+    lines = [
+        [group, str(len(images)), *(_cell(found[f"{v}, {group}", m].value, m, len(images)) for v, m, _ in columns)]
+        for group, images in groups.members.items()
+    ]
+    lines += [[f"{trait}: cannot be told", *[""] * (len(columns) + 1)] for trait in groups.untold]
+    return markdown(["group", "n", *heads], lines)
+
+
+def _cell(value: Estimate, metric: str, faces: int) -> str:
+    return "" if faces < LEAST or 0 < value.n < LEAST else cell(value, metric)

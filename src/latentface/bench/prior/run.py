@@ -21,11 +21,10 @@ from latentface.bench.core.sizes import high_side
 from latentface.bench.core.tasks import Task, low_side, square_side, task_with_truth
 from latentface.bench.core.variants import Variant, make_variant
 from latentface.bench.prior import quality
-from latentface.bench.prior.card import card_figures, check_card, write_card
-from latentface.bench.prior.group_table import group_rows
+from latentface.bench.prior.card import card_figures, check_card
 from latentface.bench.prior.groups import Groups, tell_groups
 from latentface.bench.prior.inversion import inversions
-from latentface.bench.prior.page import prior_page
+from latentface.bench.prior.page import group_rows, prior_page
 from latentface.bench.prior.settings import PriorSettings
 from latentface.bench.prior.sheet import write_prior_sheet
 from latentface.bench.prior.study import VALIDATION, Study, measure_judge, measure_samples, samples_at, study_rows
@@ -33,6 +32,7 @@ from latentface.bench.tables.tables import aggregate, write_rows, write_table
 from latentface.datasets import FaceSet, open_faces
 from latentface.errors import InputError, PictureError
 from latentface.metrics.registry import METRICS
+from latentface.prior.formats import write_figures
 
 PERCEPTUAL = "lpips-alex"  # where its weights are at hand: they are not fetched for it
 METRIC_NAMES = ("psnr", "ssim", "identity", PERCEPTUAL, "squeezenet-distance", "seconds")
@@ -61,8 +61,7 @@ def run_prior(table: PriorSettings, run: RunSettings) -> Path:
         raise InputError(f"the truncations are {list(table.truncations)}; expected positive numbers such as 0.5,0.7,1")
     asked = min(prior.resolution, data_side(faces)) if table.high_size is None else table.high_size
     side = high_side(prior, asked)
-    if table.into_card:
-        check_card(prior)
+    card = check_card(prior) if table.into_card else None
     tasks, variants = _searches(faces, side, inverted, steps, table)
     wanted = [m for m in METRIC_NAMES if m != PERCEPTUAL or METRICS[m].at_hand()]
     wanted += ["consistency"] if len(tasks) > 1 else []
@@ -77,17 +76,18 @@ def run_prior(table: PriorSettings, run: RunSettings) -> Path:
         measure_judge(study)
     runner.run()
     rows = study_rows(study)
-    for task in tasks:
-        rows += aggregate(runner.records, [task], [v.name for v in runner.variants_of(task)], metrics_of(task, runner))
+    for task in tasks:  # where nothing was shrunk, consistency is PSNR once more
+        told = [m for m in runner.metrics if m != "consistency" or task.factor > 1]
+        rows += aggregate(runner.records, [task], [v.name for v in runner.variants_of(task)], told)
     if groups is not None:
         write_rows(runner.folder / "groups.csv", group_rows(groups, runner))
     run.on_progress(Progress("drawing the sheet"))
     write_prior_sheet(runner.folder / "prior.png", study)
     target = write_table(runner.folder, "prior", rows, *prior_page(study, rows, groups, steps))
-    if table.into_card:
+    if card is not None:
         drawn = samples_at(1.0 if 1.0 in study.truncations else max(study.truncations))
-        figures = card_figures(rows, drawn, VALIDATION, [v.name for v in runner.variants], run.command)
-        run.on_progress(Progress(f"{write_card(prior, figures)}: the figures are in the card"))
+        write_figures(card, card_figures(rows, drawn, VALIDATION, [v.name for v in runner.variants], run.command))
+        run.on_progress(Progress(f"{card}: the figures are in the card"))
     run.on_progress(Progress("done"))
     return target
 
@@ -126,8 +126,3 @@ def _searches(
         return [task(side, inverting)], inverting
     searching = [make_variant("rlse", table.preset)]
     return [task(side, inverting), task(low_side(side, table.factor), searching)], [*inverting, *searching]
-
-
-def metrics_of(task: Task, runner: Runner) -> list[str]:
-    """Return the metrics that say something of a task: where nothing was shrunk, consistency is PSNR once more."""
-    return [m for m in runner.metrics if m != "consistency" or task.factor > 1]

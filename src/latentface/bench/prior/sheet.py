@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,31 +22,23 @@ SHOWN, NEIGHBOURS, INVERTED, INTERPOLATIONS, BETWEEN = 36, 12, 12, 8, 12
 SEEN = 128  # px at most of the samples on the sheet
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A titled grid: rows of pictures, (3, S, S) in [0, 1] each."""
-
-    title: str
-    rows: Sequence[Sequence[Tensor]]
-
-
-def in_rows(pictures: Sequence[Tensor], columns: int = 12) -> list[Sequence[Tensor]]:
-    """Cut a run of pictures into rows."""
-    return [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
+def in_rows(pictures: Tensor) -> Sequence[Sequence[Tensor]]:
+    """Cut pictures (N, 3, S, S) into rows of 12."""
+    return [list(row) for row in pictures.split(12)]
 
 
 def write_prior_sheet(path: Path, study: Study) -> None:
     """Draw the sections below each other, every picture at 96 px. Raises OutputError."""
-    kept = [s for s in prior_sections(study) if any(s.rows)]
-    columns = max((len(row) for s in kept for row in s.rows), default=1)
-    height = sum(HEAD + len(s.rows) * (SIDE + GAP) for s in kept) + GAP
+    kept = {title: rows for title, rows in prior_sections(study).items() if any(rows)}
+    columns = max((len(row) for rows in kept.values() for row in rows), default=1)
+    height = sum(HEAD + len(rows) * (SIDE + GAP) for rows in kept.values()) + GAP
     sheet = Image.new("RGB", (GAP + columns * (SIDE + GAP), max(height, 1)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=16)
     top = 0
-    for section in kept:
-        draw.text((GAP, top + HEAD / 2), section.title, fill="black", font=font, anchor="lm")
+    for title, rows in kept.items():
+        draw.text((GAP, top + HEAD / 2), title, fill="black", font=font, anchor="lm")
         top += HEAD
-        for row in section.rows:
+        for row in rows:
             for i, picture in enumerate(row):
                 face = to_pillow(picture)
                 smooth = Image.Resampling.BICUBIC if face.width < SIDE else Image.Resampling.LANCZOS
@@ -56,17 +47,17 @@ def write_prior_sheet(path: Path, study: Study) -> None:
     write_picture(path, sheet, {"latentface": "faces of a prior and of its data: keep it out of publications"})
 
 
-def prior_sections(study: Study) -> list[Section]:
-    """Return what the sheet shows; all of it is made anew from seeds but for the inversions, which lie in the folder."""
+def prior_sections(study: Study) -> dict[str, Sequence[Sequence[Tensor]]]:
+    """Return title -> rows of pictures, (3, S, S) in [0, 1]: all made anew from seeds, but the inversions are the folder's."""
     p, runner, n = study.prior, study.runner, min(SHOWN, study.samples)
     options = {"seed": study.seed, "batch": min(16, study.batch), "side": min(study.side, SEEN)}
     plain, cut = (torch.cat(list(sample(p, n, truncation, **options))) for truncation in (1.0, 0.7))
-    sections = [
-        Section("samples at truncation 1, the first seeds", in_rows(list(plain))),
-        Section("samples at truncation 0.7, the same seeds", in_rows(list(cut))),
-    ]
+    sections = {
+        "samples at truncation 1, the first seeds": in_rows(plain),
+        "samples at truncation 0.7, the same seeds": in_rows(cut),
+    }
     if study.train and study.features:
-        sections.append(_neighbours(study, plain[:NEIGHBOURS]))
+        sections |= _neighbours(study, plain[:NEIGHBOURS])
     for task in runner.tasks:
         variants = runner.variants_of(task)
         shown = [i for i in task.entries if all(runner.path(task, v.name, i).exists() for v in variants)][:INVERTED]
@@ -74,15 +65,14 @@ def prior_sections(study: Study) -> list[Section]:
         found = [[read_picture(runner.path(task, v.name, i)) for i in shown] for v in variants]
         names = ", ".join(v.name.removeprefix("invert-") for v in variants)
         if task.factor == 1:
-            sections.append(Section(f"held-out faces, and the nearest found in {names}", [truths, *found]))
+            sections[f"held-out faces, and the nearest found in {names}"] = [truths, *found]
         else:
             title = f"held-out faces, shrunk to {task.degradation.low} px, and enlarged by {names}"
-            sections.append(Section(title, [truths, lows, *found]))
-    sections.append(Section("interpolations in w", _interpolations(study)))
-    return sections
+            sections[title] = [truths, lows, *found]
+    return {**sections, "interpolations in w": _interpolations(study)}
 
 
-def _neighbours(study: Study, pictures: Tensor) -> Section:
+def _neighbours(study: Study, pictures: Tensor) -> dict[str, Sequence[Sequence[Tensor]]]:
     """Find each sample's nearest face among all training faces."""
     kind = study.features.get("squeezenet") or next(iter(study.features.values()))
     study.on_progress(Progress(f"nearest of {len(study.train)} training faces, by {kind.name}"))
@@ -91,10 +81,8 @@ def _neighbours(study: Study, pictures: Tensor) -> Section:
     best = nearest(kind.embed(pictures), among).tolist()
     faces = torch.cat(list(read_places([places[i] for i in best], min(study.side, SEEN), 1)))
     side = f", seen at {SQUEEZE_SIDE} px" if kind.name == "squeezenet" else ""
-    return Section(
-        f"samples, and below the nearest of {len(among)} training faces ({kind.name}{side})",
-        [list(pictures), list(faces)],
-    )
+    title = f"samples, and below the nearest of {len(among)} training faces ({kind.name}{side})"
+    return {title: [list(pictures), list(faces)]}
 
 
 def _interpolations(study: Study) -> list[list[Tensor]]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from markdown_it import MarkdownIt
+
 from latentface.bench.core.progress import OnProgress, Progress, quiet
 from latentface.bench.core.variants import POSTER_ORDER, title_of
-from latentface.bench.report.markup import to_html
 from latentface.bench.report.plots import all_plots
 from latentface.bench.tables.notes import NOTICE
 from latentface.bench.tables.tables import TABLES, cell, markdown, read_rows
@@ -21,6 +23,8 @@ from latentface.errors import InputError
 from latentface.io.atomic import read_bytes, write_text
 
 _TEMPLATE = Path(__file__).with_name("report.html")
+_KEPT = re.compile(r"&lt;(/?u|br)&gt;")
+_READER = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 def run_report(output: str | Path, *, faces: int = 8, on_progress: OnProgress = quiet) -> Path:
@@ -67,13 +71,15 @@ def table_section(folder: Path, name: str) -> str:
     return to_html(f"## {name}\n\n{markdown(head, lines)}")
 
 
+def to_html(text: str) -> str:
+    """Return Markdown as HTML; only <u> and <br> of the tags that stand in it are kept."""
+    page = _KEPT.sub(r"<\1>", _READER.render(text))
+    return page.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+
+
 def data_uri(data: bytes, kind: str) -> str:
     """Return bytes as an address that stands in the page itself."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The picture wall.
 
 
 def picture_groups(folder: Path) -> list[Path]:

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import torch
 
-from latentface.bench.core.finished import FINISHED, finished_metrics, score_finished
 from latentface.bench.core.progress import Progress
 from latentface.bench.core.records import Records
 from latentface.bench.core.runner import Runner, check_metrics
 from latentface.bench.core.settings import RunSettings
 from latentface.bench.core.setup import open_table, shrunk
-from latentface.bench.core.tasks import Task
+from latentface.bench.core.tasks import Task, load_batch, to_8_bit
 from latentface.bench.core.unexpected import KINDS, Damage, DamagedTask
 from latentface.bench.tables.ablation_rows import DEFAULT, UNEXPECTED, group_of, make_rows
 from latentface.bench.tables.notes import last_lines, protocol_line
@@ -25,11 +24,13 @@ from latentface.bench.tables.tables import PROJECTED, Row, aggregate, difference
 from latentface.datasets import FaceSet, open_faces
 from latentface.degradation import project
 from latentface.errors import InputError
+from latentface.faces.trust import trusted
 from latentface.io.pictures import read_picture
 from latentface.metrics.psnr import psnr
 from latentface.metrics.registry import METRICS
 
 METRIC_NAMES = ("psnr", "ssim", "lpips-alex", "squeezenet-distance", "identity", "consistency", "seconds")
+FINISHED = "finished.csv"  # the figures, in the output's folder, as `per_image.csv` has those of the searches
 FINISHED_TABLE = "ablation-finished.csv"
 
 
@@ -113,6 +114,40 @@ def score_projected(runner: Runner) -> None:
                 if truth is not None:
                     found = project(task.degradation, read_picture(path)[None], low[None])
                     runner.records.add({key: {PROJECTED: float(psnr(found, truth[None]))}})
+
+
+def finished_metrics(runner: Runner, wanted: Sequence[str]) -> list[str]:
+    """Return those of the wanted metrics that tell one finished face from another: not its time, and not its agreement."""
+    names = set(runner.suite.available("image", wanted, side=runner.side))
+    return [name for name in wanted if name in names and name != "consistency"]
+
+
+@torch.no_grad()
+def score_finished(runner: Runner, metrics: Sequence[str]) -> Records:
+    """Finish every result that the runner has a picture of, at full detail, score it, and return the figures.
+
+    They are made anew each time: they depend on more than the searches do. It is done at the table's size, so where the
+    prior's pictures are larger, a little less of a face is faded and projected than `upscale` has. Results that a method projected itself are left out.
+    """
+    records = Records(runner.folder / FINISHED)
+    for task in runner.tasks:
+        for variant in runner.variants_of(task):
+            names = [] if variant.projects else list(task.entries)
+            made_of = [image for image in names if runner.path(task, variant.name, image).exists()]
+            for start in range(0, len(made_of), 16):
+                images, truth, low, _ = load_batch(task, made_of[start : start + 16], 1)
+                if low is None:
+                    continue
+                found = torch.stack([read_picture(runner.path(task, variant.name, image)) for image in images])
+                made = to_8_bit(project(task.degradation, trusted(task.degradation, found, low), low))
+                scores = runner.suite.score(made, truth, low, task.degradation, metrics)
+                records.add(
+                    {
+                        runner.key(task, variant.name, image): {name: values[i] for name, values in scores.items()}
+                        for i, image in enumerate(images)
+                    }
+                )
+    return records
 
 
 def _notes(runner: Runner, finished: bool) -> list[str]:

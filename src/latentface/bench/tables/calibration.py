@@ -43,6 +43,7 @@ from latentface.prior.prior import Prior
 METRIC_NAMES = ("psnr", "ssim", "lpips-alex", "squeezenet-distance", "identity")
 FLOOR = "bilinear+projection"
 LEVELS = (0.5, 0.95)  # of the prediction intervals
+SPREAD = ("rank-correlation", *(f"inside-{level:.0%}" for level in LEVELS), "inside-range", "spread", "error")
 SHOWN = 8
 
 
@@ -65,11 +66,11 @@ def run_samples(table: SamplesSettings, run: RunSettings) -> Path:
     names = names_of(variant, count)
     one, mean, spread = names[0], names[1], names[3]
     rows = aggregate(runner.records, tasks, names[:3], wanted)
-    rows += aggregate(runner.records, tasks, names[3:], spread_metrics())
+    rows += aggregate(runner.records, tasks, names[3:], SPREAD)
     gaps = differences(runner.records, tasks, [(mean, FLOOR), (one, FLOOR), (mean, one)], wanted)
     parts = ["## Several answers"]
     for task in tasks:
-        told = {m: value_of(rows, task.dataset, spread, task.factor_text, m) for m in spread_metrics()}
+        told = {m: value_of(rows, task.dataset, spread, task.factor_text, m) for m in SPREAD}
         parts += [
             f"### {task.label}",
             paired_table(rows, gaps, task, {name: [name] for name in names[:3]}, wanted, FLOOR, [""])
@@ -91,11 +92,6 @@ def names_of(variant: Variant, samples: int) -> list[str]:
         FLOOR,
         f"spread of {samples} ({variant.name})",
     ]
-
-
-def spread_metrics() -> list[str]:
-    """Return what is measured of a face's samples."""
-    return ["rank-correlation", *(f"inside-{level:.0%}" for level in LEVELS), "inside-range", "spread", "error"]
 
 
 def _measure(runner: Runner, task: Task, variant: Variant, samples: int) -> None:

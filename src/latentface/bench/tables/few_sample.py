@@ -50,7 +50,7 @@ def run_few_sample(table: FewSampleSettings, run: RunSettings, *, trainer: Calla
     budget = f"{table.steps} steps" if table.minutes is None else f"{table.minutes:g} minutes"
     for name in names:
         for count in (n for n in table.pairs if n is None or n < at_hand):
-            label = label_of(name, count)
+            label = f"{name}-{count or 'all'}-pairs"
             target = run.folder / "baselines" / f"{name}-{side}-{table.factor}x-{count or 'all'}.safetensors"
             run.on_progress(Progress(f"training {label} ({budget})"))
             if not _trained(target, budget):
@@ -82,20 +82,13 @@ def run_few_sample(table: FewSampleSettings, run: RunSettings, *, trainer: Calla
         f"Below each figure stands its difference to {title_of(reference)} over the same faces, with its paired 95 % interval; **bold** where the baseline is better for certain, *italic* where it is worse.",
         *last_lines(runner),
     ]
-    first = {v.name: _first_cells(v.name) for v in variants}
+    first = {}
+    for name in (v.name for v in variants):
+        kind, _, rest = name.partition("-")
+        first[name] = [title_of(kind), rest.removesuffix("-pairs") or "none"]
     body = paired_table(rows, gaps, task, first, wanted, reference, ["method", "pairs"])
     parts = [f"## Few samples: {task.label}", body]
     return write_table(run.folder, "few-sample", [*rows, *gaps], parts, lines)
-
-
-def _first_cells(name: str) -> list[str]:
-    kind, _, rest = name.partition("-")
-    return [title_of(kind), rest.removesuffix("-pairs") or "none"]
-
-
-def label_of(kind: str, pairs: int | None) -> str:
-    """Return how a baseline's row is called."""
-    return f"{kind}-{'all' if pairs is None else pairs}-pairs"
 
 
 def _trained(target: Path, budget: str) -> bool:

@@ -16,7 +16,7 @@ from latentface.bench.core.sets import set_figures
 from latentface.bench.core.settings import RunSettings
 from latentface.bench.core.setup import open_table
 from latentface.bench.core.tasks import Task, low_side, task_with_truth
-from latentface.bench.core.variants import Variant, make_variant
+from latentface.bench.core.variants import Variant, make_variant, title_of
 from latentface.bench.tables.notes import notes
 from latentface.bench.tables.settings import Table2Settings
 from latentface.bench.tables.sheets import write_sheets
@@ -91,7 +91,7 @@ def run_table2(table: Table2Settings, run: RunSettings) -> Path:
     runner.tidy()
     parts = ["## Table 2: the discriminator semantic loss"]
     for without, with_it in pairs:
-        parts.append(f"### {with_it.title}, {faces.name}")
+        parts.append(f"### {title_of(with_it.name)}, {faces.name}")
         parts.append(_markdown(rows, gaps, without.name, with_it.name, tasks, wanted))
     return write_table(runner.folder, "table2", [*rows, *gaps], parts, [*skipped, *notes(runner, rows, marks=False)])
 

@@ -17,7 +17,7 @@ from latentface.bench.core.setup import make_protocol, open_table
 from latentface.bench.core.statistics import estimate
 from latentface.bench.core.stopwatch import time_call
 from latentface.bench.core.tasks import Task, load_batch, low_side, task_with_truth
-from latentface.bench.core.variants import Variant, make_variants
+from latentface.bench.core.variants import Variant, make_variants, title_of
 from latentface.bench.tables.settings import TimeSettings
 from latentface.bench.tables.tables import Row, markdown, value_of, values_of, write_table
 from latentface.datasets import open_faces
@@ -141,6 +141,6 @@ def _parts(rows: Sequence[Row], tasks: Sequence[Task], variants: Sequence[Varian
         for variant in variants:
             values = [value_of(rows, task.dataset, variant.name, task.factor_text, metric) for metric in metrics]
             texts = [f"{v.mean:.{d}f}" if v.n else "n/a" for v, d in zip(values, metrics.values(), strict=True)]
-            lines.append([variant.title, *texts])
+            lines.append([title_of(variant.name), *texts])
         parts += [f"### {task.label}", markdown(head, lines)]
     return parts

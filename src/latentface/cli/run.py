@@ -1,7 +1,5 @@
 """One call of `latentface upscale`: pictures are read, a window at a time, enlarged in common, written, and summed up."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

@@ -1,7 +1,5 @@
 """What `upscale` draws beside a result: the comparison of an aligned face, and strips of a search's steps."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch.nn.functional as F

@@ -1,11 +1,9 @@
 """Aligned faces: checked, made into jobs, and put back as they are."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -34,7 +32,7 @@ class AlignedFace:
     jobs: Sequence[Job]
 
     @classmethod
-    def find(cls, engine: Engine, low: Tensor) -> AlignedFace:
+    def find(cls, engine: Engine, low: Tensor) -> Self:
         """Make the job of a face (3, h, w) in [0, 1]: a soft one is shrunk to the side that holds its detail.
 
         Raises InputError: see `result_side`.

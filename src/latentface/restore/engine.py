@@ -7,8 +7,6 @@ with no other, a batch each where a check shows that nothing in a batch depends 
 after another, by all threads. On a GPU batches have always as many rows.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import time

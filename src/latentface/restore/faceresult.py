@@ -1,7 +1,5 @@
 """A finished aligned face: the large picture, its samples, and the record of how it was made."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

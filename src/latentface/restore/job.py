@@ -1,7 +1,5 @@
 """A face to be enlarged, and what came of it: all that the engine knows of a picture."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

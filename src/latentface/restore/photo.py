@@ -3,8 +3,6 @@
 photo -> detect -> square -> Warp -> job -> answer -> paste over the bicubic enlargement
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -30,15 +28,11 @@ from latentface.restore.photoresult import LeftFace, PhotoFace, PhotoUpscaled
 from latentface.restore.settings import PhotoSettings
 
 FACTOR = 2.0  # of a photograph's sides, where none is asked for
-# The projection ends where the error is below the rounding of the photograph's own bytes. Faces of a factor near 1 with
-# clipped blacks would go on for long: 8 rounds give them 63 to 77 dB.
-ROUNDS, TOLERANCE = 8, 0.5 / 255
+ROUNDS, TOLERANCE = 8, 0.5 / 255  # of the projection: an error below the rounding of the photograph's own bytes
 LEAST_SIDE = 8  # px: of a photograph in which faces are looked for
-# px: no larger view of a face is looked at for its detail, nor one of more than LARGEST times the prior's faces. From half
-# of it on, one grid as fine as the face's pixels tells what one twice as fine does (12 faces of 360 and 480 px, 3 softnesses).
+# px: no larger view of a face is looked at for its detail, nor one of more than LARGEST times the prior's faces.
 LARGEST_VIEW, LARGEST = 1024, 2
-# A face larger than the prior's is redrawn only where it is so soft that its detail becomes so many times finer.
-WORTHWHILE = 2
+WORTHWHILE = 2  # a face larger than the prior's is redrawn only where its detail becomes so many times finer
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

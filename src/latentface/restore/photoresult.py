@@ -1,7 +1,5 @@
 """A finished photograph: its faces, the picture they are pasted into, and the sheets that show what was done."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pictures in, larger pictures out: what Python, the command line, the page and the cluster call."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """A result on disk: `NAME.png`, what belongs beside it, and last `NAME.json`, which says that the result is complete."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

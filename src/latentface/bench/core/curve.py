@@ -1,7 +1,5 @@
 """Quality against iterations: the PSNR of the best pictures so far, at some steps of a search."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Faces to be measured, in batches at 8 bits' precision: a prior's samples, and those of data sets."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path

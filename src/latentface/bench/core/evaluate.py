@@ -1,7 +1,5 @@
 """Score a folder of results against the truth, matched by the files' stems: `latentface evaluate RESULTS --against TRUTH`."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Ours differ from them by protocol: the poster's bilinear row is matched by 256 p
 178 px square. What can be compared is the order of the methods.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 METHODS = ("bilinear", "mganprior", "pulse", "rlse", "vdsr", "esrgan", "fsrnet")

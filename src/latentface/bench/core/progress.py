@@ -1,7 +1,5 @@
 """What a long run tells while it goes on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

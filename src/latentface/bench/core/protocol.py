@@ -1,7 +1,5 @@
 """What a table's figures depend on: printed under it, and compared before a run goes on in a folder."""
 
-from __future__ import annotations
-
 import datetime
 import json
 import os

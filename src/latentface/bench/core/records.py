@@ -4,8 +4,6 @@ A batch's lines are one write at the end of the file. Whatever stands in it inco
 is read again, so a face is either done or not.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math

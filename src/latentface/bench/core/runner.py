@@ -4,8 +4,6 @@ For each face the result goes to `faces/DATASET/FACTORx/VARIANT/IMAGE.png` and i
 always of the picture in that file, at 8 bits' precision: what a person would get, and what a second run would score.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -109,8 +107,6 @@ class Runner:
                 order = (self.key(t, name, image) for t in self.tasks for name in names for image in t.entries)
                 records.rewrite(order, self.metrics)
 
-    # -- what there is to do --------------------------------------------------------------------------------------------
-
     def variants_of(self, task: Task) -> list[Variant]:
         """Return the variants that a task is for."""
         return [v for v in self.variants if not task.only or v.name in task.only]
@@ -154,8 +150,6 @@ class Runner:
         """Whether the search itself is done, so that only figures are missing."""
         timed = "seconds" not in self.metrics or "seconds" in self.records.get(self.key(task, variant.name, image))
         return timed and self.path(task, variant.name, image).exists()
-
-    # -- how long it will take ------------------------------------------------------------------------------------------
 
     def _announce(self) -> None:
         left = sum(self._left.values())
@@ -204,8 +198,6 @@ class Runner:
     def _tell(self, message: str) -> None:
         left = self._seconds_left() if self._cost else None
         self.on_progress(Progress(message, self.total - sum(self._left.values()), self.total, left))
-
-    # -- the work -------------------------------------------------------------------------------------------------------
 
     def _keep_wall(self, task: Task) -> None:
         for image in list(task.entries)[:WALL]:

@@ -1,7 +1,5 @@
 """Figures of whole sets: pooled NIQE, Frechet distance, and verification against another photograph of each person."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """What a run is put together from: prior, device, tasks, batch and protocol."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

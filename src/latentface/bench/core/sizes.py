@@ -4,18 +4,11 @@ A table has one high size R: truths are brought to R px, low pictures are shrunk
 supervised baselines enlarge to R px. A prior may make larger pictures. Its searches then invert the same kernel from
 the prior's own size straight to the low one, as `upscale` does, and the faces found are shrunk by area to R px before
 they are kept and compared.
-
-Shrinking by area and then by the kernel is not quite the kernel alone. Measured on 12 photographs of 512 px, enlarged to
-1024 px and given grain: faces that agree with the input exactly at 1024 px agree after the area to 93, 86 and 76 dB
-with low sizes of 16, 32 and 64 px where R is 512 (rounding to 8 bits leaves 89, 85 and 79 dB of faces projected at R
-itself), to 71, 61 and 51 dB where R is 128 (79, 73 and 67), bicubic; with the box kernel the two are one. Where faces
-agree to 28 to 43 dB, as searches without a projection do, `consistency` differs by less than .01 dB at 512 and .07 at 128.
+Shrinking by area and then by the kernel is not quite the kernel alone; the difference is far below a search's own error
+(docs/decisions.md, "From the code").
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,9 +16,7 @@ from torch import Tensor
 from latentface.degradation import Downscale, shrinking
 from latentface.errors import InputError
 from latentface.explore.result import Exploration, OnStep, Step, psnr_each
-
-if TYPE_CHECKING:
-    from latentface.prior.prior import Prior
+from latentface.prior.prior import Prior
 
 MOST = 512  # px, where no size is asked for: no set of faces at hand has more detail of its own
 

@@ -1,7 +1,5 @@
 """Means with 95 % intervals by paired bootstrap: every method is resampled with the same faces."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """How long a method takes, and where its time goes: passes through networks, forward and backward, and everything else."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What a table is measured on: a set of faces at one factor, as pairs of a low picture and, where it exists, the truth."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Sequence

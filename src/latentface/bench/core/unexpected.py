@@ -1,7 +1,5 @@
 """Inputs that are not what a method assumes: noise, JPEG, another kernel. The method is told the bicubic shrinking alone."""
 
-from __future__ import annotations
-
 import io
 import zlib
 from dataclasses import dataclass, fields
@@ -66,7 +64,7 @@ class DamagedTask(Task):
     damage: Damage
 
     @classmethod
-    def of(cls, task: Task, damage: Damage) -> DamagedTask:
+    def of(cls, task: Task, damage: Damage) -> Self:
         """Return a task with truth, damaged; its set is called `SET-DAMAGE`."""
         d = task.degradation
         kept = {f.name: getattr(task, f.name) for f in fields(task)}

@@ -3,25 +3,21 @@
 A variant is written `METHOD[@PRESET][+projection]`, as in `rlse`, `rlse@paper` or `pulse+projection`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from latentface.bench.core.sizes import compared_at, previews_at, searched_from
+from latentface.degradation import Downscale
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore.coarse import coarse_steps, explore_coarse
 from latentface.explore.registry import METHODS, Method, find_method
+from latentface.explore.result import Exploration, OnStep
 from latentface.explore.start.bank import WarmStart
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from latentface.degradation import Downscale
-    from latentface.explore.result import Exploration, OnStep
-    from latentface.prior.prior import Prior
+from latentface.prior.prior import Prior
 
 POSTER_ORDER = ("bilinear", "bicubic", "mganprior", "pulse", "rlse", "dgp", "ilo", "rls", "vdsr", "esrgan", "fsrnet")
 TITLES = {

@@ -5,8 +5,6 @@ In the card: `{"dataset": ..., "truncation": ..., "values": {name: {"value": num
 inversions and searches have the method before them: `invert-w psnr`, `rlse 8x identity`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

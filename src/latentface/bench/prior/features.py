@@ -3,8 +3,6 @@
 The original "FID" is on Inception's; its weights (91 MB) are taken from the weights folder or its public address.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 

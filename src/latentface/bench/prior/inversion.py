@@ -5,8 +5,6 @@ without any constraint: Adam from the mean w (or, in z, from the best of several
 L-BFGS the nearest face in it.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,11 +24,7 @@ from latentface.explore.space import Space
 from latentface.prior.prior import Prior
 
 SPACES = ("z", "w", "w_plus")
-# The best of .1, .2, .4, .6 and .9 for w_plus (.2 and .4 for w) on 6 training faces of a prior of 128 px, 500 steps of
-# Adam alone. With these, 500 steps of Adam in w_plus reach 27.1 dB there, 60 followed by 440 of L-BFGS 29.4; by 250 steps
-# 25.6 and 28.0. Of 250 steps, 30 or 60 of Adam's are better than 150 (27.4, 26.9, 26.2), and a memory of 60 pairs is better
-# than one of 20 (27.4, 26.9); with 6 faces, half a dB says little.
-RATES = {"z": 0.2, "w": 0.4, "w_plus": 0.4}
+RATES = {"z": 0.2, "w": 0.4, "w_plus": 0.4}  # of Adam; measured (docs/decisions.md, "From the code")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

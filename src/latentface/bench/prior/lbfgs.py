@@ -7,8 +7,6 @@ evaluates the batch once a step, and every sum runs over a face's own numbers.
 Shape legend: B faces, N numbers a face.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

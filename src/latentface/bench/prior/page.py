@@ -1,7 +1,5 @@
 """The page of `bench prior`, and the figures of each group of faces: rows for `groups.csv` and a Markdown table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

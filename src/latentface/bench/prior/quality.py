@@ -1,7 +1,5 @@
 """How near a prior's samples come to faces: distances, coverage, faces found, diversity, what D tells apart."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

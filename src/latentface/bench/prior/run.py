@@ -5,8 +5,6 @@ inversions and RLSE by group of people. A finished part stands in `sets.csv` (se
 or `traits.csv` (which group a face is of), and is not measured again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

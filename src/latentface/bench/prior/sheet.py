@@ -1,7 +1,5 @@
 """The picture sheet of `bench prior`: samples, their nearest training faces, inversions, interpolations. It stays in the output folder."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The sets of faces that a prior is measured on, and what is measured of them: distances, faces found, what D tells apart."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """The report's plots, as SVG: quality against perceptual distance, quality against iterations, time."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Callable, Sequence

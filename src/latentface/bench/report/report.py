@@ -3,8 +3,6 @@
 It shows people's faces where the folder has them: it belongs in the output folder and nowhere else.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import json

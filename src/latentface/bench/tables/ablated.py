@@ -5,8 +5,6 @@ With the defaults it is RLSE, to the last bit.
 Shape legend: B faces, L style rows, D width of w.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 A second table asks the same of inputs that are not what the method assumes: noise, JPEG, another kernel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

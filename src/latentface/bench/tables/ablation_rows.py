@@ -1,7 +1,5 @@
 """The rows of the ablation: RLSE around its defaults, one setting moved at a time, and controls."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

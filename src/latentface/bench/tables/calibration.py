@@ -4,8 +4,6 @@ Each face gets N projected samples. Their deviation is compared with the error o
 and the truth should lie in their prediction intervals as often as these say.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

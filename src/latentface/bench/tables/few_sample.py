@@ -3,8 +3,6 @@
 Each baseline is trained anew on 100, 1,000, 10,000 and all pairs with one budget, and meets the search on the same faces.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

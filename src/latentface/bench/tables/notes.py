@@ -1,7 +1,5 @@
 """The lines under a table: protocol, what is bold, what is missing and why, whether the poster's order holds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from latentface.bench.core import poster

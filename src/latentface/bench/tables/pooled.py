@@ -4,8 +4,6 @@ Each cell (seed, factor) is a run of Table 2. A face's difference is the mean of
 what the bootstrap draws: seeds and factors of one face are no independent witnesses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The picture sheet of a table: low, each method, truth, a face a row. It shows people: it stays in the output folder."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Table 1: every method against the truth at some factors, and by NIQE where no truth exists."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

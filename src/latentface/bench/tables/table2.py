@@ -4,8 +4,6 @@ The poster's factors stand for other low sizes at another high size (its 64x may
 indexed by the low size too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From single results to the tables: CSV for programs, Markdown in the poster's layout for people."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -126,10 +124,6 @@ def differences(
                 if value.n:
                     rows.append(Row(dataset=dataset, method=f"{a} - {b}", factor=factor, metric=metric, value=value))
     return rows
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Markdown.
 
 
 def markdown(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:

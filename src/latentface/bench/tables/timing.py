@@ -1,7 +1,5 @@
 """The table of times: seconds a face at equal hardware, one face alone and in the best batch, split by where they go."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

@@ -21,11 +21,7 @@ CHANNELS_TO_LUMA = math.hypot(*LUMA)  # of the deviation of noise that is each c
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlignedFace:
-    """An aligned face that waits for its answer.
-
-    Attributes:
-        low: (3, h, w) in [0, 1], the input; jobs: one.
-    """
+    """An aligned face `low`, (3, h, w) in [0, 1], that waits for the answer of its one job."""
 
     engine: Engine
     low: Tensor
@@ -33,10 +29,7 @@ class AlignedFace:
 
     @classmethod
     def find(cls, engine: Engine, low: Tensor) -> Self:
-        """Make the job of a face (3, h, w) in [0, 1]: a soft one is shrunk to the side that holds its detail.
-
-        Raises InputError: see `result_side`.
-        """
+        """Make the job of a face (3, h, w) in [0, 1]; a soft one is shrunk to its detail. Raises InputError."""
         low = check_batch(low[None], "low")[0].detach().float().cpu()
         size, settings = result_side(engine, *low.shape[-2:]), engine.settings
         side = searched_side(engine, low, settings.sigma * CHANNELS_TO_LUMA)
@@ -67,10 +60,7 @@ class AlignedFace:
 
 
 def result_side(engine: Engine, height: int, width: int) -> int:
-    """Return the side of the result for an aligned face of that size.
-
-    Raises InputError: not square, larger than the prior's faces, or a factor that leads beyond them.
-    """
+    """Return the side of the result for an aligned face of that size. Raises InputError where there can be none."""
     prior, factor = engine.prior, engine.settings.factor
     most = prior.resolution
     if height != width:

@@ -41,8 +41,7 @@ class Background:
     def read(cls, path: str | Path, device: str | torch.device = "cpu") -> Background:
         """Read an ESRGAN file (.pth, .pt, .safetensors).
 
-        Raises WeightsError: broken, or another network. UnsafeFileError: reading it would run code. InputError: a
-        network for aligned faces: it would draw faces everywhere.
+        Raises WeightsError: broken, or another network. UnsafeFileError. InputError: a network for aligned faces.
         """
         from latentface.io.atomic import read_bytes, sha256
         from latentface.supervised.formats import load_baseline
@@ -66,10 +65,7 @@ class Background:
         return (time.perf_counter() - began) * 1e6 / TRIAL**2
 
     def enlarged(self, photo: Photo, factor: float) -> Photo:
-        """Return a photograph enlarged to the size, depth and channels of `photo.enlarged`; transparency goes bicubically.
-
-        Raises InputError: the result would have more than `latentface.io.photo.MAX_RESULT` pixels.
-        """
+        """Return a photograph enlarged; transparency goes bicubically. Raises InputError: too large."""
         height, width = photo.enlarged_size(factor)
         pixels = np.empty((height, width, photo.pixels.shape[2]), photo.pixels.dtype)
         step = max(1, math.floor(STRIP * factor))

@@ -2,9 +2,8 @@
 
     job -> explore(prior) -> fade what disagrees -> projection -> answer
 
-A face's result depends on its pixels and its seed alone. On a CPU faces of small priors are searched in threads that compute
-with no other, a batch each where a check shows that nothing in a batch depends on its neighbours; those of large priors one
-after another, by all threads. On a GPU batches have always as many rows.
+A face's result depends on its pixels and its seed alone. On a CPU faces of small priors are searched in threads that
+compute with no other; on a GPU batches have always as many rows.
 """
 
 import contextlib

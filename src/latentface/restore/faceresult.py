@@ -45,10 +45,7 @@ class Upscaled:
         return spread_of(self.samples)
 
     def save(self, path: str | Path, quality: int = 92) -> Path:
-        """Write `high` as the name's ending says (.png, .jpg, .webp, .tiff), in a PNG with the record in its text chunks.
-
-        Raises InputError: another ending. OutputError: it cannot be written.
-        """
+        """Write `high` as the name's ending says, a PNG with the record. Raises InputError, OutputError."""
         write_picture(path, self.high, text_chunks(self.record), quality=quality)
         return Path(path)
 

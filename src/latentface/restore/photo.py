@@ -128,10 +128,7 @@ def photo_request(
 
 
 class Finder:
-    """Finds the faces of photographs and makes their jobs.
-
-    Raises InputError: a method that was trained or measured on squares: no face in a photograph is one.
-    """
+    """Finds the faces of photographs and makes their jobs."""
 
     def __init__(
         self,
@@ -145,10 +142,7 @@ class Finder:
         self.prior: Prior = engine.prior
 
     def find(self, photo: Photo) -> FoundFaces:
-        """Find a photograph's faces and cut out their pixels.
-
-        Raises InputError: the result would be too large, or the method is for aligned faces only.
-        """
+        """Find a photograph's faces and cut them out. Raises InputError: too large, or a method for squares."""
         self._check_method()
         photo.enlarged_size(self.engine.settings.factor or FACTOR)
         jobs: list[FaceJob] = []

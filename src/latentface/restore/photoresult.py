@@ -89,11 +89,7 @@ def found_record(face: Face) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeftFace:
-    """A face that was found and left as it is.
-
-    Attributes:
-        reason: in words; wants: the resolution of a prior that would enlarge it, None where a larger prior does not help.
-    """
+    """A face that was left, for a `reason` in words; `wants`: px of a prior that would enlarge it, or None."""
 
     found: Face
     reason: str
@@ -183,10 +179,7 @@ class PhotoUpscaled:
         return large
 
     def save(self, path: str | Path, quality: int = 92) -> Path:
-        """Write the enlarged photograph as the name's ending says, with what the file said and, in a PNG, the record.
-
-        Raises InputError: another ending than .png, .jpg, .webp, .tiff. OutputError: it cannot be written.
-        """
+        """Write the photograph as the name's ending says, a PNG with the record. Raises InputError, OutputError."""
         self.render().save(path, text_chunks(self.record), quality)
         return Path(path)
 

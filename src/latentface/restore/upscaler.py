@@ -100,10 +100,7 @@ class Upscaler:
         return result
 
     def photo(self, picture: Picture, *, on_step: Callable[[Step], bool | None] | None = None) -> PhotoUpscaled:
-        """Enlarge a photograph and the faces in it; arguments as `face`.
-
-        Raises PictureError: a file that cannot be read. InputError: a result that would be too large.
-        """
+        """Enlarge a photograph and the faces in it; arguments as `face`. Raises PictureError, InputError."""
         result = self(picture, kind="photo", on_step=on_step)
         assert isinstance(result, PhotoUpscaled)
         return result
@@ -223,8 +220,5 @@ def upscale(
 
 
 def prior_named(prior: str | Path | None, method: str) -> str | Path | None:
-    """Return which prior to load: the one named, else None for the default, or the embedded one for a method without a search.
-
-    The baselines were trained for its size, and nothing needs to be fetched for an interpolation.
-    """
+    """Return which prior to load; without a search the embedded one: nothing needs to be fetched."""
     return EMBEDDED if prior is None and not find_method(method).searches else prior

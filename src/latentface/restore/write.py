@@ -23,13 +23,10 @@ def write_result(
     compare: bool = False,
     faces: bool = False,
 ) -> None:
-    """Write NAME.png, with several samples NAME-1.png ... and NAME-spread.png, and last NAME.json.
+    """Write NAME.png, with several samples NAME-1.png ... and NAME-spread.png, and last NAME.json. Raises OutputError.
 
-    Raises OutputError: one of them cannot be written.
-
-    Args:
-        more: further pictures beside it, such as "steps" for NAME-steps.png.
-        compare, faces: of a photograph, NAME-compare.png and NAME-faces/01.png ....
+    `more`: further pictures beside it, such as "steps" for NAME-steps.png; `compare`, `faces`: of a photograph,
+    NAME-compare.png and NAME-faces/01.png ....
     """
     chunks = text_chunks(record)
     if isinstance(result, PhotoUpscaled):

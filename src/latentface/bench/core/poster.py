@@ -1,8 +1,4 @@
-"""The poster's own figures (Shi, Zhang, Li, Ge; ICASSP 2022), printed beside ours.
-
-Ours differ from them by protocol: the poster's bilinear row is matched by 256 px high pictures, PSNR on Y and CelebA's
-178 px square. What can be compared is the order of the methods.
-"""
+"""The poster's own figures (Shi, Zhang, Li, Ge; ICASSP 2022), printed beside ours: compare the order."""
 
 from collections.abc import Mapping
 

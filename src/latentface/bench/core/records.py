@@ -36,10 +36,7 @@ def csv_text(rows: Iterable[Iterable[str]]) -> str:
 
 
 class Records:
-    """The rows of one file, in memory and on disk.
-
-    Raises InputError: the file is there but is no such table. OutputError: it cannot be written.
-    """
+    """The rows of one file, in memory and on disk. Raises InputError: no such table. OutputError."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -95,10 +92,7 @@ class Records:
         return list(dict.fromkeys(m for d, m, f, _ in self._values if (d, f) == (dataset, factor)))
 
     def add(self, rows: Mapping[Key, Mapping[str, float]]) -> None:
-        """Append the figures of some faces that are not known yet, in one write.
-
-        Raises OutputError: the file cannot be written.
-        """
+        """Append the figures of some faces that are not known yet, in one write. Raises OutputError."""
         lines = []
         for key, metrics in rows.items():
             known = self._values.setdefault(key, {})

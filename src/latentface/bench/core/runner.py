@@ -76,10 +76,7 @@ class Runner:
         self._correction = 1.0
 
     def run(self) -> None:
-        """Do what is not done yet.
-
-        Raises LatentfaceError: of the output; a method that cannot be used is noted in `unavailable` instead.
-        """
+        """Do what is not done yet; a method that cannot be used is noted in `unavailable`. Raises OutputError."""
         self._left = {self._place(t, v): len(self.pending(t, v)) for t in self.tasks for v in self.variants_of(t)}
         self._announce()
         for task in self.tasks:

@@ -48,13 +48,7 @@ def gallery_of(faces: FaceSet, gallery: FaceSet | None) -> Gallery:
 
 
 def set_figures(runner: Runner, galleries: Galleries) -> SetFigures:
-    """Return the figures of whole sets for every task and variant whose faces are all there.
-
-    They are kept in `sets.csv`, so that a second run does not compute them again.
-
-    Args:
-        galleries: data set -> `gallery_of` it.
-    """
+    """Return the figures of whole sets for every task and variant whose faces are all there; kept in `sets.csv`."""
     out: SetFigures = {}
     wanted = [m for m in runner.suite.available("set", runner.metrics) if m in runner.metrics]
     matched = [m for m in wanted if METRICS[m].reference == "other photo"]

@@ -20,10 +20,7 @@ MEANT_FOR = 256  # px of the pictures, up to which these fit
 
 
 def open_prior(prior: PriorSource | None, device: str = "auto", *, fetch: bool = True) -> Prior:
-    """Return a prior on its device. Raises as `load_prior` and `pick_device`.
-
-    Without a name it is the embedded one: figures must not depend on what a machine could fetch.
-    """
+    """Return a prior, by default the embedded one, on its device. Raises as `load_prior` and `pick_device`."""
     target = pick_device(device)
     if isinstance(prior, Prior):
         return prior if prior.device == target else prior.to(target)

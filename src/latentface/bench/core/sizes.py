@@ -22,10 +22,7 @@ MOST = 512  # px, where no size is asked for: no set of faces at hand has more d
 
 
 def high_side(prior: Prior, asked: int | None = None) -> int:
-    """Return the high size R of a table with this prior: as asked for, else the prior's, 512 px at most.
-
-    Raises InputError: it is below 2 px, or larger than the prior's pictures.
-    """
+    """Return the high size R of a table: as asked for, else the prior's, 512 px at most. Raises InputError."""
     side = min(prior.resolution, MOST) if asked is None else asked
     if not 2 <= side <= prior.resolution:
         raise InputError(

@@ -32,10 +32,8 @@ def resampled(count: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:
 def estimate(values: Array, draws: NDArray[np.int64] | None = None) -> Estimate:
     """Return the mean of values (N,), NaN standing for a face without a figure, with its percentile interval.
 
-    Efron and Tibshirani 1993, section 13.3. One face has no interval.
-
-    Args:
-        draws: indices (resamples, N), shared between methods so that their intervals are paired.
+    Efron and Tibshirani 1993, section 13.3. One face has no interval. `draws`: indices (resamples, N), shared between
+    methods so that their intervals are paired.
     """
     values = np.asarray(values, dtype=np.float64)
     known = np.isfinite(values)

@@ -80,11 +80,7 @@ def network_time(device: torch.device) -> Iterator[Split]:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a method on a batch.
-
-    Attributes:
-        found: its result; seconds: in all, in networks, and before its first step; passes: of the generator.
-    """
+    """One call on a batch: its result; seconds in all, in networks, before the first step; passes of the generator."""
 
     found: Exploration
     seconds: float

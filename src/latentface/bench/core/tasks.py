@@ -56,10 +56,7 @@ class Task:
         return f"{self.dataset} {self.factor_text}x ({self.degradation.low} -> {self.degradation.high} px)"
 
     def load(self, key: str) -> tuple[Tensor | None, Tensor]:
-        """Return a face's truth (3, R, R), or None, and its low picture (3, h, w), both at 8 bits' precision.
-
-        Raises PictureError: the file cannot be read.
-        """
+        """Return a face's truth (3, R, R), or None, and its low picture (3, h, w), both at 8 bits. Raises PictureError."""
         entry, d = self.entries[key], self.degradation
         if self.has_truth:
             truth = self.faces.read(entry, d.high)
@@ -72,11 +69,7 @@ class Task:
 
 
 def seed_of(seed: int, picture: str) -> int:
-    """Return the seed of one face of a run, so that faces share no random draws: 62 bits of SHA-256 of `SEED:PICTURE`.
-
-    Args:
-        picture: the face's key in its task; the same in every data set and at every factor.
-    """
+    """Return the seed of one face of a run, so that faces share no random draws: 62 bits of SHA-256 of `SEED:PICTURE`."""
     digest = hashlib.sha256(f"{seed}:{picture}".encode(errors="backslashreplace")).digest()
     return int.from_bytes(digest[:8]) >> 2
 
@@ -102,10 +95,7 @@ def keys_of(faces: FaceSet) -> dict[str, Entry]:
 
 
 def low_side(resolution: int, factor: float) -> int:
-    """Return the low side in px of a factor at a high side.
-
-    Raises InputError: it would be below 2 px, or the factor is below 1.
-    """
+    """Return the low side in px. Raises InputError: it would be below 2 px, or the factor is below 1."""
     low = round(resolution / factor) if factor > 0 else 0
     if factor < 1:
         raise InputError(f"the factor is {factor:g}; expected a number from 1 up")

@@ -21,10 +21,7 @@ LEFT_OUT = ("seconds",)  # a machine's, not the prior's
 
 
 def check_card(prior: Prior) -> Path:
-    """Return a prior's file, into which figures can be written: it is asked before hours are spent on them.
-
-    Raises InputError: the prior was made in memory. OutputError: its folder may not be written.
-    """
+    """Return a prior's file, to write figures into. Raises InputError: it has none. OutputError."""
     if prior.path is None:
         raise InputError(f"the prior {prior.name} was made in memory and has no card; name a file with -p")
     check_folder(prior.path.resolve().parent)
@@ -34,11 +31,8 @@ def check_card(prior: Prior) -> Path:
 def card_figures(
     rows: Sequence[Row], drawn: str, faces: str, searches: Sequence[str], command: str = ""
 ) -> dict[str, Any]:
-    """Return the card's figures out of the rows of `prior.csv`.
-
-    Args:
-        drawn: the method whose samples are described, "samples at T"; faces: the method of the held-out faces, of which
-            what D tells apart is taken; searches: the variants that ran.
+    """Return the card's figures out of the rows of `prior.csv`: of the methods `drawn` ("samples at T") and `searches`, and
+    what D tells apart of the held-out `faces`.
     """
     values: dict[str, Any] = {}
     for row in rows:

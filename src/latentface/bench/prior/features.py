@@ -1,7 +1,4 @@
-"""Features that sets of faces are compared in, each named: a Frechet distance means nothing without its features.
-
-The original "FID" is on Inception's; its weights (91 MB) are taken from the weights folder or its public address.
-"""
+"""Features that sets of faces are compared in, each named: a Frechet distance means nothing without its features."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -79,11 +79,7 @@ LABELS = {  # trait -> CelebA's attribute, and the groups of those without and w
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Groups:
-    """Who belongs where.
-
-    Attributes:
-        members: "skin: dark" -> images, all faces first; untold: trait -> why it cannot be told; notes: for under a table.
-    """
+    """Who belongs where: "skin: dark" -> images, all faces first; trait -> why it cannot be told; notes."""
 
     members: Mapping[str, Sequence[str]]
     untold: Mapping[str, str]
@@ -177,13 +173,8 @@ def _landmarks(picture: Tensor) -> Array | None:
 def pose(landmarks: ArrayLike) -> float:
     """Return how far a head is turned: the nose's offset from the eyes' middle, along the eyes' line, over their distance.
 
-    0 is straight on, positive toward the picture's right. A tilted head changes nothing.
-
-    Args:
-        landmarks: (5, 2): left eye, right eye, nose and others, as the viewer sees them; NaN where unknown.
-
-    Returns:
-        NaN where an eye or the nose is unknown, or the eyes coincide.
+    Landmarks (5, 2): left eye, right eye, nose and others, as the viewer sees them. 0 is straight on, positive toward the
+    picture's right; NaN where an eye or the nose is unknown, or the eyes coincide.
     """
     left, right, nose = np.asarray(landmarks, dtype=np.float64)[:3]
     axis = right - left
@@ -192,10 +183,7 @@ def pose(landmarks: ArrayLike) -> float:
 
 
 def light(picture: Tensor, alignment: str = "ffhq") -> float:
-    """Return the mean luma of a face's square, twice the eyes' distance wide: (3, R, R) in [0, 1] -> [0, 1].
-
-    0.299 R + 0.587 G + 0.114 B of the picture's own numbers (BT.601, full swing).
-    """
+    """Return the mean luma (BT.601) of a face's square, twice the eyes' distance wide: (3, R, R) in [0, 1] -> [0, 1]."""
     return float((_patch(picture, face_square(alignment)) @ np.array([0.299, 0.587, 0.114])).mean())
 
 

@@ -1,10 +1,7 @@
 """L-BFGS (Liu and Nocedal 1989) over a batch: each face has a memory, a step length and a fate of its own.
 
-Adam finds a face's neighbourhood; a smooth loss is then followed to its bottom far sooner by one who knows its curvature.
 PyTorch's L-BFGS takes all its variables for one problem, so that a face's steps would depend on its neighbours; this one
-evaluates the batch once a step, and every sum runs over a face's own numbers.
-
-Shape legend: B faces, N numbers a face.
+evaluates the batch once a step, and every sum runs over a face's own numbers. B faces, N numbers a face.
 """
 
 from collections.abc import Callable
@@ -61,15 +58,10 @@ class Memory:
 def descend(
     start: Tensor, evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], *, steps: int, memory: int = 100
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Follow each face's loss downhill by `steps` evaluations of the batch.
+    """Follow each face's loss downhill by `steps` evaluations of the batch, with the curvature of `memory` pairs of steps.
 
-    Args:
-        start: (B, ...).
-        evaluate: (B, ...) -> each face's loss (B,), which may depend on that face alone, and a picture (B, ...).
-        memory: pairs of steps from which the curvature is known.
-
-    Returns:
-        For each face its best variables (B, ...), the picture that `evaluate` gave there, and its step (B,), from 1.
+    `evaluate`: (B, ...) -> each face's loss (B,), which may depend on that face alone, and a picture (B, ...). Returns for
+    each face its best variables (B, ...), the picture that `evaluate` gave there, and its step (B,), from 1.
     """
     shape, at = start.shape, start.detach().flatten(1)
 

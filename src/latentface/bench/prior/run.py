@@ -40,10 +40,7 @@ LOOKED_AT = 16  # pictures of a set that say how large its faces are
 
 
 def run_prior(table: PriorSettings, run: RunSettings) -> Path:
-    """Write prior.csv, groups.csv, prior.md and prior.png; return prior.md.
-
-    Raises LatentfaceError: data, prior or output that cannot be used, or figures of another protocol in the folder.
-    """
+    """Write prior.csv, groups.csv, prior.md and prior.png; return prior.md. Raises LatentfaceError as `run_table1`."""
     faces = open_faces(table.high)
     prior = open_prior(table.prior, run.device, fetch=not run.no_fetch)
     usual = {name: pair[prior.resolution > MEANT_FOR] for name, pair in COUNTS.items()}
@@ -91,10 +88,7 @@ def run_prior(table: PriorSettings, run: RunSettings) -> Path:
 
 
 def data_side(faces: FaceSet) -> int:
-    """Return how many px wide the faces of a set are: the median of the first pictures that can be read.
-
-    Raises PictureError: not one of them can be read.
-    """
+    """Return the median width in px of a set's first faces. Raises PictureError: not one of them can be read."""
     sides, reasons = [], []
     for entry in faces.pictures.entries[:LOOKED_AT]:
         try:

@@ -26,13 +26,10 @@ _READER = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 def run_report(output: str | Path, *, faces: int = 8, on_progress: OnProgress = quiet) -> Path:
-    """Write report.html into an output folder of `bench`, out of what is in it; return its path.
+    """Write report.html into an output folder of `bench`, with `faces` rows of the picture wall a data set and factor; return
+    its path.
 
-    Raises InputError: the folder holds no table. MissingExtraError: matplotlib is not installed. OutputError: it cannot
-    be written.
-
-    Args:
-        faces: rows of the picture wall, a data set and factor.
+    Raises InputError: the folder holds no table. MissingExtraError: no matplotlib. OutputError: it cannot be written.
     """
     folder = Path(output).expanduser()
     parts = [section for name in TABLES if (section := table_section(folder, name))]

@@ -1,6 +1,4 @@
-"""RLSE with every setting that only an ablation moves: other spaces, other forms of both losses, controls.
-
-With the defaults it is RLSE, to the last bit.
+"""RLSE with every setting that only an ablation moves; with the defaults it is RLSE, to the last bit.
 
 Shape legend: B faces, L style rows, D width of w.
 """
@@ -229,10 +227,7 @@ def feature_distance(a: Tensor, b: Tensor, norm: str) -> Tensor:
 
 
 class LaplacianPyramid:
-    """A control for the semantic loss: mean absolute differences of the small pictures' band-pass levels, (B,).
-
-    It knows frequencies, as a convolutional network does, and nothing about faces.
-    """
+    """A control for the semantic loss without a network: absolute differences of band-pass levels, (B,)."""
 
     def __init__(self, low: Tensor) -> None:
         self.wanted = self._levels(low)

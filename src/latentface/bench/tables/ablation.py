@@ -122,10 +122,9 @@ def finished_metrics(runner: Runner, wanted: Sequence[str]) -> list[str]:
 
 @torch.no_grad()
 def score_finished(runner: Runner, metrics: Sequence[str]) -> Records:
-    """Finish every result that the runner has a picture of, at full detail, score it, and return the figures.
+    """Finish every result that has a picture as `upscale` does, at full detail, score it, and return the figures.
 
-    They are made anew each time: they depend on more than the searches do. It is done at the table's size, so where the
-    prior's pictures are larger, a little less of a face is faded and projected than `upscale` has. Results that a method projected itself are left out.
+    They are made anew each time, at the table's size. Results that a method projected itself are left out.
     """
     records = Records(runner.folder / FINISHED)
     for task in runner.tasks:

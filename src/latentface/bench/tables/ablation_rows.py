@@ -115,10 +115,7 @@ def group_of(name: str) -> str:
 def make_rows(rows: Sequence[str] | None, preset: str = "equal") -> list[Variant]:
     """Return the default and the rows that are wanted, in the table's order; settings that were there already are left out.
 
-    Raises UnknownNameError: there is no such group or row.
-
-    Args:
-        rows: names of groups or of rows; None: all of them.
+    `rows`: names of groups or of rows; None: all of them. Raises UnknownNameError.
     """
     wanted = set(row_names()) if rows is None else set[str]()
     for name in rows or ():

@@ -29,9 +29,9 @@ POOLED = "pooled"  # stands where a cell has its factor and seed
 
 
 def run_pooled(table: SemanticSettings, run: RunSettings) -> Path:
-    """Write semantic.csv and semantic.md, and a Table 2 for each seed into the folder seed-N; return semantic.md.
+    """Write semantic.csv and semantic.md, and a Table 2 for each seed into seed-N; return semantic.md. Resumes.
 
-    Resumes as `run_table1`. Raises InputError: no seed, one twice, or as `run_table2`.
+    Raises InputError: no seed, one twice, or as `run_table2`.
     """
     seeds = table.seeds
     if not seeds or len(set(seeds)) != len(seeds):

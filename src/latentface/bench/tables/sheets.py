@@ -15,12 +15,9 @@ FACES, SIDE = 4, 160  # a factor; px
 def write_sheets(
     runner: Runner, name: str, heads: Mapping[str, str] | None = None, *, faces: int = FACES, side: int = SIDE
 ) -> None:
-    """Write NAME.png of the tasks with truth, NAME-native.png of those without; their factors stand below each other.
+    """Write NAME.png of the tasks with truth, NAME-native.png of those without. Raises OutputError.
 
-    Raises OutputError: it cannot be written.
-
-    Args:
-        heads: what has a column -> its head; None: low, the variants and the truth. What lacks a face has none.
+    `heads`: what has a column -> its head; None: low, the variants and the truth. What lacks a face has none.
     """
     heads = heads or {n: title_of(n) for n in ("low", *(v.name for v in runner.variants), "truth")}
     for has_truth, file in ((True, f"{name}.png"), (False, f"{name}-native.png")):

@@ -41,10 +41,7 @@ WITH, WITHOUT = "rlse", "rlse-no-semantic"
 
 
 def semantic_pairs(preset: str, projection: str) -> list[tuple[Variant, Variant]]:
-    """Return (without, with) the semantic loss, once more with a projection where that is wanted.
-
-    Raises InputError: no such choice. UnknownNameError: no such preset.
-    """
+    """Return (without, with) the semantic loss, with a projection as asked. Raises InputError, UnknownNameError."""
     endings = {"off": [""], "on": ["+projection"], "both": ["", "+projection"]}
     if projection not in endings:
         raise InputError(f"the choice for the projection is {projection!r}; expected off, on or both")
@@ -58,10 +55,7 @@ def semantic_pairs(preset: str, projection: str) -> list[tuple[Variant, Variant]
 
 
 def run_table2(table: Table2Settings, run: RunSettings) -> Path:
-    """Write table2.csv, table2.md and table2_faces.png; return table2.md. Resumes as `run_table1`.
-
-    Low sizes below 2 px are skipped, and the table says so. Raises LatentfaceError: as `run_table1`.
-    """
+    """Write table2.csv, table2.md and table2_faces.png; return table2.md. Resumes, and raises, as `run_table1`."""
     wanted = check_metrics(table.metrics, METRIC_NAMES)
     pairs = semantic_pairs(table.preset, table.projection)
     faces = open_faces(table.high)

@@ -88,11 +88,9 @@ def aggregate(
     sets: Mapping[Key, Estimate] = MappingProxyType({}),
     applies: Callable[[Task, str], bool] = lambda task, metric: True,
 ) -> list[Row]:
-    """Return a row for every task, method and metric, empty where nothing is at hand.
+    """Return a row for every task, method and metric that `applies`, empty where nothing is at hand.
 
-    Args:
-        sets: figures of whole sets, (dataset, method, factor, metric) -> figure.
-        applies: whether a metric makes sense for a task; others have no row.
+    `sets`: figures of whole sets, (dataset, method, factor, metric) -> figure.
     """
     rows = []
     for task in tasks:
@@ -187,8 +185,7 @@ def paired_table(
 ) -> str:
     """Return a line a method with its means and, below each, the paired difference to the reference.
 
-    Args:
-        lines: method -> the first cells of its line, whose columns `head` names; intervals: the means' own, too.
+    `lines`: method -> the first cells of its line, whose columns `head` names; `intervals`: the means' own, too.
     """
     shown = [m for m in metrics if any(r.metric == m and r.value.n for r in rows)]
     body = []

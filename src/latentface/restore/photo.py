@@ -19,7 +19,6 @@ from latentface.faces.paste import pasted_side
 from latentface.faces.place import LEAST_FACTOR
 from latentface.io.photo import Photo
 from latentface.io.pictures import LUMA
-from latentface.prior.prior import Prior
 from latentface.restore.aligned import searched_side
 from latentface.restore.background import Background
 from latentface.restore.engine import Engine
@@ -48,103 +47,39 @@ class FaceJob(Job):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FoundFaces:
-    """A photograph whose faces wait for their answers.
+class Finder:
+    """Finds the faces of photographs and makes their jobs.
 
     Attributes:
-        jobs: faces to be enlarged; left: those that stay as they are, with the reason.
         background: what enlarges all that is no face; None: bicubic interpolation.
         whole: keep faces at the prior's size; else only as many pixels as the photograph shows.
     """
 
     engine: Engine
-    photo: Photo
-    photo_settings: PhotoSettings
-    jobs: Sequence[FaceJob]
-    left: Sequence[LeftFace]
-    background: Background | None = None
-    whole: bool = True
+    settings: PhotoSettings
+    background: Background | None
+    whole: bool
 
     @property
     def factor(self) -> float:
-        """Enlargement of the photograph's sides."""
+        """Enlargement of a photograph's sides."""
         return self.engine.settings.factor or FACTOR
 
-    def take(self, job: FaceJob, answer: Answer) -> tuple[PhotoFace, float]:
-        """Return an enlarged face and its seconds: of a grey photograph grey, and of no more pixels than are asked for."""
-        high, samples, side = answer.high, answer.samples, job.size
-        if not self.whole:
-            side = pasted_side(job.home.scale * self.factor, side)
-            high, samples = resize(high[None], side)[0].clamp(0, 1), resize(samples, side).clamp(0, 1)
-        if self.photo.grey:  # luma is linear: it shrinks to the photograph just as well
-            high, samples = _luma(high), _luma(samples)
-        warp = job.degradation.select([0])  # what it builds goes with it
-        assert isinstance(warp, Warp)
-        face = PhotoFace(
-            found=job.found,
-            transform=job.home,
-            high=high,
-            samples=samples,
-            low=job.upright,
-            bilinear=warp.fit(job.low, side)[0].clamp(0, 1),
-            factor=job.size / job.home.scale,
-            detail=warp.transforms[0].scale,
-            sigma=warp.sigma,
-            exit_side=self.engine.exit_side(job),
-            consistency_db=answer.consistency_db,
-            best_step=answer.best_step,
-        )
-        return face, answer.seconds
-
-    def result(self, faces: Sequence[tuple[PhotoFace, float]]) -> PhotoUpscaled:
-        """Return the enlarged photograph, out of what `take` returned of each job."""
-        made, left = [face for face, _ in faces], [face.record for face in self.left]
-        worst = min((f.consistency_db for f in made), default=None)
-        record = {
-            **photo_request(self.engine, self.photo, self.photo_settings, self.background),
-            "generated": bool(made),
-            "faces_found": len(made) + len(left),
-            "faces_upscaled": len(made),
-            "faces": [f.record for f in made] + left,
-            "consistency_db": None if worst is None else round(worst, 2),
-            "seconds": round(sum(seconds for _, seconds in faces), 3),
-            **self.engine.machine,
+    def request(self, photo: Photo) -> dict[str, Any]:
+        """Return what decides a photograph's result besides its pixels. Raises InputError where it would be too large."""
+        made = self.engine.request(photo.size, photo.enlarged_size(self.factor))
+        made.pop("generated")  # a photograph without faces has nothing that was invented
+        return {
+            **made,
+            "kind": "photograph",
+            "settings": {**made["settings"], "photo": asdict(self.settings)},
+            "background": "bicubic" if self.background is None else self.background.record,
         }
-        return PhotoUpscaled(self.photo, self.factor, made, self.left, record, self.background)
 
-
-def photo_request(
-    engine: Engine, photo: Photo, settings: PhotoSettings, background: Background | None
-) -> dict[str, Any]:
-    """Return what decides a photograph's result besides the photograph. Raises InputError where it would be too large."""
-    made = engine.request(photo.size, photo.enlarged_size(engine.settings.factor or FACTOR))
-    made.pop("generated")  # a photograph without faces has nothing that was invented
-    return {
-        **made,
-        "kind": "photograph",
-        "settings": {**made["settings"], "photo": asdict(settings)},
-        "background": "bicubic" if background is None else background.record,
-    }
-
-
-class Finder:
-    """Finds the faces of photographs and makes their jobs."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        settings: PhotoSettings | None = None,
-        *,
-        background: Background | None = None,
-        whole: bool = True,
-    ) -> None:
-        self.engine, self.settings, self.background, self.whole = engine, settings or PhotoSettings(), background, whole
-        self.prior: Prior = engine.prior
-
-    def find(self, photo: Photo) -> FoundFaces:
+    def find(self, photo: Photo) -> "FoundFaces":
         """Find a photograph's faces and cut them out. Raises InputError: too large, or a method for squares."""
         self._check_method()
-        photo.enlarged_size(self.engine.settings.factor or FACTOR)
+        photo.enlarged_size(self.factor)
         jobs: list[FaceJob] = []
         left: list[LeftFace] = []
         if min(photo.size) >= LEAST_SIDE:
@@ -157,7 +92,7 @@ class Finder:
                     jobs.append(job)
                 else:
                     left.append(job)
-        return FoundFaces(self.engine, photo, self.settings, jobs, left, self.background, self.whole)
+        return FoundFaces(self, photo, jobs, left)
 
     def _check_method(self) -> None:
         asked = self.engine.settings
@@ -181,9 +116,9 @@ class Finder:
 
     def _job(self, face: Face, picture: Tensor, photo: Photo) -> FaceJob | LeftFace:
         """Return a face's job, or why it is left as it is."""
-        most, settings = self.prior.resolution, self.engine.settings
+        most, settings = self.engine.prior.resolution, self.engine.settings
         try:
-            transform = square_of(face, self.prior.alignment)
+            transform = square_of(face, self.engine.prior.alignment)
             too_large = transform.scale * LEAST_FACTOR > most
             reason = f"already as large as the {most} px of the prior's faces, or larger"
             if too_large and settings.detail != "auto":
@@ -221,6 +156,58 @@ class Finder:
             found=face,
             upright=upright,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundFaces:
+    """A photograph whose faces wait for their answers; `left`: those that stay as they are, with the reason."""
+
+    finder: Finder
+    photo: Photo
+    jobs: Sequence[FaceJob]
+    left: Sequence[LeftFace]
+
+    def take(self, job: FaceJob, answer: Answer) -> tuple[PhotoFace, float]:
+        """Return an enlarged face and its seconds: of a grey photograph grey, and of no more pixels than are asked for."""
+        high, samples, side = answer.high, answer.samples, job.size
+        if not self.finder.whole:
+            side = pasted_side(job.home.scale * self.finder.factor, side)
+            high, samples = resize(high[None], side)[0].clamp(0, 1), resize(samples, side).clamp(0, 1)
+        if self.photo.grey:  # luma is linear: it shrinks to the photograph just as well
+            high, samples = _luma(high), _luma(samples)
+        warp = job.degradation.select([0])  # what it builds goes with it
+        assert isinstance(warp, Warp)
+        face = PhotoFace(
+            found=job.found,
+            transform=job.home,
+            high=high,
+            samples=samples,
+            low=job.upright,
+            bilinear=warp.fit(job.low, side)[0].clamp(0, 1),
+            factor=job.size / job.home.scale,
+            detail=warp.transforms[0].scale,
+            sigma=warp.sigma,
+            exit_side=self.finder.engine.exit_side(job),
+            consistency_db=answer.consistency_db,
+            best_step=answer.best_step,
+        )
+        return face, answer.seconds
+
+    def result(self, faces: Sequence[tuple[PhotoFace, float]]) -> PhotoUpscaled:
+        """Return the enlarged photograph, out of what `take` returned of each job."""
+        made, left = [face for face, _ in faces], [face.record for face in self.left]
+        worst = min((f.consistency_db for f in made), default=None)
+        record = {
+            **self.finder.request(self.photo),
+            "generated": bool(made),
+            "faces_found": len(made) + len(left),
+            "faces_upscaled": len(made),
+            "faces": [f.record for f in made] + left,
+            "consistency_db": None if worst is None else round(worst, 2),
+            "seconds": round(sum(seconds for _, seconds in faces), 3),
+            **self.finder.engine.machine,
+        }
+        return PhotoUpscaled(self.photo, self.finder.factor, made, self.left, record, self.finder.background)
 
 
 def prior_wanted(side: float) -> int:

@@ -26,7 +26,7 @@ from latentface.restore.background import Background
 from latentface.restore.engine import Engine, caught
 from latentface.restore.faceresult import Upscaled
 from latentface.restore.job import OnJobs
-from latentface.restore.photo import Finder, FoundFaces, photo_request
+from latentface.restore.photo import Finder, FoundFaces
 from latentface.restore.photoresult import PhotoUpscaled
 from latentface.restore.settings import PhotoSettings, UpscaleSettings
 
@@ -84,7 +84,7 @@ class Upscaler:
             background = Background.read(background, where)
         self.prior, self.settings, self.background = prior, settings, background
         self.engine = Engine(prior, settings, batch=batch_size, say=say)
-        self.finder = Finder(self.engine, photo, background=background, whole=whole_faces)
+        self.finder = Finder(self.engine, photo or PhotoSettings(), background, whole_faces)
 
     def face(self, picture: Picture, *, on_step: Callable[[Step], bool | None] | None = None) -> Upscaled:
         """Enlarge an aligned face.
@@ -132,9 +132,7 @@ class Upscaler:
 
     def request(self, photo: Photo, *, aligned: bool) -> dict[str, Any]:
         """Return what decides a picture's result besides its pixels. Raises InputError where there can be none."""
-        if aligned:
-            return face_request(self.engine, *photo.size)
-        return photo_request(self.engine, photo, self.finder.settings, self.background)
+        return face_request(self.engine, *photo.size) if aligned else self.finder.request(photo)
 
     def find(self, photo: Photo, *, aligned: bool) -> Found:
         """Find the faces of a picture. Raises InputError where there can be no result."""

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentface.bench.core.curve import Curve
 from latentface.bench.core.progress import Progress, duration
 from latentface.bench.core.protocol import resume
 from latentface.bench.core.records import Key, Records
@@ -23,6 +22,7 @@ from latentface.bench.core.tasks import Task, load_batch, seed_of, to_8_bit
 from latentface.bench.core.variants import TRUTH, Variant
 from latentface.devices import Batches, out_of_memory
 from latentface.errors import InputError, LatentfaceError, UnknownNameError
+from latentface.explore.result import Step, psnr_each
 from latentface.io.pictures import read_picture, write_picture
 from latentface.metrics.registry import METRICS
 from latentface.metrics.suite import Suite
@@ -30,6 +30,7 @@ from latentface.prior.prior import Prior
 
 WALL = 12  # faces whose low picture and truth are kept for the picture wall
 TRIAL_STEPS = 4
+PARTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of a search, at which its curve is measured
 
 
 class Runner:
@@ -304,3 +305,24 @@ def check_metrics(names: Sequence[str] | None, default: Sequence[str]) -> list[s
     if not wanted:
         raise InputError("no metric is named; leave the option out for the usual ones")
     return wanted
+
+
+class Curve:
+    """An `on_step` callback: the PSNR of the best pictures so far against the truth, (B, 3, R, R) in [0, 1]."""
+
+    def __init__(self, truth: Tensor) -> None:
+        self.truth = truth
+        self.figures: dict[int, Tensor] = {}
+
+    def __call__(self, step: Step) -> None:
+        wanted = {max(1, round(part * step.total)) for part in PARTS}
+        if step.number in wanted:
+            values = self.truth.new_full((len(self.truth),), math.nan)  # of faces that are not in work
+            values[step.faces] = psnr_each(step.preview().cpu().float(), self.truth[step.faces])
+            self.figures[step.number] = values
+
+    def of(self, row: int) -> dict[str, float]:
+        """Return one face's figures: `psnr@STEP` -> dB."""
+        return {
+            f"psnr@{number}": float(values[row]) for number, values in self.figures.items() if not values[row].isnan()
+        }

@@ -5,32 +5,37 @@ inversions and RLSE by group of people. A finished part stands in `sets.csv` (se
 or `traits.csv` (which group a face is of), and is not measured again.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median_low
+from typing import Any
 
 from latentface.bench.core.progress import Progress
+from latentface.bench.core.protocol import origin
 from latentface.bench.core.records import Records
 from latentface.bench.core.runner import Runner
 from latentface.bench.core.settings import RunSettings
 from latentface.bench.core.setup import MEANT_FOR, open_prior
 from latentface.bench.core.sizes import high_side
+from latentface.bench.core.statistics import Estimate
 from latentface.bench.core.tasks import Task, low_side, square_side, task_with_truth
 from latentface.bench.core.variants import Variant, make_variant
 from latentface.bench.prior import quality
-from latentface.bench.prior.card import card_figures, check_card
 from latentface.bench.prior.groups import Groups, tell_groups
 from latentface.bench.prior.inversion import inversions
 from latentface.bench.prior.page import group_rows, prior_page
 from latentface.bench.prior.settings import PriorSettings
 from latentface.bench.prior.sheet import write_prior_sheet
 from latentface.bench.prior.study import VALIDATION, Study, measure_judge, measure_samples, samples_at, study_rows
-from latentface.bench.tables.tables import aggregate, write_rows, write_table
+from latentface.bench.tables.tables import Row, aggregate, write_rows, write_table
 from latentface.datasets import FaceSet, open_faces
 from latentface.errors import InputError, PictureError
+from latentface.io.atomic import check_folder
 from latentface.metrics.registry import METRICS
 from latentface.prior.formats import write_figures
+from latentface.prior.prior import Prior
 
 PERCEPTUAL = "lpips-alex"  # where its weights are at hand: they are not fetched for it
 METRIC_NAMES = ("psnr", "ssim", "identity", PERCEPTUAL, "squeezenet-distance", "seconds")
@@ -118,3 +123,43 @@ def _searches(
         return [task(side, inverting)], inverting
     searching = [make_variant("rlse", table.preset)]
     return [task(side, inverting), task(low_side(side, table.factor), searching)], [*inverting, *searching]
+
+
+def check_card(prior: Prior) -> Path:
+    """Return a prior's file, to write figures into. Raises InputError: it has none. OutputError."""
+    if prior.path is None:
+        raise InputError(f"the prior {prior.name} was made in memory and has no card; name a file with -p")
+    check_folder(prior.path.resolve().parent)
+    return prior.path
+
+
+def card_figures(
+    rows: Sequence[Row], drawn: str, faces: str, searches: Sequence[str], command: str = ""
+) -> dict[str, Any]:
+    """Return the card's figures out of the rows of `prior.csv`: {"dataset", "truncation", "values", "measured"}.
+
+    `values`: of the methods `drawn` ("samples at T") and `searches`, and what D tells apart of the held-out `faces`:
+    name -> {"value": number or [mean, low, high], "n": faces}. Names are the metrics' of `prior.csv`; those of searches
+    have the method before them: `invert-w psnr`, `rlse 8x identity`.
+    """
+    values: dict[str, Any] = {}
+    for row in rows:
+        if not math.isfinite(row.value.mean) or row.metric == "seconds":  # a machine's, not the prior's
+            continue
+        if row.method == drawn or (row.method == faces and row.metric.startswith("separation-")):
+            values[row.metric] = _figure(row.value)
+        elif row.method in searches:
+            factor = "" if row.factor == "1" else f"{row.factor}x "
+            values[f"{row.method} {factor}{row.metric}"] = _figure(row.value)
+    readable = command.encode("utf-8", "backslashreplace").decode()  # a file's name may be no Unicode
+    return {
+        "dataset": rows[0].dataset if rows else "",
+        "truncation": float(drawn.rpartition(" ")[2]),
+        "values": values,
+        "measured": origin(readable),
+    }
+
+
+def _figure(value: Estimate) -> dict[str, Any]:
+    numbers = [float(f"{v:.5g}") for v in (value.mean, value.low, value.high) if math.isfinite(v)]
+    return {"value": numbers if len(numbers) == 3 else numbers[0], "n": value.n}

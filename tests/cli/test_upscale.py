@@ -500,3 +500,54 @@ def test_memory_does_not_grow_with_the_number_of_inputs(upscale, face, tmp_path,
     assert len(alive) == 4
     assert max(alive) <= 3 * 4
     assert alive[-1] <= alive[1]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a result tells, and what one failure costs.
+
+
+def test_neither_picture_nor_record_names_the_folder(upscale, face, tmp_path):
+    for place in ("private-folder", "secret-results"):
+        (tmp_path / place).mkdir()
+    low = face(tmp_path / "private-folder" / "a.png")
+    assert upscale(low, "-o", tmp_path / "secret-results", "--samples", 2, "--compare", "--save-steps").code == 0
+    written = list((tmp_path / "secret-results").iterdir())
+    assert len(written) == 7
+    for path in written:
+        data = path.read_bytes()
+        if path.suffix == ".png":
+            data += json.dumps(Image.open(path).text).encode()  # chunks may be compressed
+        assert b"private-folder" not in data
+        assert b"secret-results" not in data
+    assert json.loads((tmp_path / "secret-results" / "a.json").read_text())["input"] == "a.png"
+
+
+def test_one_face_that_does_not_fit_the_memory_fails_alone(upscale, face, tmp_path, monkeypatch):
+    from latentface.prior.prior import Prior
+
+    real, calls, broken = Prior.synthesis, [], -1
+
+    def synthesis(prior, *arguments, **named):
+        calls.append(1)
+        if len(calls) == broken:
+            raise MemoryError
+        return real(prior, *arguments, **named)
+
+    monkeypatch.setattr(Prior, "synthesis", synthesis)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # one search after another
+    try:
+        for name in "abc":
+            face(tmp_path / "in" / f"{name}.png", seed=ord(name))
+        assert upscale(tmp_path / "in", "-o", tmp_path / "all", "-q", "--aligned").code == 0
+        broken = len(calls) // 3 + 1
+        calls.clear()
+        done = upscale(tmp_path / "in", "-o", tmp_path / "out", "-q", "--aligned")
+    finally:
+        torch.set_num_threads(threads)
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1
+    assert "b.png: one face does not fit this device's memory" in done.err
+    assert names(tmp_path / "out") == ["a.json", "a.png", "c.json", "c.png"]
+    for name in ("a.png", "c.png"):
+        assert read_picture(tmp_path / "out" / name).equal(read_picture(tmp_path / "all" / name))

@@ -99,7 +99,11 @@ class Engine:
         coarse = {"coarse_steps": self.coarse_steps, "exits_sha256": prior.exits_sha256} if self.coarse_steps else {}
         return {
             "method": self.settings.method,
-            "settings": {**asdict(self.settings), "method_settings": asdict(self.method_settings)},
+            "settings": {
+                **asdict(self.settings),
+                "samples": self.settings.count,
+                "method_settings": asdict(self.method_settings),
+            },
             "prior": prior.name,
             "prior_sha256": prior.sha256,
             "prior_licence": prior.licence,

@@ -120,3 +120,15 @@ def test_there_are_no_cycles():
 
     for name in graph:
         visit(name, ())
+
+
+def test_pytorchs_own_generators_are_seeded_in_one_place():
+    """`devices.seeded` restores those of GPUs, too; fork_rng(devices=[]) with manual_seed leaves them reseeded."""
+    calls = {"torch.manual_seed", "torch.random.fork_rng", "torch.random.manual_seed", "torch.seed"}
+    found = {
+        name
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in calls
+    }
+    assert found == set()

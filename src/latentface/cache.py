@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,12 +30,16 @@ def made_of_prior(kind: str, prior_sha256: str, words: str) -> Path:
     return cache_folder() / kind / f"{prior_sha256}-{hashlib.sha256(words.encode()).hexdigest()[:12]}.safetensors"
 
 
+_making = threading.RLock()
+
+
 def kept(
     path: Path | None, make: Callable[[], dict[str, Tensor]], check: Callable[[dict[str, Tensor]], object]
 ) -> dict[str, Tensor]:
     """Return the tensors that a cache file holds, made and kept there at first use.
 
-    A broken file is made again; a cache that cannot be written costs the making each time.
+    A broken file is made again; a cache that cannot be written costs the making each time. Threads wait for each other, so
+    that what one makes the others read.
 
     Args:
         path: None: nothing is kept.
@@ -43,16 +48,17 @@ def kept(
     from safetensors import SafetensorError
     from safetensors.torch import load, save
 
-    if path is not None:
-        with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError, RuntimeError):
-            held: dict[str, Tensor] = load(path.read_bytes())
-            check(held)
-            return held
-    made = {name: value.cpu().contiguous() for name, value in make().items()}
-    if path is not None:
-        with contextlib.suppress(OutputError):
-            write_bytes(path, save(made))
-    return made
+    with _making:
+        if path is not None:
+            with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError, RuntimeError):
+                held: dict[str, Tensor] = load(path.read_bytes())
+                check(held)
+                return held
+        made = {name: value.cpu().contiguous() for name, value in make().items()}
+        if path is not None:
+            with contextlib.suppress(OutputError):
+                write_bytes(path, save(made))
+        return made
 
 
 def is_offline() -> bool:

@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import os
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,15 +27,14 @@ KEPT = 2**31 - 1  # bytes of freed memory that stay with the process
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; "auto" is CUDA, then Apple's MPS, then the CPU.
+    """Return the device of that name; "auto" is the first of CUDA, Apple's MPS and the CPU that computes what is needed.
 
     Raises:
         InputError: there is no such device here.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return torch.device(next((kind for kind in there if there[kind] and computes(kind)), "cpu"))
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # "meta" has no values
@@ -42,6 +43,22 @@ def pick_device(name: str = "auto") -> torch.device:
             f"the device {name!r} cannot be used here ({str(error).splitlines()[0]}); try auto or cpu"
         ) from None
     return device
+
+
+@lru_cache
+def computes(name: str) -> bool:
+    """Say whether a device computes a convolution's gradient and a sparse product, which photographs need; tried once."""
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            picture = torch.ones(1, 1, 4, 4, device=name, requires_grad=True)
+            torch.nn.functional.conv2d(picture, torch.ones(1, 1, 3, 3, device=name)).sum().backward()
+        rows = torch.tensor([0, 1], dtype=torch.int32)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+            matrix = torch.sparse_csr_tensor(rows, rows[:1], torch.ones(1), (1, 1), check_invariants=False).to(name)
+        return bool((matrix @ torch.ones(1, 1, device=name)).cpu())
+    except (RuntimeError, AssertionError, NotImplementedError):
+        return False
 
 
 @lru_cache(maxsize=1)
@@ -138,22 +155,29 @@ def free_memory(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
+_seeding = threading.RLock()
+
+
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed PyTorch's own generators inside the block, and restore them after it: the CPU's and those of GPUs in use."""
-    generators = [torch.default_generator]
-    if torch.cuda.is_initialized():
-        generators += torch.cuda.default_generators
-    states = [generator.get_state() for generator in generators]
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    try:
-        for generator in generators:
-            generator.manual_seed(seed)
-        if mps is not None:
-            torch.mps.manual_seed(seed)
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
-        if mps is not None:
-            torch.mps.set_rng_state(mps)
+    """Seed PyTorch's own generators inside the block, and restore them after it: the CPU's and those of GPUs in use.
+
+    The generators are the process's: of several threads, one is in such a block at a time.
+    """
+    with _seeding:
+        generators = [torch.default_generator]
+        if torch.cuda.is_initialized():
+            generators += torch.cuda.default_generators
+        states = [generator.get_state() for generator in generators]
+        mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+        try:
+            for generator in generators:
+                generator.manual_seed(seed)
+            if mps is not None:
+                torch.mps.manual_seed(seed)
+            yield
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
+            if mps is not None:
+                torch.mps.set_rng_state(mps)

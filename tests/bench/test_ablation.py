@@ -9,7 +9,6 @@ import torch
 
 from latentface.bench.core.tasks import task_with_truth
 from latentface.bench.core.unexpected import Damage, DamagedTask
-from latentface.bench.tables.ablation import run_ablation
 from latentface.bench.tables.ablation_rows import DEFAULT, GROUPS, make_rows, row_names
 from latentface.bench.tables.tables import read_rows
 from latentface.datasets import open_faces
@@ -22,7 +21,7 @@ from latentface.io.pictures import read_picture, write_picture
 from latentface.metrics.psnr import psnr
 from latentface.prior.prior import Prior
 
-from .conftest import smooth_face
+from .conftest import make_ablation, smooth_face
 
 
 def test_every_row_is_another_setting() -> None:
@@ -42,7 +41,7 @@ def test_test_faces_are_refused(tiny_prior: Prior, tmp_path: Path) -> None:
     for folder in (tmp_path / "test", tmp_path / "faces-test"):
         write_picture(folder / "a.png", smooth_face(0, 24))
         with pytest.raises(InputError, match="test partition"):
-            run_ablation(output=tmp_path / "out", high=folder, prior=tiny_prior)
+            make_ablation(output=tmp_path / "out", high=folder, prior=tiny_prior)
     assert not (tmp_path / "out").exists()
 
 
@@ -57,11 +56,11 @@ def test_differences_are_paired(tiny_prior: Prior, faces: Path, tmp_path: Path) 
         "damages": ["noise0.05", "noise0.05told"],
         "metrics": ("psnr", "consistency"),
         "limit": 3,
-        "fetch": False,
+        "no_fetch": True,
         "device": "cpu",
-        "batch": 3,
+        "batch_size": 3,
     }
-    page = run_ablation(**options).read_text()
+    page = make_ablation(**options).read_text()
     rows = {(r.dataset, r.method, r.metric): r.value for r in read_rows(tmp_path / "ablation.csv")}
     for metric in ("psnr", "psnr-projected"):
         gap = rows["high", "weight 0 - rlse", metric]
@@ -73,8 +72,8 @@ def test_differences_are_paired(tiny_prior: Prior, faces: Path, tmp_path: Path) 
     assert rows["high-noise0.05", "random D", "psnr"].n == 3
     assert "| ratio | ratio 1 |" in page
     assert "not told of" in page
-    assert run_ablation(**options).read_text() == page
-    few = run_ablation(**options | {"damage_rows": ["weight 0"]}).read_text().partition("not what is assumed")[2]
+    assert make_ablation(**options).read_text() == page
+    few = make_ablation(**options | {"damage_rows": ["weight 0"]}).read_text().partition("not what is assumed")[2]
     assert "| weight | weight 0 |" in few
     assert "random D" not in few
 
@@ -91,14 +90,14 @@ def test_the_finished_table_has_what_upscale_makes(tiny_prior: Prior, faces: Pat
         "damage_rows": [],
         "metrics": ("psnr", "consistency", "seconds"),
         "limit": 3,
-        "fetch": False,
+        "no_fetch": True,
         "device": "cpu",
-        "batch": 3,
+        "batch_size": 3,
     }
-    plain = run_ablation(**options).read_text()
+    plain = make_ablation(**options).read_text()
     assert "as upscale writes them" not in plain
     assert not (tmp_path / "ablation-finished.csv").exists()
-    page = run_ablation(**options, finished=True).read_text()
+    page = make_ablation(**options, finished=True).read_text()
     assert "### high at 4x (4 px), as upscale writes them" in page
     assert "### high-noise0.05told at 4x (4 px), as upscale writes them" in page
     rows = {(r.dataset, r.method, r.metric): r.value for r in read_rows(tmp_path / "ablation-finished.csv")}
@@ -118,7 +117,7 @@ def test_the_finished_table_has_what_upscale_makes(tiny_prior: Prior, faces: Pat
     assert gap.mean == pytest.approx(
         rows["high", "weight 0", "psnr"].mean - rows["high", DEFAULT, "psnr"].mean, abs=1e-4
     )
-    assert run_ablation(**options, finished=True).read_text() == page
+    assert make_ablation(**options, finished=True).read_text() == page
 
 
 def test_damage_is_repeatable_and_of_its_size(faces: Path) -> None:

@@ -15,7 +15,7 @@ from latentface.bench.core.progress import quiet
 from latentface.bench.core.records import Records
 from latentface.bench.core.tasks import Task, task_with_truth
 from latentface.bench.prior import groups as module
-from latentface.bench.prior.group_table import LEAST, group_table
+from latentface.bench.prior.group_table import LEAST, SMALL, group_markdown, group_rows
 from latentface.bench.prior.groups import (
     EVERYONE,
     TRAITS,
@@ -291,8 +291,8 @@ def runner(people: Path, tmp_path: Path) -> Callable[..., Any]:
 
 def test_small_groups_show_how_many_they_are_and_no_figure(people: Path, tmp_path: Path, runner: Any) -> None:
     found = tell_groups(task_of(people), "ffhq", Records(tmp_path / "t.csv"), None, quiet)
-    table = group_table(found, runner())
-    rows = {(r.method, r.factor, r.metric): r.value for r in table.rows}
+    table = group_rows(found, runner())
+    rows = {(r.method, r.factor, r.metric): r.value for r in table}
     everyone = rows[f"invert-w_plus, {EVERYONE}", "1", "psnr"]
     assert (everyone.mean, everyone.n) == (22.5, 6)
     assert everyone.low < 22.5 < everyone.high
@@ -302,7 +302,7 @@ def test_small_groups_show_how_many_they_are_and_no_figure(people: Path, tmp_pat
     assert math.isnan(small.mean)
     assert rows["invert-w_plus, skin: light", "1", "psnr"].n == 0
     assert not any(m.startswith("invert-w,") for m, _, _ in rows)
-    lines = table.markdown.splitlines()
+    lines = group_markdown(found, table).splitlines()
     assert lines[0].startswith("| group | n | inversion in w_plus: psnr ↑ |")
     assert "RLSE 8x: consistency ↑" in lines[0]
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
@@ -310,10 +310,11 @@ def test_small_groups_show_how_many_they_are_and_no_figure(people: Path, tmp_pat
     assert cells["all faces"][:2] == ["6", f"22.50 [{everyone.low:.2f}, {everyone.high:.2f}]"]
     assert cells["skin: tan"] == ["2", *[""] * 6]
     assert cells["sex: cannot be told"] == [""] * 7
-    assert any("fewer than 5 faces" in note for note in table.notes)
+    assert "fewer than 5 faces" in SMALL
 
 
 def test_a_metric_that_is_not_at_hand_is_not_called_small(people: Path, tmp_path: Path, runner: Any) -> None:
     found = tell_groups(task_of(people), "ffhq", Records(tmp_path / "t.csv"), None, quiet)
-    line = next(x for x in group_table(found, runner(identity=False)).markdown.splitlines() if x.startswith("| all"))
+    page = group_markdown(found, group_rows(found, runner(identity=False)))
+    line = next(x for x in page.splitlines() if x.startswith("| all"))
     assert line.split("|")[4].strip() == "n/a"  # identity

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from latentface.bench.core.statistics import Estimate
-from latentface.bench.report.notes import order_notes
+from latentface.bench.tables.notes import order_notes
 from latentface.bench.tables.tables import Row
 
 

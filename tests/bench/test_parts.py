@@ -18,15 +18,13 @@ from latentface.bench.core.stopwatch import network_time
 from latentface.bench.core.variants import make_variant, make_variants, title_of
 from latentface.bench.report.markup import to_html
 from latentface.bench.report.report import run_report
-from latentface.bench.tables.table1 import run_table1
 from latentface.bench.tables.tables import collect_markdown, read_rows
-from latentface.bench.tables.timing import run_time
 from latentface.errors import InputError, UnknownNameError
 from latentface.io.pictures import write_picture
 from latentface.metrics.psnr import psnr
 from latentface.prior.prior import Prior
 
-from .conftest import smooth_face
+from .conftest import make_table1, make_time, smooth_face
 
 
 def test_records_survive_being_cut_at_any_byte(tmp_path: Path) -> None:
@@ -90,17 +88,17 @@ def test_network_time_is_part_of_the_whole_and_leaves_nothing_behind(tiny_prior:
 @pytest.mark.usefixtures("short_search")
 def test_time_and_report(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None:
     options = {"output": tmp_path, "high": faces, "prior": tiny_prior, "methods": ["bilinear", "rlse"], "device": "cpu"}
-    table = run_time(**options, factors=(4,), batches=(1, 2), repeats=2)
+    table = make_time(**options, factors=(4,), batches=(1, 2), repeats=2)
     rows = {(r.method, r.metric): r.value for r in read_rows(tmp_path / "time.csv")}
     whole, networks, rest = (rows["rlse", f"{m}@1"].mean for m in ("seconds", "seconds-networks", "seconds-rest"))
     assert networks + rest == pytest.approx(whole, rel=1e-4)
     assert 0.2 * whole < networks < whole
     assert rows["rlse", "batch@best"].mean in (1, 2)
     runs = (tmp_path / "time_runs.csv").read_text()
-    run_time(**options, factors=(4,), batches=(1, 2), repeats=2)
+    make_time(**options, factors=(4,), batches=(1, 2), repeats=2)
     assert (tmp_path / "time_runs.csv").read_text() == runs
     assert "| RLSE | 11 |" in table.read_text()
-    run_table1(**options, factors=(4,), limit=2, metrics=("psnr", "ssim"), fetch=False)
+    make_table1(**options, factors=(4,), limit=2, metrics=("psnr", "ssim"), no_fetch=True)
     page = run_report(tmp_path, faces=2).read_text()
     assert "data:image/svg+xml" in page
     assert "data:image/png" in page
@@ -119,7 +117,7 @@ def test_markup_keeps_no_foreign_tags() -> None:
     page = to_html("## a <script>\n\n| x |\n|---|\n| **1**<br><u>2</u> *p* <img> |\n\n- `c`")
     assert "<script>" not in page
     assert "<img>" not in page
-    assert "<b>1</b><br><u>2</u> <i>p</i>" in page
+    assert "<strong>1</strong><br><u>2</u> <em>p</em>" in page
     assert "<code>c</code>" in page
 
 

@@ -15,7 +15,6 @@ from latentface.bench.prior import quality
 from latentface.bench.prior import run as module
 from latentface.bench.prior.features import Features
 from latentface.bench.prior.inversion import InversionSettings, invert
-from latentface.bench.prior.run import run_prior
 from latentface.bench.tables.tables import read_rows
 from latentface.cli import run as latentface
 from latentface.degradation import Downscale
@@ -25,7 +24,7 @@ from latentface.io.pictures import write_picture
 from latentface.prior.formats import read_card, write_prior
 from latentface.prior.prior import Prior
 
-from .conftest import smooth_face
+from .conftest import make_prior, smooth_face
 
 
 def colours(pictures: torch.Tensor) -> torch.Tensor:
@@ -42,15 +41,15 @@ def run(prior: Prior, output: Path, faces: Path, **changes: Any) -> Path:
     options: dict[str, Any] = {
         "train": [faces],
         "samples": 8,
-        "inversions_of": 2,
+        "inversions": 2,
         "steps": 4,
         "detections": 2,
         "truncations": (0.7, 1.0),
-        "fetch": False,
+        "no_fetch": True,
         "device": "cpu",
-        "batch": 2,
+        "batch_size": 2,
     }
-    return run_prior(output=output, high=faces, prior=prior, **{**options, **changes})
+    return make_prior(output=output, high=faces, prior=prior, **{**options, **changes})
 
 
 @pytest.mark.usefixtures("own_features")
@@ -94,7 +93,7 @@ def labelled(tmp_path: Path) -> Path:
 def test_figures_by_group_and_a_second_run(
     tiny_prior: Prior, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, options = tmp_path / "out", {"inversions_of": 8, "train": ()}
+    out, options = tmp_path / "out", {"inversions": 8, "train": ()}
     page = run(tiny_prior, out, labelled, **options).read_text()
     rows = {(r.method, r.factor, r.metric): r.value for r in read_rows(out / "groups.csv")}
     men = rows["invert-w_plus, sex: male", "1", "psnr"]
@@ -124,7 +123,7 @@ def test_figures_by_group_and_a_second_run(
 
 @pytest.mark.usefixtures("own_features", "short_search")
 def test_a_run_of_before_goes_on_with_the_search(tiny_prior: Prior, labelled: Path, tmp_path: Path) -> None:
-    options = {"inversions_of": 6, "train": (), "detections": 0}
+    options = {"inversions": 6, "train": (), "detections": 0}
     page = run(tiny_prior, tmp_path / "out", labelled, **options, factor=0).read_text()
     assert "By group of people" in page
     assert "RLSE" not in page
@@ -171,7 +170,7 @@ def test_the_figures_go_into_the_card_and_the_run_stays_the_same(
 
 
 def test_without_networks_for_features_the_rest_is_there(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None:
-    kept = {"inversions_of": 0, "detections": 0, "train": ()}
+    kept = {"inversions": 0, "detections": 0, "train": ()}
     import os
 
     before = os.environ.pop("LATENTFACE_WEIGHTS", None)

@@ -9,14 +9,14 @@ import pytest
 import torch
 from scipy import stats
 
-from latentface.bench.tables.calibration import rank_correlation, run_samples, spread_figures
-from latentface.bench.tables.few_sample import run_few_sample
+from latentface.bench.tables.calibration import rank_correlation, spread_figures
 from latentface.bench.tables.tables import read_rows
-from latentface.cli.bench_samples import counts
 from latentface.errors import InputError
 from latentface.prior.prior import Prior
 from latentface.supervised.vdsr import VdsrShape
 from latentface.train.supervised import train_supervised
+
+from .conftest import make_few_sample, make_samples
 
 
 def test_a_calibrated_spread_covers_what_it_says() -> None:
@@ -50,19 +50,19 @@ def test_samples_of_each_face(tiny_prior: Prior, faces: Path, tmp_path: Path) ->
         "samples": 3,
         "metrics": ("psnr", "ssim"),
         "limit": 3,
-        "fetch": False,
+        "no_fetch": True,
         "device": "cpu",
-        "batch": 2,
+        "batch_size": 2,
     }
-    page = run_samples(**options).read_text()
+    page = make_samples(**options).read_text()
     rows = {(r.method, r.metric): r.value for r in read_rows(tmp_path / "samples.csv")}
     assert rows["mean of 3 (rlse)", "psnr"].mean > rows["one of 3 (rlse)", "psnr"].mean
     assert 0 <= rows["spread of 3 (rlse)", "inside-95%"].mean <= 1
     assert ("mean of 3 (rlse) - bilinear+projection", "psnr") in rows
     assert (tmp_path / "samples.png").is_file()
-    assert run_samples(**options).read_text() == page
+    assert make_samples(**options).read_text() == page
     with pytest.raises(InputError, match="at least 3"):
-        run_samples(**{**options, "samples": 2})
+        make_samples(**{**options, "samples": 2})
 
 
 @pytest.mark.usefixtures("short_search")
@@ -74,30 +74,24 @@ def test_few_pairs_and_all(tiny_prior: Prior, faces: Path, tmp_path: Path) -> No
         "trainer": train_supervised,
         "prior": tiny_prior,
         "factor": 4,
-        "kinds": ["vdsr"],
+        "baselines": ["vdsr"],
         "pairs": (2, 1000, None),
         "steps": 2,
         "size": VdsrShape(factor=4, depth=3, width=8, fold=2),
         "metrics": ("psnr", "consistency"),
         "limit": 3,
-        "fetch": False,
+        "no_fetch": True,
         "device": "cpu",
-        "batch": 3,
+        "batch_size": 3,
     }
-    page = run_few_sample(**options).read_text()
+    page = make_few_sample(**options).read_text()
     rows = {(r.method, r.metric): r.value for r in read_rows(tmp_path / "few-sample.csv")}
     assert {m for m, _ in rows if " - " not in m} == {"rlse", "vdsr-2-pairs", "vdsr-all-pairs"}  # there are only 5
     assert rows["vdsr-2-pairs - rlse", "psnr"].n == 3
     assert "| VDSR | 2 |" in page
     assert "| RLSE | none |" in page
-    assert run_few_sample(**{**options, "trainer": None}).read_text() == page  # nothing is trained again
+    assert make_few_sample(**{**options, "trainer": None}).read_text() == page  # nothing is trained again
     with pytest.raises(InputError, match="trained for 2 steps"):
-        run_few_sample(**{**options, "steps": 3})
+        make_few_sample(**{**options, "steps": 3})
     with pytest.raises(InputError, match="budget"):
-        run_few_sample(**{**options, "steps": None})
-
-
-def test_numbers_of_pairs() -> None:
-    assert counts("100, 1000,all") == [100, 1000, None]
-    with pytest.raises(InputError, match="--pairs"):
-        counts("some")
+        make_few_sample(**{**options, "steps": None})

@@ -14,20 +14,13 @@ from tiny import tiny_prior
 from latentface.bench.core.evaluate import evaluate
 from latentface.bench.core.setup import batch_size
 from latentface.bench.core.sizes import by_area, compared_at, high_side, previews_at, searched_from
-from latentface.bench.core.tasks import task_with_truth, to_8_bit
+from latentface.bench.core.tasks import seed_of, task_with_truth, to_8_bit
 from latentface.bench.core.variants import make_variant
 from latentface.bench.prior import run as prior_module
 from latentface.bench.prior.features import Features
 from latentface.bench.prior.quality import own_judge
-from latentface.bench.prior.run import data_side, run_prior
-from latentface.bench.tables.ablation import run_ablation
-from latentface.bench.tables.calibration import run_samples
-from latentface.bench.tables.few_sample import run_few_sample
-from latentface.bench.tables.pooled import run_pooled
-from latentface.bench.tables.table1 import run_table1
-from latentface.bench.tables.table2 import run_table2
+from latentface.bench.prior.run import data_side
 from latentface.bench.tables.tables import read_rows
-from latentface.bench.tables.timing import run_time
 from latentface.cli import run as latentface
 from latentface.datasets import open_faces
 from latentface.degradation import Downscale
@@ -40,7 +33,17 @@ from latentface.prior.prior import Prior
 from latentface.supervised.vdsr import VdsrShape
 from latentface.train.supervised import train_supervised
 
-from .conftest import smooth_face
+from .conftest import (
+    make_ablation,
+    make_few_sample,
+    make_pooled,
+    make_prior,
+    make_samples,
+    make_table1,
+    make_table2,
+    make_time,
+    smooth_face,
+)
 
 R, LOW = 16, 4
 
@@ -61,8 +64,8 @@ def table(options: dict[str, Any]) -> dict[str, Any]:
         "factors": (4,),
         "metrics": ("psnr", "ssim", "consistency"),
         "limit": 3,
-        "fetch": False,
-        "batch": 3,
+        "no_fetch": True,
+        "batch_size": 3,
     }
 
 
@@ -135,7 +138,7 @@ def test_the_usual_batch_falls_with_the_area(tmp_path: Path) -> None:
 def test_table1_keeps_and_scores_faces_of_the_tables_size(table: dict[str, Any], large: Prior, faces: Path) -> None:
     out = table["output"]
     methods = ["bilinear", "rlse", "rlse+projection", "vdsr"]
-    page = run_table1(**table, methods=methods).read_text()
+    page = make_table1(**table, methods=methods).read_text()
     assert "truth brought to 16 px (bicubic)" in page
     assert (
         "searches invert the same kernel from the prior's 32 px directly, and their faces are shrunk by area to 16 px"
@@ -144,8 +147,8 @@ def test_table1_keeps_and_scores_faces_of_the_tables_size(table: dict[str, Any],
     assert "no weights were trained for 4 -> 16 px" in page
     task = task_with_truth(open_faces(faces), R, LOW, "bicubic", 3)
     truth, low = (torch.stack(some) for some in zip(*(task.load(key) for key in task.entries), strict=True))
-    settings = METHODS["rlse"].settings("equal")
-    found = METHODS["rlse"].function(large, low, degradation=Downscale(LOW, 32), settings=settings, seeds=(0, 0, 0))
+    settings, seeds = METHODS["rlse"].settings("equal"), [seed_of(0, key) for key in task.entries]
+    found = METHODS["rlse"].function(large, low, degradation=Downscale(LOW, 32), settings=settings, seeds=seeds)
     assert found.high.shape[-1] == 32
     wanted = to_8_bit(by_area(found.high, R))
     kept = torch.stack([read_picture(out / "faces" / "high" / "4x" / "rlse" / f"{key}.png") for key in task.entries])
@@ -158,21 +161,21 @@ def test_table1_keeps_and_scores_faces_of_the_tables_size(table: dict[str, Any],
     last = max(r.split(",")[4] for r in (out / "steps.csv").read_text().splitlines()[1:])
     assert last == "psnr@6"
     before = (out / "per_image.csv").read_text()
-    run_table1(**table, methods=methods)
+    make_table1(**table, methods=methods)
     assert (out / "per_image.csv").read_text() == before
     with pytest.raises(InputError, match=r"resolution was 16 and is now 32.*another folder"):
-        run_table1(**table | {"high_size": None}, methods=methods)
+        make_table1(**table | {"high_size": None}, methods=methods)
 
 
 @pytest.mark.usefixtures("short_search")
 def test_a_table_at_the_priors_own_size_is_what_it_was(table: dict[str, Any], large: Prior) -> None:
-    page = run_table1(**table | {"high_size": None}, methods=["rlse"]).read_text()
+    page = make_table1(**table | {"high_size": None}, methods=["rlse"]).read_text()
     assert "shrunk by area" not in page
     protocol = table["output"] / "bench.json"
     known = json.loads(protocol.read_text())
     assert (known["resolution"], known.pop("painted")) == (32, None)
     protocol.write_text(json.dumps(known))  # as a run of before left it
-    assert run_table1(**table | {"high_size": 32}, methods=["rlse"]).read_text() == page
+    assert make_table1(**table | {"high_size": 32}, methods=["rlse"]).read_text() == page
     low = torch.rand(1, 3, LOW, LOW)
     found = make_variant("bilinear")(large, low, Downscale(LOW, 32), [0])
     assert compared_at(found, low, Downscale(LOW, 32)) is found
@@ -181,22 +184,22 @@ def test_a_table_at_the_priors_own_size_is_what_it_was(table: dict[str, Any], la
 @pytest.mark.usefixtures("short_search")
 def test_the_other_tables(table: dict[str, Any], options: dict[str, Any]) -> None:
     out = table["output"]
-    run_table2(**table | {"output": out / "2", "lows": (4, 64)})
+    make_table2(**table | {"output": out / "2", "lows": (4, 64)})
     rows = rows_of(out / "2" / "table2.csv")
     assert rows["rlse - rlse-no-semantic", "psnr"].n == 3
     assert "| 4x | 4 px |" in (out / "2" / "table2.md").read_text()
     some = {"rows": ["weight 0"], "damages": ["noise0.05told"], "damage_rows": [], "finished": True}
     assert (
         "shrunk by area to 16 px"
-        in run_ablation(**table | {"output": out / "a", "high": options["high"]}, **some).read_text()
+        in make_ablation(**table | {"output": out / "a", "high": options["high"]}, **some).read_text()
     )
     assert rows_of(out / "a" / "ablation.csv")["rlse", "psnr-projected"].n == 3
     assert rows_of(out / "a" / "ablation-finished.csv")["weight 0", "psnr"].n == 3
-    page = run_pooled(**table | {"output": out / "p"}, seeds=(0,)).read_text()
+    page = make_pooled(**table | {"output": out / "p"}, seeds=(0,)).read_text()
     assert "faces of 16 px" in page
-    run_samples(**table | {"output": out / "s", "metrics": ("psnr",)}, samples=3)
+    make_samples(**table | {"output": out / "s", "metrics": ("psnr",)}, samples=3)
     assert rows_of(out / "s" / "samples.csv")["mean of 3 (rlse)", "psnr"].n == 3
-    timed = run_time(**options | {"output": out / "t"}, factors=(4,), methods=["rlse"], batches=(1,), repeats=1)
+    timed = make_time(**options | {"output": out / "t"}, factors=(4,), methods=["rlse"], batches=(1,), repeats=1)
     assert "High side 16 px, searches invert the same kernel from the prior's 32 px directly" in timed.read_text()
 
 
@@ -204,8 +207,8 @@ def test_the_other_tables(table: dict[str, Any], options: dict[str, Any]) -> Non
 def test_baselines_are_trained_for_the_tables_size(table: dict[str, Any], faces: Path) -> None:
     few = {k: v for k, v in table.items() if k != "factors"} | {"metrics": ("psnr", "consistency")}
     shape = VdsrShape(factor=4, depth=3, width=8, fold=2)
-    run_few_sample(
-        **few, train=[faces], trainer=train_supervised, factor=4, kinds=["vdsr"], pairs=(None,), steps=2, size=shape
+    make_few_sample(
+        **few, train=[faces], trainer=train_supervised, factor=4, baselines=["vdsr"], pairs=(None,), steps=2, size=shape
     )
     assert (table["output"] / "baselines" / "vdsr-16-4x-all.safetensors").is_file()
     rows = rows_of(table["output"] / "few-sample.csv")
@@ -244,10 +247,17 @@ def test_a_prior_is_compared_at_the_datas_size(
     kinds = {"identity": Features("identity", "mean colours", colours)}
     monkeypatch.setattr(prior_module, "open_features", lambda device, fetch: (kinds, {}))
     plain = Prior(large.generator, None, large.statistics, large.card, name="bare", sha256="1" * 64)
-    options: dict[str, Any] = {"samples": 4, "inversions_of": 3, "steps": 40, "detections": 1, "truncations": (1.0,)}
-    options |= {"train": [small_faces], "factor": 4, "fetch": False, "device": "cpu", "batch": 2, "high": small_faces}
+    options: dict[str, Any] = {"samples": 4, "inversions": 3, "steps": 40, "detections": 1, "truncations": (1.0,)}
+    options |= {
+        "train": [small_faces],
+        "factor": 4,
+        "no_fetch": True,
+        "device": "cpu",
+        "batch_size": 2,
+        "high": small_faces,
+    }
     assert data_side(open_faces(small_faces)) == R
-    page = run_prior(output=tmp_path / "bare", prior=plain, **options).read_text()
+    page = make_prior(output=tmp_path / "bare", prior=plain, **options).read_text()
     assert "What D tells apart is not measured: the prior has no discriminator of its own." in page
     assert "AUC of D's logits" not in page
     assert "32 px, samples shrunk by area to 16 px" in page
@@ -257,7 +267,7 @@ def test_a_prior_is_compared_at_the_datas_size(
     assert rows["invert-w_plus", "psnr"].n == 2  # one of the three cannot be read
     found = read_picture(tmp_path / "bare" / "faces" / "held" / "1x" / "invert-w_plus" / "0.png")
     assert tuple(found.shape) == (3, R, R)
-    page = run_prior(output=tmp_path / "own", prior=large, **options | {"inversions_of": 0}).read_text()
+    page = make_prior(output=tmp_path / "own", prior=large, **options | {"inversions": 0}).read_text()
     assert "AUC of D's logits" in page  # its own D, which sees pictures brought to its 32 px
     assert "not measured" not in page
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +14,14 @@ import pytest
 
 from latentface.bench.core.progress import Progress
 from latentface.bench.core.records import Records
-from latentface.bench.tables.pooled import run_pooled
-from latentface.bench.tables.table1 import run_table1
-from latentface.bench.tables.table2 import run_table2
+from latentface.bench.core.tasks import seed_of
 from latentface.bench.tables.tables import COLUMNS, read_rows
 from latentface.errors import InputError, MissingDataError, UnknownNameError, WeightsError
 from latentface.explore import registry
 from latentface.explore.result import MethodSettings
 from latentface.prior.prior import Prior
+
+from .conftest import make_pooled, make_table1, make_table2
 
 pytestmark = pytest.mark.usefixtures("short_search")
 METRICS = ("psnr", "psnr-y", "ssim", "consistency", "null-space", "seconds")
@@ -30,11 +32,11 @@ def run(prior: Prior, output: Path, **changes: Any) -> Path:
         "factors": (4,),
         "methods": ["bilinear", "rlse"],
         "metrics": METRICS,
-        "fetch": False,
+        "no_fetch": True,
         "device": "cpu",
-        "batch": 2,
+        "batch_size": 2,
     }
-    return run_table1(output=output, prior=prior, **{**options, **changes})
+    return make_table1(output=output, prior=prior, **{**options, **changes})
 
 
 def without_time(path: Path) -> list[dict[str, str]]:
@@ -118,6 +120,37 @@ def test_another_protocol_in_the_same_folder_is_refused(tiny_prior: Prior, faces
         run(tiny_prior, tmp_path, high=faces, limit=2, methods=["bilinear"], seed=1)
 
 
+def test_each_face_has_draws_of_its_own(tiny_prior: Prior, faces: Path, tmp_path: Path, monkeypatch) -> None:
+    seen: list[int] = []
+    real = registry.Method.function.fget
+
+    def watched(self: registry.Method) -> Any:
+        def call(prior: Prior, low: Any, *, seeds: Any, **rest: Any) -> Any:
+            seen.extend(seeds)
+            return real(self)(prior, low, seeds=seeds, **rest)
+
+        return call
+
+    monkeypatch.setattr(registry.Method, "function", property(watched))
+    run(tiny_prior, tmp_path, high=faces, methods=["rlse"], limit=4)
+    assert set(seen) == {seed_of(0, f"{i:03d}") for i in range(4)}
+    assert len(set(seen)) == 4
+    assert all(0 <= seed < 2**62 for seed in seen)
+    assert seed_of(0, "000") != seed_of(1, "000")
+    assert seed_of(3, "a") == int(hashlib.sha256(b"3:a").hexdigest()[:16], 16) // 4
+
+
+def test_a_folder_whose_faces_shared_their_draws_is_not_gone_on_with(
+    tiny_prior: Prior, faces: Path, tmp_path: Path
+) -> None:
+    run(tiny_prior, tmp_path, high=faces, limit=2)
+    known = json.loads((tmp_path / "bench.json").read_text())
+    assert "SHA-256" in known.pop("seeds")
+    (tmp_path / "bench.json").write_text(json.dumps(known))  # as a run of before left it
+    with pytest.raises(InputError, match=r"seeds was \"the run's seed\" and is now 'a seed of its own.*another folder"):
+        run(tiny_prior, tmp_path, high=faces, limit=2)
+
+
 def test_a_method_that_cannot_run_leaves_an_empty_mean(
     tiny_prior: Prior, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +200,7 @@ def test_projection_is_a_variant(tiny_prior: Prior, faces: Path, tmp_path: Path)
 def test_table2_compares_with_and_without_by_factor_and_low_size(
     tiny_prior: Prior, faces: Path, tmp_path: Path
 ) -> None:
-    table = run_table2(
+    table = make_table2(
         output=tmp_path,
         high=faces,
         prior=tiny_prior,
@@ -175,9 +208,9 @@ def test_table2_compares_with_and_without_by_factor_and_low_size(
         lows=(4,),
         metrics=("psnr", "consistency"),
         limit=3,
-        fetch=False,
+        no_fetch=True,
         device="cpu",
-        batch=3,
+        batch_size=3,
     )
     rows = {(r.method, r.factor, r.metric): r.value for r in read_rows(tmp_path / "table2.csv")}
     with_it, without = rows["rlse", "8", "psnr"], rows["rlse-no-semantic", "8", "psnr"]
@@ -196,7 +229,7 @@ def test_the_pooled_test_averages_a_faces_cells(tiny_prior: Prior, faces: Path, 
         "seeds": (0, 7),
         "metrics": ("psnr", "consistency"),
     }
-    table = run_pooled(output=tmp_path, limit=3, fetch=False, device="cpu", batch=3, **options)
+    table = make_pooled(output=tmp_path, limit=3, no_fetch=True, device="cpu", batch_size=3, **options)
     rows = {(r.factor, r.metric): r.value for r in read_rows(tmp_path / "semantic.csv")}
     assert {cell for cell, _ in rows} == {"pooled", "4x seed 0", "4x seed 7", "8x seed 0", "8x seed 7"}
     values = {seed: Records(tmp_path / f"seed-{seed}" / "per_image.csv") for seed in (0, 7)}
@@ -211,4 +244,4 @@ def test_the_pooled_test_averages_a_faces_cells(tiny_prior: Prior, faces: Path, 
     assert rows["pooled", "psnr"].n == 3  # faces, not cells
     assert "| **pooled** |" in table.read_text()
     with pytest.raises(InputError, match="each once"):
-        run_pooled(output=tmp_path / "b", **{**options, "seeds": (1, 1)})
+        make_pooled(output=tmp_path / "b", **{**options, "seeds": (1, 1)})

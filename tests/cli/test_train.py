@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
 import pytest
 
 from latentface.cli.train import _table
 from latentface.errors import InputError
+from latentface.train.session import saved_settings
 
 TINY = [
     "--resolution",
@@ -68,6 +74,32 @@ def test_no_data(call, tmp_path):
     done = call("train", "prior", "--data", tmp_path / "no", "-o", tmp_path / "p.safetensors", "--pictures", 8, *TINY)
     assert done.code == 1
     assert "there is no such file or folder" in done.err
+
+
+def test_help_says_what_each_option_means_without_pytorch():
+    code = (
+        "import sys; from latentface.cli import run\n"
+        "codes = [run(['train', *kind, '--help']) for kind in ([], ['prior'], ['encoder'], ['exits'], ['esrgan'])]\n"
+        "assert not any(codes) and 'torch' not in sys.modules"
+    )
+    env = {**os.environ, "COLUMNS": "200"}
+    shown = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout
+    for words in ("--output -o", "Weight of R1.", "Half-life of the generator", "[choices: pixel, gan]"):
+        assert words in shown
+    assert "--g-rate" not in shown
+    assert "--warmup" not in shown
+
+
+def test_a_run_that_goes_on_takes_only_what_is_named(call, data, tmp_path):
+    prior = tmp_path / "p.safetensors"
+    first = ("train", "prior", "--data", data, "-o", prior, "--pictures", 8, *TINY, "--gamma", 3, "--rate", 0.001)
+    assert call(*first, "--seed", 5).code == 0
+    command = ("train", "prior", "--data", data, "-o", prior, "--device", "cpu", "--resume")
+    assert call(*command, "--pictures", 16, "--gamma", 0.1, "--seed", 6).code == 0  # 0.1 is the default, but named
+    settings = saved_settings(prior)
+    assert (settings.batch, settings.gamma, settings.g_rate, settings.seed) == (4, 0.1, 0.001, 5)
+    assert call(*command, "--pictures", 20, "--rate", 0.002).code == 0
+    assert saved_settings(prior) == replace(settings, g_rate=0.002, d_rate=0.002)
 
 
 def test_the_channel_table():

@@ -465,6 +465,7 @@ def test_kill_9_in_the_middle(started, call, tmp_path):
     # As if it had been killed in the middle of a write.
     half = tmp_path / "out" / f".11.png.{socket.gethostname()}-{process.pid}-abcd1234.part"
     half.write_bytes(b"\x89PNG")
+    os.utime(half, times=(0, 0))  # long ago
     check_then_finish(call, arguments, tmp_path)
 
 

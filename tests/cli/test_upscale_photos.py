@@ -181,7 +181,7 @@ def test_steps_of_a_photographs_faces(upscale, scene, tmp_path):
 
 
 def test_an_esrgan_file_enlarges_the_background(upscale, scene, tmp_path):
-    from test_photobackground import esrgan_file
+    from esrgan_files import esrgan_file
 
     path, file = scene(tmp_path / "a.png"), esrgan_file(tmp_path / "net.pth")
     done = upscale(path, "-o", tmp_path / "out", "--background", file, "--min-face", 4, "--samples", 2)

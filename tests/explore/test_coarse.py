@@ -14,13 +14,13 @@ from latentface.bench.tables.ablated import ABLATED, AblatedSettings
 from latentface.degradation import Downscale
 from latentface.errors import InputError
 from latentface.explore import engine, rlse
-from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
-from latentface.explore.metric import metric_for
+from latentface.explore.coarse import coarse_steps, explore_coarse
 from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings
 from latentface.explore.start.bank import BankSettings, load_bank
 from latentface.faces import Similarity, Warp
-from latentface.prior.exits import beside
+from latentface.prior.exits import beside, exit_for
+from latentface.prior.metric import metric_for
 from latentface.restore.aligned import AlignedFace
 from latentface.restore.engine import Engine
 from latentface.restore.job import Job
@@ -95,15 +95,15 @@ def test_the_published_search_does_not_read_the_exits(tmp_path):
 
 @pytest.mark.parametrize(("side", "exit_side"), [(2, 16), (8, 16), (9, 32), (16, 32), (17, None), (64, None)])
 def test_the_exit_follows_the_inputs_size(mobile, side, exit_side):
-    assert exit_for(mobile, Downscale(side, R), 3) == exit_side
+    assert exit_for(mobile.exits, Downscale(side, R), 3) == exit_side
     if 3 < side < R / 1.02:
         warp = Warp([Similarity.square((40.0, 40.0), float(side), 10.0)], R, (80, 80))
-        assert exit_for(mobile, warp, 1) == exit_for(mobile, warp, 3) == exit_side
+        assert exit_for(mobile.exits, warp, 1) == exit_for(mobile.exits, warp, 3) == exit_side
 
 
 def test_the_largest_face_of_a_photograph_decides(mobile):
     places = [Similarity.square((20.0, 20.0), side) for side in (4.0, 12.0)]
-    assert exit_for(mobile, Warp(places, R, (40, 40)), 2) == 32
+    assert exit_for(mobile.exits, Warp(places, R, (40, 40)), 2) == 32
 
 
 # -- the search --------------------------------------------------------------------------------------------------------
@@ -215,7 +215,10 @@ def test_a_batch_in_parts(mobile, faces):
     assert [s.number for s in told] == list(range(1, 10 * rounds + 1))
     assert {s.total for s in told} == {10 * rounds}
     assert sum(s.part for s in told) == pytest.approx(1)
-    assert told[0].preview().shape == (3, 3, R, R)
+    assert [s.faces for s in told[::10]] == [
+        slice(i, min(i + faces, 3)) if faces < 3 else slice(None) for i in range(0, 3, faces)
+    ]
+    assert told[0].preview().shape == (faces, 3, R, R)
     alone = explore(mobile, 1, low=tiny_faces(3)[2:], seeds=[2])
     torch.testing.assert_close(found.high[2], alone.high[0], atol=2e-3, rtol=1e-3)
 
@@ -335,17 +338,17 @@ def test_a_trial_says_how_long_a_face_takes(mobile, settings):
 def test_a_prior_without_exits_searches_as_it_did(tmp_path):
     prior = written_prior(tmp_path)
     assert explore(prior, 1, steps=0).high.shape == (1, 3, R, R)
-    assert exit_for(prior, DOWN, 1) is None
+    assert exit_for(prior.exits, DOWN, 1) is None
 
 
 def test_the_priors_metric_is_measured_at_the_exit(mobile, monkeypatch):
-    monkeypatch.setattr("latentface.explore.metric.PAIRS", 8)
+    monkeypatch.setattr("latentface.prior.metric.PAIRS", 8)
     sides = []
 
     def measured(prior, degradation):
         sides.append((prior.resolution, degradation.high))
         return torch.randn(8, 3 * 4 * 4, generator=torch.Generator().manual_seed(0)).double()
 
-    monkeypatch.setattr("latentface.explore.metric.measured_answers", measured)
+    monkeypatch.setattr("latentface.prior.metric.measured_answers", measured)
     metric_for(mobile, DOWN)
     assert sides == [(16, 16)]

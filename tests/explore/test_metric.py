@@ -11,9 +11,12 @@ from tiny import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError
-from latentface.explore import metric as module
 from latentface.explore.engine import explore
-from latentface.explore.metric import (
+from latentface.explore.registry import find_method
+from latentface.explore.rlse import RlseSettings
+from latentface.faces import Similarity, Warp
+from latentface.prior import metric as module
+from latentface.prior.metric import (
     PriorMetric,
     measured_answers,
     metric_for,
@@ -21,9 +24,6 @@ from latentface.explore.metric import (
     metric_path,
     principal,
 )
-from latentface.explore.registry import find_method
-from latentface.explore.rlse import RlseSettings
-from latentface.faces import Similarity, Warp
 from latentface.prior.prior import Prior
 from latentface.restore.engine import Engine
 from latentface.restore.job import Job
@@ -91,7 +91,7 @@ def test_it_is_measured_once_and_a_broken_file_again(prior_file, cache, monkeypa
         engine = Engine(prior, UpscaleSettings(preset="fast", steps=1), say=told.append)
         (answer,) = engine.explore([Job(tiny_faces(1), DOWN, 16)])
         assert answer.best_step == 1
-    assert told == ["how the prior's faces vary at 4 px is measured once: about half a minute on a CPU"]
+    assert told == ["measuring once how the prior's faces vary at 4 px: about 30 s on a CPU"]
     assert metric_is_kept(prior, DOWN)
     made = metric_for(prior, DOWN)
     path = metric_path(prior, 4, 16, "bicubic")

@@ -244,7 +244,6 @@ def test_a_search_that_has_stalled_ends_early(prior):
         {"rate": 0.1},
         {"together": 0.0},
         {"candidates": 2},
-        {"pixel_norm": "l1"},
         {"pixel_weight": 10.0},
         {"semantic_layers": (0,)},
         {"semantic_weight": 0.0},

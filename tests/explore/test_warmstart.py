@@ -13,7 +13,6 @@ from tiny import tiny_faces, tiny_prior
 from latentface.degradation import Downscale
 from latentface.errors import InputError, MissingDataError, UnknownNameError, WeightsError
 from latentface.explore.engine import explore
-from latentface.explore.flow import FlowSettings, flow_path
 from latentface.explore.registry import METHODS, find_method
 from latentface.explore.space import drawn
 from latentface.explore.start import bank as warmstart
@@ -37,6 +36,7 @@ from latentface.explore.start.encoder import (
 from latentface.explore.start.sight import blur, low_sides, seen
 from latentface.faces import Similarity, Warp
 from latentface.prior.architecture import Architecture
+from latentface.prior.flow import FlowSettings, flow_path
 from latentface.prior.formats import write_figures
 from latentface.prior.prior import Prior
 from latentface.restore.engine import Engine

@@ -12,7 +12,7 @@ from tiny import normal, small_arch, small_networks
 from torch import nn
 from torch.func import functional_call
 
-from latentface.prior.layers import Prepared
+from latentface.prior.layers import Layer
 
 
 def frozen():
@@ -97,23 +97,42 @@ def test_weights_put_in_a_parameters_place_are_used_and_get_gradients():
     assert torch.equal(network(w)[1], own)
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_training_between_two_frozen_passes_is_followed(mode):
+    _, discriminator = frozen()
+    x = normal(2, 3, 8, 8)
+    discriminator.train(mode)
+    optimiser = torch.optim.Adam(discriminator.parameters(), lr=0.1, fused=True)  # moves without counting versions
+    for _ in range(2):
+        frozen_logits = discriminator.requires_grad_(False)(x)
+        loss = discriminator.requires_grad_(True)(x).sum()
+        if mode:  # in training mode nothing is kept, whatever the order
+            discriminator.requires_grad_(False)(x)
+            discriminator.requires_grad_(True)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        after = discriminator.requires_grad_(False)(x)
+        assert torch.equal(after, fresh(discriminator)(x))
+        assert not torch.equal(after, frozen_logits)
+
+
 def test_only_frozen_parameters_are_kept():
-    prepared, made = Prepared(), []
+    layer, made = Layer().eval(), []
 
     def make(source):
         made.append(source)
         return source * 2
 
     parameter = nn.Parameter(torch.ones(3), requires_grad=False)
-    first = prepared("twice", parameter, make)
-    assert prepared("twice", parameter, make) is first
+    first = layer.prepared("twice", parameter, make)
+    assert layer.prepared("twice", parameter, make) is first
     assert len(made) == 1
     for source in (torch.ones(3), nn.Parameter(torch.ones(3))):
-        prepared("twice", source, make)
-        prepared("twice", source, make)
+        layer.prepared("twice", source, make)
+        layer.prepared("twice", source, make)
     assert len(made) == 5
-    trained = prepared("twice", parameter.requires_grad_(True), make)
-    assert trained.requires_grad
+    assert layer.prepared("twice", parameter.requires_grad_(True), make).requires_grad
 
 
 def test_what_is_kept_is_in_no_state_and_no_copy():

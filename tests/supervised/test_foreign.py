@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from latentface.errors import UnsafeFileError, WeightsError
-from latentface.supervised import load_baseline
 from latentface.supervised.esrgan import RrdbNet, RrdbShape
+from latentface.supervised.formats import load_baseline
+from latentface.supervised.tiles import upscale_in_tiles
 
 
 def network(ups: int = 2, unshuffle: int = 1) -> RrdbNet:
@@ -91,10 +92,10 @@ def test_unshuffled_networks_and_safetensors(tmp_path, unshuffle):
 def test_tiles_make_the_whole(tmp_path):
     net = network(1)
     picture = torch.rand(3, 40, 33)
-    whole = net.upscale(picture, tile=64)
-    tiled = net.upscale(picture, tile=16, overlap=40)  # sees everything a layer can see
+    whole = upscale_in_tiles(net, net.factor, picture, tile=64)
+    tiled = upscale_in_tiles(net, net.factor, picture, tile=16, overlap=40)  # sees everything a layer can see
     torch.testing.assert_close(whole, tiled, atol=1e-5, rtol=0)
-    assert float((net.upscale(picture, tile=16, overlap=8) - whole).abs().max()) < 0.05
+    assert float((upscale_in_tiles(net, net.factor, picture, tile=16, overlap=8) - whole).abs().max()) < 0.05
 
 
 class Harm:

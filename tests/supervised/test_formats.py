@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from latentface.degradation import Downscale
 from latentface.errors import InputError, WeightsError
 from latentface.io.weights import KEYS
-from latentface.supervised import esrgan, fsrnet, load_baseline, read_baseline_card, vdsr, write_baseline
+from latentface.supervised.baseline import restore_with
 from latentface.supervised.esrgan import RrdbShape
+from latentface.supervised.formats import load_baseline, read_baseline_card, write_baseline
 from latentface.supervised.fsrnet import FsrnetShape
 from latentface.supervised.registry import make_network
 from latentface.supervised.vdsr import VdsrShape
@@ -22,7 +23,6 @@ TINY = {
     "esrgan": RrdbShape(blocks=1, features=8, growth=4, tail=(8, 4), skip=True),
     "fsrnet": FsrnetShape(factor=4, width=8, encoder_blocks=1, prior_width=8, hourglasses=1, levels=2, decoder_width=8),
 }
-METHODS = {"vdsr": vdsr, "esrgan": esrgan, "fsrnet": fsrnet}
 CARD = {"resolution": 32, "stage": "pixel", "licence": "test"}
 
 
@@ -44,7 +44,7 @@ def test_round_trip(tmp_path, kind):
     assert read_baseline_card(path)["shape"]
     assert {v.dtype for k, v in load_file(path).items() if "num_batches" not in k} == {torch.float16}
     low = torch.rand(3, 3, 8, 8)
-    high = METHODS[kind](low, degradation=Downscale(8, 32), model=model)
+    high = restore_with(kind, low, Downscale(8, 32), model)
     torch.testing.assert_close(high, network(low).clamp(0, 1), atol=1e-5, rtol=0)
     assert high.shape == (3, 3, 32, 32)
     assert not high.requires_grad
@@ -63,9 +63,9 @@ def test_wrong_use(tmp_path):
     write(tmp_path / "x", "vdsr")
     model = load_baseline(tmp_path / "x")
     with pytest.raises(InputError, match="name the method vdsr"):
-        esrgan(torch.rand(1, 3, 8, 8), model=model)
+        restore_with("esrgan", torch.rand(1, 3, 8, 8), None, model)
     with pytest.raises(InputError, match="trained for 4x"):
-        vdsr(torch.rand(1, 3, 8, 8), degradation=Downscale(8, 64), model=model)
+        restore_with("vdsr", torch.rand(1, 3, 8, 8), Downscale(8, 64), model)
     with pytest.raises(InputError, match=r"expected a tensor \(B, 3, H, W\)"):
         model.restore(torch.rand(3, 8, 8))
     with pytest.raises(InputError, match="NaN"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -16,7 +17,6 @@ from latentface.supervised.registry import (
     make_network,
     make_shape,
     shape_from_json,
-    shape_to_json,
 )
 from latentface.supervised.vdsr import Vdsr, VdsrShape
 
@@ -87,7 +87,7 @@ def test_fsrnet_stages():
 @pytest.mark.parametrize("size", ["small", "published"])
 def test_shapes_survive_json(kind, size):
     shape = make_shape(kind, size, 8)
-    assert shape_from_json(kind, json.loads(json.dumps(shape_to_json(shape)))) == shape
+    assert shape_from_json(kind, json.loads(json.dumps(asdict(shape)))) == shape
     assert shape.factor == 8
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from small_training import coloured, write_pictures
 
-from latentface.errors import TrainingError
+from latentface.errors import OutputError, TrainingError
 from latentface.io.sources import open_source, open_sources
 from latentface.train.pictures import Shuffled, decode_square, load_pictures
 
@@ -26,10 +26,10 @@ def test_folder_and_zip_give_the_pictures_as_they_are(tmp_path):
     folder = write_pictures(tmp_path / "faces", 5)
     archive = zipped(folder, tmp_path / "faces.zip")
     for source in (folder, archive):
-        loaded = load_pictures(open_source(source), 8)
+        loaded = load_pictures(open_source(source), 8)[0]
         assert loaded.dtype == torch.uint8
         assert torch.equal(loaded, coloured(5))
-    assert torch.equal(load_pictures(open_sources([folder, archive]), 8), coloured(5).repeat(2, 1, 1, 1))
+    assert torch.equal(load_pictures(open_sources([folder, archive]), 8)[0], coloured(5).repeat(2, 1, 1, 1))
 
 
 @pytest.mark.parametrize("size", [(32, 16), (16, 32), (16, 16)])
@@ -61,7 +61,9 @@ def test_broken_pictures_are_named_and_left_out(tmp_path):
     (folder / "zzz.png").write_text("no picture")
     for source in (folder, zipped(folder, tmp_path / "faces.zip")):
         said = []
-        assert torch.equal(load_pictures(open_source(source), 8, warn=said.append), coloured(5)[[0, 2, 4]])
+        loaded, kept = load_pictures(open_source(source), 8, warn=said.append)
+        assert torch.equal(loaded, coloured(5)[[0, 2, 4]])
+        assert [entry.stem for entry in kept] == ["000", "002", "004"]
         assert len(said) == 3
         for line, name in zip(said, ("001.png", "003.png", "zzz.png"), strict=True):
             assert line.startswith("left out: ")
@@ -78,8 +80,8 @@ def test_nothing_but_broken_pictures(tmp_path):
 def test_large_sets_stay_on_disk_and_leave_nothing_behind(tmp_path):
     folder = write_pictures(tmp_path / "faces", 5)
     scratch = tmp_path / "scratch" / "pictures.npy"
-    first = load_pictures(open_source(folder), 8, scratch=scratch, memory=0)
-    second = load_pictures(open_source(folder), 8, scratch=scratch, memory=0)
+    first = load_pictures(open_source(folder), 8, scratch=scratch, memory=0)[0]
+    second = load_pictures(open_source(folder), 8, scratch=scratch, memory=0)[0]
     assert torch.equal(first, coloured(5))
     second.zero_()  # two sets do not meet in one file
     assert torch.equal(first, coloured(5))
@@ -106,3 +108,16 @@ def test_the_order_follows_from_seed_and_place_alone():
 def test_any_seed_will_do():
     for seed in (-1, 2**62):
         assert Shuffled(5, seed).indices(0, 5).sort().values.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_no_room_for_a_large_sets_pictures_is_told_at_once(tmp_path):
+    resource = pytest.importorskip("resource")
+    pictures = open_sources([write_pictures(tmp_path / "faces", 20)])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot be kept there \(File too large\)"):
+            load_pictures(pictures, 8, scratch=tmp_path / "out" / "pictures.npy", memory=100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "out").iterdir()) == []

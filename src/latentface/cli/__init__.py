@@ -46,9 +46,11 @@ def run(arguments: Sequence[str]) -> int:
     except LatentfaceError as error:
         print(f"latentface: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        again = "the same command with --resume" if arguments[:1] == ["train"] else "the same command"
-        print(f"latentface: stopped; what is written is whole, and {again} goes on from there", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        told = "stopped; what is written is whole, and the same command goes on from there"
+        if arguments[:1] == ["train"]:  # a training that has begun says itself where it stopped
+            told = str(stop) or "stopped before the first step; what is on the disk is as it was"
+        print(f"latentface: {told}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of stdout has gone (`| head`): nothing to say, and no second error when Python flushes at exit.

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from latentface.cli.bench import HighSize, names, told
+from latentface.bench.core.settings import NAMES
+from latentface.cli.bench import told
 from latentface.cli.console import Talk
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
@@ -18,8 +19,8 @@ def evaluate(
     /,
     *,
     against: str,
-    metrics: str | None = None,
-    high_size: HighSize = None,
+    metrics: Annotated[tuple[str, ...] | None, NAMES] = None,
+    high_size: int | None = None,
     device: str = "cpu",
     no_fetch: Annotated[bool, Parameter(negative="")] = False,
     as_json: Json = False,
@@ -50,7 +51,7 @@ def evaluate(
 
     with told(quiet) as tell:
         found = score_all(
-            results, against, names(metrics), high_size=high_size, device=device, fetch=not no_fetch, on_progress=tell
+            results, against, metrics, high_size=high_size, device=device, fetch=not no_fetch, on_progress=tell
         )
     talk = Talk(quiet)
     for problem in found.problems:

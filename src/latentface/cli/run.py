@@ -13,8 +13,8 @@ from typing import Any
 
 from latentface.bench.core.progress import duration
 from latentface.cli.console import Talk
+from latentface.cli.options import OutputSettings
 from latentface.cli.sheets import Steps, comparison
-from latentface.cli.upscale import OutputSettings
 from latentface.devices import out_of_memory
 from latentface.errors import LatentfaceError
 from latentface.explore.result import Step

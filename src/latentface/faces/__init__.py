@@ -10,7 +10,6 @@ multiplies its points by that factor, with no half-pixel shifts.
 
 from latentface.faces.align import (
     ALIGNMENTS,
-    Similarity,
     align,
     celeba_transform,
     crop,
@@ -19,6 +18,7 @@ from latentface.faces.align import (
 )
 from latentface.faces.detect import Face, detect
 from latentface.faces.paste import Patch, compose, paste, paste_faces
+from latentface.faces.similarity import Similarity
 from latentface.faces.warp import Warp
 
 __all__ = [

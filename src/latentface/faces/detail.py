@@ -23,7 +23,7 @@ from scipy.fft import dctn
 from torch import Tensor
 
 from latentface.errors import InputError
-from latentface.faces.noise import LUMA
+from latentface.io.pictures import LUMA
 
 SHARE, FALL = 3.2, 2.0  # ring k of a sharp face: SHARE * k ** -FALL of the coarse rings' power
 COARSE = (2, 7)  # rings from, to (without)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentface.errors import InputError
-from latentface.faces.align import Similarity, crop
+from latentface.faces.align import crop
+from latentface.faces.similarity import Similarity
 
 TILE = 1280  # px a side of what the network sees at once; some 0.5 GB
 OVERLAP = 256  # px of neighbouring tiles: the largest face a tiled pass is trusted with

@@ -7,8 +7,9 @@ import math
 from torch import Tensor
 
 from latentface.errors import InputError
-from latentface.faces.align import Similarity, align, ffhq_fit
+from latentface.faces.align import align, ffhq_fit
 from latentface.faces.detect import Face, detect
+from latentface.faces.similarity import Similarity
 
 # How far an aligned face's own square may be from the picture's. Measured: 360 aligned CelebA faces of 16 to 128 px and 60
 # of the London set of 32 to 512 px have sides of .82 to 1.12 of the picture's, centres within .03 and angles within 8

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.errors import InputError
+from latentface.io.pictures import LUMA
 
-LUMA = (0.299, 0.587, 0.114)
 REGION, GRID_REGION = 128, 256  # px: the least sides of the regions where noise and blocks are measured
 BLOCK = 8  # px: of a block of equal weight here, and of JPEG's
 FLAT = 0.2  # share of blocks, the flattest, that tell the noise: elsewhere there are hair and edges

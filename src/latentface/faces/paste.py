@@ -15,9 +15,9 @@ from torch import Tensor
 
 from latentface.degradation import resize
 from latentface.errors import InputError
-from latentface.faces.align import Similarity
 from latentface.faces.place import SMALL
 from latentface.faces.resample import resample
+from latentface.faces.similarity import Similarity
 
 FEATHER = 0.12  # of the square's side: FFHQ's squares have some 15 % of hair and background on each side of the face
 SHARE_POWER = 8  # how sharply overlapping faces are parted at the line where both are equally far from their middles

@@ -12,8 +12,8 @@ from scipy import sparse
 from torch import Tensor
 
 from latentface.errors import InputError
-from latentface.faces.align import Similarity
 from latentface.faces.resample import Taps, taps
+from latentface.faces.similarity import Similarity
 
 # A face of fewer high pixels than the photograph has there has no exact answer, and one of about as many is unstable:
 # pseudo-inverses of smooth pictures reach 1.3 at a factor of 1.02, 3.5 at 1 and 20 to 46,000 at 0.99.

@@ -11,16 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from latentface.degradation import KERNELS
 from latentface.errors import UnknownNameError
-
-if TYPE_CHECKING:
-    from latentface.faces.align import Similarity
+from latentface.faces.similarity import Similarity
 
 RADIUS = {"bicubic": 2.0, "bilinear": 1.0, "box": 0.5, "lanczos": 3.0}
 MAX_TAPS = 1 << 17  # a chunk's weights: 1 MiB in float64

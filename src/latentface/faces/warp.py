@@ -26,9 +26,9 @@ from torch import Tensor
 
 from latentface.degradation import KERNELS, Downscale, checked_side, noise_damping, shrinking
 from latentface.errors import InputError, UnknownNameError
-from latentface.faces.align import Similarity
 from latentface.faces.linear import Sparse, apply, solve, stacked
 from latentface.faces.place import LEAST_FACTOR, SMALL, Placed, fitting_rows, high_rows, place
+from latentface.faces.similarity import Similarity
 
 OVERSAMPLING = 3
 # What a face hardly shows must not be torn out of it: a photograph's finest diagonal stripes fall between the high pixels

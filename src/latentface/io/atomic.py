@@ -8,8 +8,10 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,16 +47,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target.parent)
         # A short stem: with a long one the temporary name would be too long where the file's own is not.
-        prefix = f".{target.name[:40]}.{socket.gethostname()}-{os.getpid()}-"
-        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
+        name = f".{target.name[:40]}.{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}.part"
+        # Not by mkstemp, whose 0600 would hide results from the group: the umask can only be read by changing it.
+        os.close(os.open(target.parent / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        temporary = target.parent / name
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp's 0600 would hide results from the group
         temporary.replace(target)
     except OSError as error:
         raise OutputError(_why_not_written(target, error)) from error
@@ -64,21 +63,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
+LEFT_AFTER = 24 * 3600.0  # seconds since a temporary file was last written, after which it may be taken for left
 _swept: set[Path] = set()
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove temporary files in `folder` whose process, of this machine, was killed; a process looks once a folder."""
+    """Remove old temporary files in `folder` whose process, of this machine, was killed; a process looks once a folder.
+
+    Containers may share a folder and a host name, so that a process's number alone does not tell.
+    """
     where = folder.absolute()
     if where in _swept or os.name != "posix":
         return
     _swept.add(where)
     pattern = re.compile(r"\..*\." + re.escape(socket.gethostname()) + r"-(\d+)-\w+\.part")
     with os.scandir(where) as entries:
-        killed = [entry.path for entry in entries if (m := pattern.fullmatch(entry.name)) and not _alive(int(m[1]))]
-    for path in killed:
+        killed = [entry for entry in entries if (m := pattern.fullmatch(entry.name)) and not _alive(int(m[1]))]
+    for entry in killed:
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            if time.time() - entry.stat().st_mtime > LEFT_AFTER:
+                os.unlink(entry.path)
 
 
 def _alive(process: int) -> bool:

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from latentface.errors import InputError, PictureError
 from latentface.io.atomic import read_bytes
-from latentface.io.pictures import DEEP_MODES, finite_grey, open_picture, to_tensor, to_uint8, write_picture
+from latentface.io.pictures import DEEP_MODES, LUMA, finite_grey, open_picture, to_tensor, to_uint8, write_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,6 @@ STRIP_PIXELS = (
 )
 REACH = 3  # rows of the photograph beyond a strip's own that bicubic interpolation looks at, and one to spare
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
-LUMA = (0.299, 0.587, 0.114)
 # EXIF tags that an enlarged, turned picture makes untrue: orientation, sizes, and the strips of TIFF.
 UNTRUE = (0x0100, 0x0101, 0x0102, 0x0103, 0x0106, 0x0111, 0x0112, 0x0115, 0x0116, 0x0117, 0x011C, 0x0152, 0x0153)
 EXIF_IFD, GPS_IFD, PIXEL_SIZE = 0x8769, 0x8825, (0xA002, 0xA003)

@@ -22,7 +22,7 @@ from latentface.io.atomic import atomic_path, read_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
-
+LUMA = (0.299, 0.587, 0.114)  # of R, G, B in Y: ITU-R BT.601, full range
 PICTURE_SUFFIXES = frozenset(
     {
         ".png",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from latentface.errors import InputError
-from latentface.io.pictures import check_batch
+from latentface.io.pictures import LUMA, check_batch
 
 
 def check_pair(result: Tensor, truth: Tensor, names: tuple[str, str] = ("result", "truth")) -> None:
@@ -31,5 +31,5 @@ def luma(pictures: Tensor) -> Tensor:
     ITU-R BT.601, studio swing, as MATLAB's rgb2ycbcr and the super-resolution field have it:
     Y = (16 + 65.481 R + 128.553 G + 24.966 B) / 255. Nothing is rounded.
     """
-    weights = pictures.new_tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+    weights = pictures.new_tensor([219 * weight for weight in LUMA]).view(1, 3, 1, 1)
     return ((weights * pictures).sum(1, keepdim=True) + 16) / 255

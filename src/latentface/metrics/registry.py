@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Literal
 
@@ -37,11 +38,6 @@ class Metric:
     modules: tuple[str, ...] = ()
     least_side: int = 1
 
-    @property
-    def needs_reference(self) -> bool:
-        """Whether a result alone is not enough."""
-        return self.reference != "none"
-
     def at_hand(self) -> bool:
         """Say whether it can be computed here and now, with nothing fetched."""
         return not self._lacking_files() and not self._lacking_modules()
@@ -59,137 +55,96 @@ class Metric:
         return [name for name in self.modules if importlib.util.find_spec(name) is None]
 
 
+_higher = partial(Metric, direction="higher")
+_lower = partial(Metric, direction="lower", range=(0, inf))
 _TABLE = (
-    Metric(name="psnr", direction="higher", range=(0, 150), unit="dB", description="PSNR over RGB"),
-    Metric(
-        name="psnr-y",
-        direction="higher",
-        range=(0, 150),
-        unit="dB",
-        description="PSNR on the luma Y (BT.601, 16 to 235 of 255)",
-    ),
-    Metric(
+    _higher(name="psnr", range=(0, 150), unit="dB", description="PSNR over RGB"),
+    _higher(name="psnr-y", range=(0, 150), unit="dB", description="PSNR on the luma Y (BT.601, 16 to 235 of 255)"),
+    _higher(
         name="ssim",
-        direction="higher",
         range=(-1, 1),
-        description="SSIM of Wang 2004 on the luma Y: Gaussian 11, sigma 1.5, valid border",
         least_side=11,
+        description="SSIM of Wang 2004 on the luma Y: Gaussian 11, sigma 1.5, valid border",
     ),
-    Metric(
-        name="lpips-alex",
-        direction="lower",
-        range=(0, inf),
-        description="LPIPS v0.1 on AlexNet; not comparable below 64 px",
-        files=("lpips-alex", "alexnet"),
-        least_side=32,
+    *(
+        _lower(
+            name=f"lpips-{net}",
+            files=(f"lpips-{net}", trunk),
+            least_side=32,
+            description=f"LPIPS v0.1 on {title}; not comparable below 64 px",
+        )
+        for net, title, trunk in (
+            ("alex", "AlexNet", "alexnet"),
+            ("vgg", "VGG16", "vgg16"),
+            ("squeeze", "SqueezeNet 1.1", "squeezenet"),
+        )
     ),
-    Metric(
-        name="lpips-vgg",
-        direction="lower",
-        range=(0, inf),
-        description="LPIPS v0.1 on VGG16; not comparable below 64 px",
-        files=("lpips-vgg", "vgg16"),
-        least_side=32,
-    ),
-    Metric(
-        name="lpips-squeeze",
-        direction="lower",
-        range=(0, inf),
-        description="LPIPS v0.1 on SqueezeNet 1.1; not comparable below 64 px",
-        files=("lpips-squeeze", "squeezenet"),
-        least_side=32,
-    ),
-    Metric(
+    _lower(
         name="squeezenet-distance",
-        direction="lower",
-        range=(0, inf),
-        description="feature distance on keras-squeezenet with LPIPS's heads; it is not LPIPS, nothing published compares",
         files=("lpips-squeeze", "squeezenet-keras"),
         modules=("h5py",),
         least_side=32,
+        description="feature distance on keras-squeezenet with LPIPS's heads; it is not LPIPS, nothing published compares",
     ),
-    Metric(
+    _lower(
         name="niqe",
-        direction="lower",
-        range=(0, inf),
         reference="none",
-        description="NIQE with everything brought to 256 px bicubically; not comparable with other sizes",
         files=("niqe",),
+        description="NIQE with everything brought to 256 px bicubically; not comparable with other sizes",
     ),
-    Metric(
+    _lower(
         name="niqe-pooled",
-        direction="lower",
-        range=(0, inf),
         scope="set",
         reference="none",
-        description="one NIQE from all faces' 96 px blocks at native size; compare sets of about equal count only",
         files=("niqe",),
         least_side=96,
+        description="one NIQE from all faces' 96 px blocks at native size; compare sets of about equal count only",
     ),
-    Metric(
+    _higher(
         name="identity",
-        direction="higher",
         range=(-1, 1),
+        files=("mobilefacenet",),
         description="cosine of MobileFaceNet embeddings, result against truth; it identifies nobody",
-        files=("mobilefacenet",),
     ),
-    Metric(
-        name="verification-auc",
-        direction="higher",
-        range=(0, 1),
-        scope="set",
-        reference="other photo",
-        description="chance that another photo of the same person matches better than someone else's (MobileFaceNet)",
-        files=("mobilefacenet",),
+    *(
+        _higher(
+            name=f"verification-{name}",
+            range=(0, 1),
+            scope="set",
+            reference="other photo",
+            files=("mobilefacenet",),
+            description=f"{what} (MobileFaceNet)",
+        )
+        for name, what in (
+            ("auc", "chance that another photo of the same person matches better than someone else's"),
+            ("tar", "share of people whose other photo is accepted where 1 % of other people's are"),
+            (
+                "rank1",
+                "share of people whose other photo matches better than everybody else's; falls with the set's size",
+            ),
+        )
     ),
-    Metric(
-        name="verification-tar",
-        direction="higher",
-        range=(0, 1),
-        scope="set",
-        reference="other photo",
-        description="share of people whose other photo is accepted where 1 % of other people's are (MobileFaceNet)",
-        files=("mobilefacenet",),
-    ),
-    Metric(
-        name="verification-rank1",
-        direction="higher",
-        range=(0, 1),
-        scope="set",
-        reference="other photo",
-        description="share of people whose other photo matches better than everybody else's; falls with the set's size (MobileFaceNet)",
-        files=("mobilefacenet",),
-    ),
-    Metric(
+    _higher(
         name="consistency",
-        direction="higher",
         range=(0, 150),
         unit="dB",
         reference="input",
         description="PSNR of the result, shrunk again, against the input",
     ),
-    Metric(
+    _higher(
         name="null-space",
-        direction="higher",
         range=(-1, 1),
         description="cosine of invented and lost detail, Y - A+ A Y of result and truth",
     ),
-    Metric(
+    _lower(
         name="frechet",
-        direction="lower",
         range=(0, 4),
         scope="set",
-        description="Frechet distance of the sets' MobileFaceNet embeddings of length 1; it is not FID",
         files=("mobilefacenet",),
+        description="Frechet distance of the sets' MobileFaceNet embeddings of length 1; it is not FID",
     ),
-    Metric(
-        name="seconds",
-        direction="lower",
-        range=(0, inf),
-        unit="s",
-        scope="run",
-        reference="none",
-        description="time a face, measured by the searcher",
+    _lower(
+        name="seconds", unit="s", scope="run", reference="none", description="time a face, measured by the searcher"
     ),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}

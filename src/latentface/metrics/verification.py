@@ -6,7 +6,6 @@ and light. The figures say how a recognition network's scores are distributed; n
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,39 +52,10 @@ def verification(scores_same: Tensor, scores_other: Tensor) -> Verification:
         )
     if other.ndim == 2 and len(other) != len(same):
         raise InputError(f"got {len(same)} same-person scores and {len(other)} rows of others, expected as many rows")
-    rank1 = float((same > other.amax(1)).double().mean()) if other.ndim == 2 else None
-    return _compare(same, other.flatten(), rank1)
-
-
-def verify(
-    probes: Tensor, gallery: Tensor, probe_people: Sequence[Hashable], gallery_people: Sequence[Hashable]
-) -> Verification:
-    """Match embeddings of results with a gallery of other photographs, by cosine; every pair is a score.
-
-    Args:
-        probes: (N, D); gallery: (M, D), embeddings; the people: who each is, N and M names or numbers.
-
-    Raises:
-        InputError: the counts do not fit, nobody is in both, or nobody else is in the gallery.
-    """
-    if len(probes) != len(probe_people) or len(gallery) != len(gallery_people) or probes.shape[1:] != gallery.shape[1:]:
-        raise InputError(
-            f"got embeddings {tuple(probes.shape)} of {len(probe_people)} people and {tuple(gallery.shape)} of {len(gallery_people)}, expected one person a row and one width"
-        )
-    unit = torch.nn.functional.normalize
-    scores = unit(probes.detach().cpu().double(), dim=1) @ unit(gallery.detach().cpu().double(), dim=1).T  # (N, M)
-    same = torch.tensor([[p == q for q in gallery_people] for p in probe_people], dtype=torch.bool).view(scores.shape)
-    if not bool(same.any()) or bool(same.all()):
-        raise InputError("the gallery needs another photograph of the same people and some of others; add them")
-    known = same.any(1)  # the others are strangers to the gallery: they have no rank
-    rank1 = float(same.gather(1, scores.argmax(1, keepdim=True))[known].double().mean())
-    return _compare(scores[same], scores[~same], rank1)
-
-
-def _compare(same: Tensor, other: Tensor, rank1: float | None) -> Verification:
     if not bool(torch.isfinite(same).all() and torch.isfinite(other).all()):
         raise InputError("some scores are NaN or infinite, expected cosines; leave those faces out")
-    ordered = other.sort().values
+    rank1 = float((same > other.amax(1)).double().mean()) if other.ndim == 2 else None
+    ordered = other.flatten().sort().values
     below = torch.searchsorted(ordered, same, right=False)
     not_above = torch.searchsorted(ordered, same, right=True)
     auc = float((below + not_above).double().mean() / (2 * len(ordered)))
@@ -97,5 +67,5 @@ def _compare(same: Tensor, other: Tensor, rank1: float | None) -> Verification:
         rank1=rank1,
         threshold=float(threshold),
         same=len(same),
-        other=len(other),
+        other=other.numel(),
     )

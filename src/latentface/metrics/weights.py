@@ -16,11 +16,11 @@ import urllib.request
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from latentface.cache import cache_folder, is_offline
 from latentface.errors import MissingDataError, UnknownNameError, WeightsError
-from latentface.io.atomic import atomic_path
+from latentface.io.atomic import check_folder, sha256, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +67,23 @@ class WeightsFile:
         )
 
 
+def _torchvision(name: str, digits: str, megabytes: float, instead: WeightsFile | None = None) -> WeightsFile:
+    """A network of torchvision, whose file's name ends in the first digits of its SHA-256."""
+    file = f"{name}-{digits}.pth"
+    origin = "torchvision, BSD-3-Clause"
+    return WeightsFile(
+        file=file, sha256=digits, megabytes=megabytes, origin=origin, address=_TORCH + file, instead=instead
+    )
+
+
+def _heads(net: str, sha256: str) -> WeightsFile:
+    """LPIPS's heads on a network."""
+    origin = "PerceptualSimilarity v0.1, BSD-2-Clause"
+    return WeightsFile(
+        file=f"lpips_{net}.pth", sha256=sha256, megabytes=0.01, origin=origin, address=f"{_LPIPS}{net}.pth"
+    )
+
+
 FILES: dict[str, WeightsFile] = {
     "niqe": WeightsFile(
         file="niqe_pris_params.npz",
@@ -75,33 +92,13 @@ FILES: dict[str, WeightsFile] = {
         origin="BasicSR, Apache-2.0",
         address="https://raw.githubusercontent.com/XPixelGroup/BasicSR/master/basicsr/metrics/niqe_pris_params.npz",
     ),
-    "lpips-alex": WeightsFile(
-        file="lpips_alex.pth",
-        sha256="df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
-        megabytes=0.01,
-        origin="PerceptualSimilarity v0.1, BSD-2-Clause",
-        address=_LPIPS + "alex.pth",
-    ),
-    "lpips-vgg": WeightsFile(
-        file="lpips_vgg.pth",
-        sha256="a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
-        megabytes=0.01,
-        origin="PerceptualSimilarity v0.1, BSD-2-Clause",
-        address=_LPIPS + "vgg.pth",
-    ),
-    "lpips-squeeze": WeightsFile(
-        file="lpips_squeeze.pth",
-        sha256="4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76",
-        megabytes=0.01,
-        origin="PerceptualSimilarity v0.1, BSD-2-Clause",
-        address=_LPIPS + "squeeze.pth",
-    ),
-    "alexnet": WeightsFile(
-        file="alexnet-owt-7be5be79.pth",
-        sha256="7be5be79",
-        megabytes=233,
-        origin="torchvision, BSD-3-Clause",
-        address=_TORCH + "alexnet-owt-7be5be79.pth",
+    "lpips-alex": _heads("alex", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"),
+    "lpips-vgg": _heads("vgg", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"),
+    "lpips-squeeze": _heads("squeeze", "4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76"),
+    "alexnet": _torchvision(
+        "alexnet-owt",
+        "7be5be79",
+        233,
         instead=WeightsFile(
             file="alexnet_trunk.safetensors",
             sha256="54fb956b1787feb6aabca555eebd67c7fa31470901b3768bd6f244c9a0ba81fc",
@@ -109,20 +106,8 @@ FILES: dict[str, WeightsFile] = {
             origin="the convolutions of torchvision's AlexNet, BSD-3-Clause",
         ),
     ),
-    "vgg16": WeightsFile(
-        file="vgg16-397923af.pth",
-        sha256="397923af",
-        megabytes=528,
-        origin="torchvision, BSD-3-Clause",
-        address=_TORCH + "vgg16-397923af.pth",
-    ),
-    "squeezenet": WeightsFile(
-        file="squeezenet1_1-b8a52dc0.pth",
-        sha256="b8a52dc0",
-        megabytes=4.7,
-        origin="torchvision, BSD-3-Clause",
-        address=_TORCH + "squeezenet1_1-b8a52dc0.pth",
-    ),
+    "vgg16": _torchvision("vgg16", "397923af", 528),
+    "squeezenet": _torchvision("squeezenet1_1", "b8a52dc0", 4.7),
     "squeezenet-keras": WeightsFile(
         file="squeezenet_features.h5",
         sha256="17154246284f555591549ac2c83e127abfbf4307dc4b0060fdaa2931d0fa38da",
@@ -189,35 +174,22 @@ def _sha256(path: Path, size: int, changed: int) -> str:  # size and time make t
 
 def _fetch(file: WeightsFile, target: Path) -> Path:
     assert file.address is not None
-    digest = hashlib.sha256()
-    with atomic_path(target) as temporary, open(temporary, "wb") as out:
-        try:
-            stream: BinaryIO = urllib.request.urlopen(file.address, timeout=TIMEOUT)
-        except (OSError, http.client.HTTPException) as error:
-            raise _not_fetched(file, error) from error
-        with stream:
-            while chunk := _read(stream, file):
-                digest.update(chunk)
-                out.write(chunk)
-        if not digest.hexdigest().startswith(file.sha256):
-            raise WeightsError(
-                f"{file.address}: the fetched file's SHA-256 starts with {digest.hexdigest()[:8]}, expected {file.sha256[:8]}; nothing was kept; {file.by_hand}"
-            )
-    return target
-
-
-def _read(stream: BinaryIO, file: WeightsFile) -> bytes:
+    check_folder(target.parent)  # before the bytes come
     try:
-        return stream.read(1 << 20)
+        with urllib.request.urlopen(file.address, timeout=TIMEOUT) as stream:
+            data: bytes = stream.read()
     except (OSError, http.client.HTTPException) as error:
-        raise _not_fetched(file, error) from error
-
-
-def _not_fetched(file: WeightsFile, error: Exception) -> MissingDataError:
-    why = error.reason if isinstance(error, urllib.error.URLError) else error
-    return MissingDataError(
-        f"{file.file} is not at hand and {file.address} does not answer ({why}); fetch it on another machine and {file.by_hand}"
-    )
+        why = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise MissingDataError(
+            f"{file.file} is not at hand and {file.address} does not answer ({why}); fetch it on another machine and {file.by_hand}"
+        ) from error
+    found = sha256(data)
+    if not found.startswith(file.sha256):
+        raise WeightsError(
+            f"{file.address}: the fetched file's SHA-256 starts with {found[:8]}, expected {file.sha256[:8]}; nothing was kept; {file.by_hand}"
+        )
+    write_bytes(target, data)
+    return target
 
 
 def read_state(name: str, *, fetch: bool = True) -> dict[str, Tensor]:

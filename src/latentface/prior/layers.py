@@ -15,31 +15,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SQRT2 = math.sqrt(2.0)
+ONE_SMALL = 20480  # numbers of one picture up to which PyTorch takes another algorithm (`ConvParams::use_mkldnn`)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Frozen weights. A search runs thousands of passes with the same ones.
 
 
-class Prepared:
-    """Keep what a layer computes from its frozen parameters alone, so that each pass need not compute it again.
-
-    A result is made anew when its parameter changes: in place, in storage, type or device. Parameters that are
-    trained, tensors put in a parameter's place (`torch.func.functional_call`) and compiled code are never kept. A change
-    through `parameter.data`, which PyTorch does not count, is not seen. Copies and pickles of a layer begin empty. Threads
-    may share a layer: at worst they make a result twice.
-    """
+class Layer(nn.Module):
+    """A module that keeps what it computes from its frozen parameters alone, so that each pass need not compute it again."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._kept: dict[Hashable, tuple[tuple[object, ...], Tensor, Tensor]] = {}
 
-    def __call__(self, name: Hashable, source: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return make(source), kept under `name` where source is a frozen parameter; callers may not change it."""
-        if (
-            source.requires_grad
-            or torch.compiler.is_compiling()
-            or type(source) is not nn.Parameter
-            or source.is_inference()
-        ):
+    def prepared(self, name: Hashable, source: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return make(source), kept under `name` where source is a frozen parameter of a module in evaluation mode.
+
+        It is made anew when the parameter changes, in place, in storage, type or device, and was trained in between: fused
+        optimisers do not count as changes in place, nor does what is done to `parameter.data`. Tensors in a parameter's
+        place (`torch.func.functional_call`) and compiled code are never kept. Copies and pickles begin empty. Threads may
+        share a module: at worst they make a result twice. Callers may not change the result.
+        """
+        if source.requires_grad or self.training:
+            self._kept.pop(name, None)
+            return make(source)
+        if torch.compiler.is_compiling() or type(source) is not nn.Parameter or source.is_inference():
             return make(source)
         state = (source.data_ptr(), source._version, source.dtype, source.device)
         kept = self._kept.get(name)
@@ -50,8 +50,8 @@ class Prepared:
             kept = self._kept[name] = (state, made, source.detach())
         return kept[1]
 
-    def __reduce__(self) -> tuple[type[Prepared], tuple[()]]:
-        return Prepared, ()
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -110,6 +110,17 @@ class _Double(torch.autograd.Function):
         return downsample2(slopes[0], 4.0)
 
 
+def like_many(convolve: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return convolve(x) for x (B, C, H, W), one picture rounded as each of many.
+
+    On a CPU PyTorch convolves one small picture by another algorithm than two: a face's numbers would depend on whether it
+    is searched alone. Two copies take a millisecond more.
+    """
+    if len(x) > 1 or x.numel() > ONE_SMALL or x.device.type != "cpu":
+        return convolve(x)
+    return convolve(torch.cat([x, x]))[:1]
+
+
 def _filtered(x: Tensor, pad: int, gain: float, stride: int) -> Tensor:
     fir = _fir if torch.compiler.is_compiling() else _kept_fir
     weight = fir(x.shape[1], gain, x.dtype, x.device)
@@ -149,7 +160,7 @@ def downsample2(x: Tensor, gain: float = 1.0) -> Tensor:
 # Layers with equalised learning rates: weights are stored with unit variance and scaled when used.
 
 
-class Linear(nn.Module):
+class Linear(Layer):
     """A fully connected layer; `lr_multiplier` slows it, `activate` adds a leaky ReLU (0.2) with gain sqrt(2)."""
 
     def __init__(
@@ -161,7 +172,6 @@ class Linear(nn.Module):
         self.weight_gain = lr_multiplier / math.sqrt(inputs)
         self.bias_gain = lr_multiplier
         self.activate = activate
-        self.prepared = Prepared()
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.linear(x, self._scaled_weight(), self._scaled_bias())
@@ -197,7 +207,7 @@ class Affine(Linear):
         return rows_alone(x, self._scaled_weight().t()) + self._scaled_bias()
 
 
-class Conv(nn.Module):
+class Conv(Layer):
     """A convolution of the discriminator, 1x1 or 3x3, with an optional halving (blur, then stride 2)."""
 
     def __init__(
@@ -218,7 +228,6 @@ class Conv(nn.Module):
         self.weight_gain = 1.0 / math.sqrt(inputs * kernel * kernel)
         self.kernel, self.down, self.activate, self.gain = kernel, down, activate, gain
         self.clamp = clamp
-        self.prepared = Prepared()
 
     def forward(self, x: Tensor) -> Tensor:
         # A leaky ReLU is positively homogeneous, so its gain may sit in the weights: one pass over memory less.
@@ -234,7 +243,7 @@ class Conv(nn.Module):
         elif self.down:
             x = F.conv2d(blur(x, 2), w, bias, stride=2)
         else:
-            x = F.conv2d(x, w, bias, padding=self.kernel // 2)
+            x = like_many(lambda one: F.conv2d(one, w, bias, padding=self.kernel // 2), x)
         if self.activate:
             x = F.leaky_relu_(x, 0.2)
         return x if self.clamp is None else x.clamp(-self.clamp * self.gain, self.clamp * self.gain)

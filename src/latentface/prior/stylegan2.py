@@ -17,7 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.prior.architecture import Architecture, resolutions_of
-from latentface.prior.layers import SQRT2, Affine, Conv, Linear, Prepared, blur, per_channel, rows_alone, upsample2
+from latentface.prior.layers import (
+    SQRT2,
+    Affine,
+    Conv,
+    Layer,
+    Linear,
+    blur,
+    like_many,
+    per_channel,
+    rows_alone,
+    upsample2,
+)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The generator.
@@ -42,7 +53,7 @@ class MappingNetwork(nn.Module):
         return x
 
 
-class SynthesisLayer(nn.Module):
+class SynthesisLayer(Layer):
     """A modulated and demodulated 3x3 convolution, noise, bias, leaky ReLU; optionally doubling the size.
 
     The modulation scales the input's channels and the demodulation the output's: the same numbers as one kernel a
@@ -61,7 +72,6 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.prepared = Prepared()
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         """x (B, C, H, W), w (B, D), noise (B or 1, 1, R, R) or None for the constant map -> (B, C', R, R)."""
@@ -77,10 +87,10 @@ class SynthesisLayer(nn.Module):
         x = x * per_channel(style.to(dtype))
         kernel = self.prepared(("kernel", dtype), self.weight, lambda weight: self._kernel(weight.to(dtype)))
         if self.up:
-            x = F.conv_transpose2d(x, kernel, stride=2)
+            x = like_many(lambda one: F.conv_transpose2d(one, kernel, stride=2), x)
             x = blur(x, 1, gain=4.0)
         else:
-            x = F.conv2d(x, kernel, padding=1)
+            x = like_many(lambda one: F.conv2d(one, kernel, padding=1), x)
         noise = self.noise_const if noise is None else noise
         # The leaky ReLU's gain sits in its three summands: one pass over memory less.
         shift = noise * (self.noise_strength * SQRT2)

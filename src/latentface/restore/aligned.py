@@ -12,9 +12,8 @@ from torch import Tensor
 from latentface.degradation import resize, shrinking
 from latentface.errors import InputError
 from latentface.faces.detail import detail_side
-from latentface.faces.noise import LUMA
 from latentface.faces.place import LEAST_FACTOR
-from latentface.io.pictures import check_batch
+from latentface.io.pictures import LUMA, check_batch
 from latentface.restore.engine import Engine
 from latentface.restore.faceresult import Upscaled
 from latentface.restore.job import Answer, Job

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentface.errors import InputError
-from latentface.io.photo import LUMA, Photo
+from latentface.io.photo import Photo
+from latentface.io.pictures import LUMA
 
 if TYPE_CHECKING:
     import torch

@@ -2,8 +2,9 @@
 
     job -> explore(prior) -> fade what disagrees -> projection -> answer
 
-On a CPU each face is searched by itself, so that its result depends on its pixels and its seed alone: faces of small priors
-side by side, one a thread; of large ones one after another, by all threads. On a GPU faces share batches of one size.
+A face's result depends on its pixels and its seed alone. On a CPU faces of small priors are searched in threads that compute
+with no other, a batch each where a check shows that nothing in a batch depends on its neighbours; those of large priors one
+after another, by all threads. On a GPU batches have always as many rows.
 """
 
 from __future__ import annotations
@@ -11,24 +12,27 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from itertools import groupby
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import project, resize
-from latentface.devices import Batches
+from latentface.devices import Batches, out_of_memory
 from latentface.errors import InputError, LatentfaceError
-from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
+from latentface.explore.coarse import coarse_steps, explore_coarse
 from latentface.explore.registry import find_method
 from latentface.explore.result import Step, psnr_each
 from latentface.explore.start.bank import WarmStart
+from latentface.faces.place import SMALL as SMALL_INNER
 from latentface.faces.trust import trusted
+from latentface.prior.alone import rows_are_alone
+from latentface.prior.exits import exit_for
 from latentface.prior.prior import Prior
 from latentface.restore.job import Answer, Job, OnJobs
 from latentface.restore.settings import UpscaleSettings
@@ -37,12 +41,17 @@ NOTICE = (
     "One plausible face among many, invented where the input says nothing. "
     "It is not evidence of who a person is and must not be used to identify anyone."
 )
-SMALL = 256  # px of a prior's faces up to which one thread a face is fastest (docs/performance.md)
+SMALL = (
+    256  # px of a prior's faces up to which a thread for some faces is faster than all for one (docs/performance.md)
+)
+TOGETHER = 8  # rows of a thread's batch at most: from 16 on PyTorch convolves by another algorithm
 MICRO_BATCH = 4  # rows on a GPU, where no number is asked for; always as many, so that a face's numbers stay the same
 KEPT_PIXELS = 1 << 24  # of answers that wait for their place, at the prior's size: 200 MB
 WARP_PIXELS = 1 << 21  # of inner sides above the smallest in one search: their weights take 550 MB
 TRIAL_STEPS = 3
+R = TypeVar("R")
 _One = tuple[Tensor, int, float]  # high (3, s, s), best step, seconds
+_Outcome = _One | LatentfaceError | MemoryError
 
 
 class Engine:
@@ -74,9 +83,12 @@ class Engine:
         )
         on_cpu = prior.device.type == "cpu"
         self.padded = batch is None and not on_cpu
-        self.batches = Batches(batch or (1 if on_cpu else MICRO_BATCH), prior.device, say)
-        alone = on_cpu and batch is None and prior.resolution <= SMALL and self.method.searches
-        self.workers = torch.get_num_threads() if alone else 0  # 0: the caller's own thread, with all of PyTorch's
+        apart = on_cpu and batch is None and prior.resolution <= SMALL and self.method.searches
+        self.workers = torch.get_num_threads() if apart else 0  # 0: the caller's own thread, with all of PyTorch's
+        self.batches = Batches(
+            batch or (TOGETHER if apart and self.method.alike else 1 if on_cpu else MICRO_BATCH), prior.device, say
+        )
+        self._alone: dict[int, bool] = {}
         self._told: set[str] = set()
 
     # -- what is said of a search ------------------------------------------------------------------------------------------
@@ -111,12 +123,12 @@ class Engine:
             "device": str(self.prior.device),
             "steps_dtype": str(self.prior.fast_dtype or self.prior.dtype).removeprefix("torch."),
             "threads": 1 if self.workers else torch.get_num_threads(),
-            "batch": self.batches.size,
+            **({} if self.workers or self.batches.size == 1 else {"batch": self.batches.size}),
         }
 
     def exit_side(self, job: Job) -> int | None:
         """Return the side of the exit at which a job is searched first, None for none."""
-        return exit_for(self.prior, job.degradation, 1) if self.coarse_steps else None
+        return exit_for(self.prior.exits, job.degradation, 1) if self.coarse_steps else None
 
     def seconds_a_face(self, job: Job) -> float:
         """Return the seconds that a sample of such a face takes, by a few steps; 0 where there is no search."""
@@ -135,19 +147,19 @@ class Engine:
             with contextlib.suppress(_Enough):
                 self._found([(job, self.settings.seed)], on_step)
 
-        if self.workers:
-            with self._threads() as pool:
-                pool.submit(trial).result()
-        else:
-            trial()
+        with self._threads() as pool:
+            trial() if pool is None else pool.submit(trial).result()
         if len(stamps) < 2:
             return time.perf_counter() - began
         whole = stamps[0] - began + (stamps[-1] - stamps[0]) / (len(stamps) - 1) / share
         return whole / max(1, self.workers)
 
     @contextlib.contextmanager
-    def _threads(self) -> Iterator[ThreadPoolExecutor]:
-        """Give threads each of which computes with no other, and wait for them at the end."""
+    def _threads(self) -> Iterator[ThreadPoolExecutor | None]:
+        """Give threads each of which computes with no other, and wait for them at the end; None where there are none."""
+        if not self.workers:
+            yield None
+            return
         own = torch.get_num_threads()
         pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
         try:
@@ -168,69 +180,74 @@ class Engine:
         """
         count = self.settings.count
         most = max(1, KEPT_PIXELS // self.prior.resolution**2)
-        if self.batches.size == 1 or not self.method.searches:
-            most = len(jobs)  # each answer goes out as it is found
-        for first in range(0, len(jobs), max(1, most)):
+        for first in range(0, len(jobs), most):
             part = range(first, min(first + most, len(jobs)))
-            rows = [(n, k) for n in part for k in range(count)]
-            found = self._each(jobs, rows, on_step) if self.batches.size == 1 else self._batched(jobs, rows, on_step)
+            made: dict[tuple[int, int], _Outcome] = {}
+            found = self._rows(jobs, [(n, k) for n in part for k in range(count)], on_step)
             for n in part:
-                made = [next(found) for _ in range(count)]
-                error = next((m for m in made if isinstance(m, Exception)), None)
-                yield error or self._answer(jobs[n], [m for m in made if not isinstance(m, Exception)])
+                own = [(n, k) for k in range(count)]
+                while not all(row in made for row in own):
+                    made |= next(found)
+                outcomes = [made.pop(row) for row in own]
+                error = next((one for one in outcomes if isinstance(one, Exception)), None)
+                whole = [one for one in outcomes if not isinstance(one, Exception)]
+                yield caught(partial(self._answer, jobs[n], whole)) if error is None else error
 
-    def _each(
+    def _rows(
         self, jobs: Sequence[Job], rows: Sequence[tuple[int, int]], on_step: OnJobs | None
-    ) -> Iterator[_One | LatentfaceError | MemoryError]:
-        """Search every row by itself, in this thread or side by side in several."""
-        lock, stop = threading.Lock(), threading.Event()
-
-        def one(row: tuple[int, int]) -> _One | LatentfaceError | MemoryError:
-            def tell(step: Step) -> bool:
-                with lock:
-                    if on_step is not None and on_step([row], step):
-                        stop.set()
-                return stop.is_set()
-
-            try:
-                job = jobs[row[0]]
-                return self.batches.run([(job, self.settings.seed + row[1])], lambda part: self._search(part, tell))[0]
-            except (LatentfaceError, MemoryError) as error:
-                return error
-
-        if not self.workers:
-            yield from map(one, rows)
-            return
+    ) -> Iterator[dict[tuple[int, int], _Outcome]]:
+        """Search rows, (job, sample), in batches of those that may share one, and yield what came of each batch."""
+        kinds: dict[Hashable, list[tuple[int, int]]] = {}
+        for n, k in rows:
+            job = jobs[n]
+            shape = job.degradation.low_size if self.workers else None  # padding would round
+            kinds.setdefault((job.degradation.kind, self.exit_side(job), job.size, shape), []).append((n, k))
         with self._threads() as pool:
+            parts: list[list[tuple[int, int]]] = []
+            for group in kinds.values():
+                group.sort(key=lambda row: jobs[row[0]].degradation.low_size)  # similar sizes need little padding
+                size = self._size(pool, len(group), getattr(jobs[group[0][0]].degradation, "inner", 0))
+                parts += [group[i : i + size] for i in range(0, len(group), size)]
+            parts.sort()
+            lock, stop = threading.Lock(), threading.Event()
+
+            def work(part: list[tuple[int, int]]) -> dict[tuple[int, int], _Outcome]:
+                def tell(own: Sequence[tuple[int, int]], step: Step) -> bool:
+                    with lock:
+                        if on_step is not None and on_step(own, _of_rows(step, len(own))):
+                            stop.set()
+                    return stop.is_set()
+
+                def search(own: Sequence[tuple[int, int]]) -> list[_One]:
+                    more = self.batches.size - len(own) if self.padded else 0
+                    found = [(jobs[n], self.settings.seed + k) for n, k in (*own, *[own[-1]] * more)]
+                    return self._search(found, lambda step: tell(own, step))[: len(own)]
+
+                found = caught(lambda: self.batches.run(part, search))
+                if not isinstance(found, Exception):
+                    return dict(zip(part, found, strict=True))
+                if len(part) == 1:
+                    return {part[0]: found}
+                return {row: one for own in part for row, one in work([own]).items()}  # which of them was it?
+
             try:
-                yield from pool.map(one, rows)
+                yield from map(work, parts) if pool is None else pool.map(work, parts)
             finally:
                 stop.set()  # Ctrl-C, or nobody wants the rest
 
-    def _batched(
-        self, jobs: Sequence[Job], rows: Sequence[tuple[int, int]], on_step: OnJobs | None
-    ) -> Iterator[_One | LatentfaceError | MemoryError]:
-        """Search rows in batches of those that may share one; similar sizes need little padding."""
-        kinds = {n: (jobs[n].degradation.kind, self.exit_side(jobs[n]) or 0, jobs[n].size) for n, _ in rows}
-        order = sorted(rows, key=lambda row: (str(kinds[row[0]]), jobs[row[0]].degradation.low_size, row))
-        made: dict[tuple[int, int], _One | LatentfaceError | MemoryError] = {}
+    def _size(self, pool: ThreadPoolExecutor | None, rows: int, inner: int) -> int:
+        """Return how many of so many rows of one kind share a batch."""
+        most = self.batches.size
+        if pool is not None:
+            most = min(most, -(-rows // self.workers))
+            if most > 1 and not self._are_alone(pool, most):
+                return 1
+        return most if inner <= SMALL_INNER else max(1, min(most, WARP_PIXELS // inner**2))
 
-        def work(part: Sequence[tuple[int, int]]) -> list[_One]:
-            full = [*part, *[part[-1]] * (self.batches.size - len(part))] if self.padded else list(part)
-            tell = None if on_step is None else lambda step: on_step(part, _of_rows(step, len(part)))
-            return self._search([(jobs[n], self.settings.seed + k) for n, k in full], tell)[: len(part)]
-
-        for _, members in groupby(order, lambda row: kinds[row[0]]):
-            group = list(members)
-            inner = getattr(jobs[group[0][0]].degradation, "inner", 0)
-            limit = max(1, WARP_PIXELS // inner**2) if inner > SMALL else len(group)
-            for start in range(0, len(group), limit):
-                part = group[start : start + limit]
-                try:
-                    made |= zip(part, self.batches.run(part, work), strict=True)
-                except (LatentfaceError, MemoryError) as error:
-                    made |= dict.fromkeys(part, error)
-        yield from (made[row] for row in rows)
+    def _are_alone(self, pool: ThreadPoolExecutor, rows: int) -> bool:
+        if rows not in self._alone:
+            self._alone[rows] = pool.submit(rows_are_alone, self.prior, rows).result()
+        return self._alone[rows]
 
     def _search(self, rows: Sequence[tuple[Job, int]], on_step: Callable[[Step], bool | None] | None) -> list[_One]:
         """Search for faces that may share a batch, fade and project them."""
@@ -285,6 +302,18 @@ class Engine:
                 high = project(degradation, high[None], job.low, rounds=job.rounds, tolerance=job.tolerance)[0]
         consistency = float(psnr_each(degradation.forward(high[None]), job.low, degradation)[0])
         return Answer(high, samples, consistency, made[0][1], sum(one[2] for one in made))
+
+
+def caught(work: Callable[[], R]) -> R | LatentfaceError | MemoryError:
+    """Return what `work` returns, or the error in which it ended where that is this face's own and not the program's."""
+    try:
+        return work()
+    except LatentfaceError as error:
+        return error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return MemoryError(str(error))  # without the traceback, which holds what filled the memory
 
 
 class _Enough(Exception):

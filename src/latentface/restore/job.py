@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentface.degradation import Degradation
 from latentface.explore.result import Step
-from latentface.faces.align import Similarity
+from latentface.faces.similarity import Similarity
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,10 +16,11 @@ from latentface.degradation import resize
 from latentface.errors import InputError
 from latentface.faces import Face, Similarity, Warp, crop, detect
 from latentface.faces.kind import square_of
-from latentface.faces.noise import LUMA, estimate_sigma
+from latentface.faces.noise import estimate_sigma
 from latentface.faces.paste import pasted_side
 from latentface.faces.place import LEAST_FACTOR
 from latentface.io.photo import Photo
+from latentface.io.pictures import LUMA
 from latentface.prior.prior import Prior
 from latentface.restore.aligned import searched_side
 from latentface.restore.background import Background

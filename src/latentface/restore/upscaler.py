@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -16,6 +17,7 @@ from latentface.errors import LatentfaceError, UnknownNameError
 from latentface.explore.registry import find_method
 from latentface.explore.result import Step
 from latentface.faces.kind import is_aligned
+from latentface.faces.place import LEAST_FACTOR
 from latentface.io.photo import Photo
 from latentface.io.pictures import to_tensor
 from latentface.prior.prior import Prior
@@ -23,7 +25,7 @@ from latentface.prior.published import EMBEDDED
 from latentface.prior.registry import load_prior
 from latentface.restore.aligned import AlignedFace, face_request
 from latentface.restore.background import Background
-from latentface.restore.engine import Engine
+from latentface.restore.engine import Engine, caught
 from latentface.restore.faceresult import Upscaled
 from latentface.restore.photo import Finder, FoundFaces, photo_request
 from latentface.restore.photoresult import PhotoUpscaled
@@ -134,13 +136,14 @@ class Upscaler:
     # -- many pictures -----------------------------------------------------------------------------------------------------
 
     def takes_for_aligned(self, photo: Photo, kind: Kind = "auto") -> bool:
-        """Say whether a picture is taken for an aligned face: square, smaller than the prior's faces, and a face as theirs."""
+        """Say whether a picture is taken for an aligned face: square, small enough for the prior, and a face as its own."""
         if kind not in KINDS:
             raise UnknownNameError("kind of picture", kind, KINDS)
         if kind != "auto":
             return kind == "aligned"
         height, width = photo.size
-        return height == width < self.prior.resolution and is_aligned(photo.tensor(), self.prior.alignment)
+        small = height * LEAST_FACTOR <= self.prior.resolution
+        return height == width and small and is_aligned(photo.tensor(), self.prior.alignment)
 
     def request(self, photo: Photo, *, aligned: bool) -> dict[str, Any]:
         """Return what decides a picture's result besides its pixels. Raises InputError where there can be none."""
@@ -174,11 +177,12 @@ class Upscaler:
             error: LatentfaceError | MemoryError | None = None
             for job in found.jobs:
                 answer = next(answers)
+                if not isinstance(answer, Exception):
+                    answer = caught(partial(found.take, job, answer))  # type: ignore[arg-type]
                 if isinstance(answer, Exception):
                     error = answer
-                else:
-                    taken.append(found.take(job, answer))  # type: ignore[arg-type]
-            yield error or found.result(taken)
+                taken.append(answer)
+            yield caught(partial(found.result, taken)) if error is None else error
 
 
 def upscale(

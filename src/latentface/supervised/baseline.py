@@ -1,4 +1,4 @@
-"""A trained baseline, and the three methods that use one: a low picture in, its one answer out, no search, no seed."""
+"""A trained baseline: a low picture in, its one answer out, no search, no seed."""
 
 from __future__ import annotations
 
@@ -86,22 +86,8 @@ class Baseline:
         return upscale_in_tiles(self.network, self.factor, picture.to(self.device), tile=tile, overlap=overlap)
 
 
-def vdsr(low: Tensor, *, degradation: Degradation | None = None, model: Baseline) -> Tensor:
-    """Restore low pictures (B, 3, h, w) in [0, 1] with VDSR: (B, 3, H, W) in [0, 1]. Raises InputError."""
-    return restore_with("vdsr", low, degradation, model)
-
-
-def esrgan(low: Tensor, *, degradation: Degradation | None = None, model: Baseline) -> Tensor:
-    """Restore low pictures (B, 3, h, w) in [0, 1] with ESRGAN: (B, 3, H, W) in [0, 1]. Raises InputError."""
-    return restore_with("esrgan", low, degradation, model)
-
-
-def fsrnet(low: Tensor, *, degradation: Degradation | None = None, model: Baseline) -> Tensor:
-    """Restore low pictures (B, 3, h, w) in [0, 1] with FSRNet: (B, 3, H, W) in [0, 1]. Raises InputError."""
-    return restore_with("fsrnet", low, degradation, model)
-
-
 def restore_with(kind: str, low: Tensor, degradation: Degradation | None, model: Baseline) -> Tensor:
+    """Restore low pictures (B, 3, h, w) in [0, 1] with the named baseline: (B, 3, H, W) in [0, 1]. Raises InputError."""
     if model.kind != kind:
         raise InputError(f"the method is {kind}, but the weights are of {model.kind}; name the method {model.kind}")
     if degradation is not None:

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.errors import InputError
-
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, full range
-
-
-class Network(Protocol):
-    """What every baseline's network offers; each is an `nn.Module` as well."""
-
-    factor: int
-
-    def __call__(self, low: Tensor) -> Tensor:
-        """Return the restored pictures, not clamped: (B, 3, h, w) -> (B, 3, h factor, w factor)."""
+from latentface.io.pictures import LUMA
 
 
 def enlarge(low: Tensor, factor: int) -> Tensor:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from latentface.errors import InputError
 from latentface.supervised.blocks import check_counts, check_factor, conv, enlarge, pad_to, shrink_weights
-from latentface.supervised.tiles import upscale_in_tiles
 
 RESIDUAL_SCALE = 0.2
 SLOPE = 0.2
@@ -127,7 +126,3 @@ class RrdbNet(nn.Module):
         high: Tensor = self.conv_last(F.leaky_relu(self.conv_hr(x), SLOPE))
         high = high[:, :, : low.shape[2] * self.factor, : low.shape[3] * self.factor]  # less the unshuffle's padding
         return high + enlarge(low, self.factor) if self.shape.skip else high
-
-    def upscale(self, picture: Tensor, *, tile: int = 192, overlap: int = 16) -> Tensor:
-        """Enlarge one photograph (3, H, W) in [0, 1] of any size to (3, H factor, W factor) in [0, 1], tile by tile."""
-        return upscale_in_tiles(self, self.factor, picture, tile=tile, overlap=overlap)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from latentface.io.weights import filled, find_card, read_card, read_tensors, wr
 from latentface.supervised.baseline import Baseline
 from latentface.supervised.blocks import channels_last
 from latentface.supervised.foreign import is_safetensors, read_foreign
-from latentface.supervised.registry import KINDS, Shape, make_network, shape_from_json, shape_to_json
+from latentface.supervised.registry import KINDS, Shape, make_network, shape_from_json
 
 
 def write_baseline(
@@ -37,7 +38,7 @@ def write_baseline(
         OutputError: it cannot be written.
         WeightsError: a number is not finite in half precision.
     """
-    facts = {"kind": kind, "shape": shape_to_json(shape), "factor": shape.factor}
+    facts = {"kind": kind, "shape": asdict(shape), "factor": shape.factor}
     write_weights(path, "baseline", tensors, card, facts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -59,11 +59,6 @@ def shape_from_json(kind: str, values: Mapping[str, Any]) -> Shape:
         return kind_named(kind).shape(**values)
     except TypeError as error:
         raise InputError(f"the numbers of {kind} cannot be used ({error})") from None
-
-
-def shape_to_json(shape: Shape) -> dict[str, Any]:
-    """Return a baseline's numbers for a card."""
-    return asdict(shape)
 
 
 def make_network(kind: str, size: str | Shape = "small", factor: int = 8) -> nn.Module:

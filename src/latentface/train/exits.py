@@ -9,85 +9,33 @@ Shape legend: B samples a look, L style rows, D width of w.
 
 from __future__ import annotations
 
-import datetime
-import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.devices import seeded
-from latentface.errors import InputError, TrainingError
+from latentface.errors import InputError
 from latentface.prior.exits import ExitLayer, rows_of, whole_rows, write_exits
 from latentface.prior.mobilestylegan import MobileGenerator
 from latentface.prior.prior import Prior
-from latentface.train.checkpoints import check_run, hardware_of, read_checkpoint, spent, write_checkpoint
+from latentface.train.fit import Fit
+from latentface.train.run import OnTick, check_run, resume_from, run_facts, train
+from latentface.train.settings import COARSE, ExitSettings
 
 HELD = 16  # samples, never trained on, by which the figures are measured
-COARSE = 8  # px of the second comparison, times 2: what a search of a tiny face sees
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExitSettings:
-    """How exits are trained; `for_prior` leaves out those that a small prior cannot have.
+class ExitFit(Fit):
+    """A prior's exits in training."""
 
-    Attributes:
-        resolutions: of the exits; widths: channels of their heads.
-        looks: at kept samples a step, batches of `batch` of them; kept: bytes of samples that are kept for each exit.
-        rate: Adam's, after a warm-up over 3 % of the budget a half cosine down to 0.
-        coarse_weight: of the comparison after shrinking to a sixteenth of the exit's side, beside the one at its size.
-        average: decay of the heads' moving average, which is what is written.
-    """
-
-    resolutions: tuple[int, ...] = (128, 256)
-    widths: tuple[int, ...] = (96, 64)
-    looks: int = 4
-    batch: int = 4
-    kept: int = 2 << 30
-    rate: float = 1e-3
-    coarse_weight: float = 4.0
-    average: float = 0.998
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if (
-            len(self.resolutions) != len(self.widths)
-            or not self.resolutions
-            or min(self.batch, self.looks, self.kept, *self.widths) < 1
-        ):
-            raise InputError("each exit needs a resolution and a width, and a batch has a sample at least")
-        if min(self.resolutions) < 2 * COARSE:
-            raise InputError(f"an exit of {min(self.resolutions)} px is too small; expected at least {2 * COARSE} px")
-        if not self.rate > 0 or self.coarse_weight < 0 or not 0 <= self.average < 1:
-            raise InputError("rate must be positive, coarse_weight not negative, average from 0 up and below 1")
-
-    @classmethod
-    def for_prior(cls, prior: Prior, **changes: Any) -> Self:
-        """Return the usual settings with the exits below the prior's resolution; the first, where there is none."""
-        pairs = list(zip(cls().resolutions, cls().widths, strict=True))
-        fitting = [pair for pair in pairs if pair[0] < prior.resolution] or pairs[:1]
-        return cls(resolutions=tuple(r for r, _ in fitting), widths=tuple(width for _, width in fitting), **changes)
-
-
-@dataclass(frozen=True, slots=True)
-class ExitTick:
-    """A report during training; psnr: of each exit against the shrunk picture, and of both after shrinking, dB."""
-
-    step: int
-    loss: float
-    done: float
-    seconds_left: float
-    psnr: dict[int, tuple[float, float]]
-    saved: bool
-
-
-class ExitFit:
-    """Everything that a checkpoint holds, and the step."""
+    KEY = WHAT = "exits"
+    PARTS = ("heads", "optimiser")
+    COUNTED = ("average", "steps", "seconds", "psnr")
 
     def __init__(self, prior: Prior, settings: ExitSettings) -> None:
         if not isinstance(prior.generator, MobileGenerator):
@@ -101,13 +49,10 @@ class ExitFit:
             if r not in self.generator.synthesis.resolutions:
                 raise InputError(f"an exit of {r} px is not between the blocks of a prior of {prior.resolution} px")
         with seeded(settings.seed):
-            channels = self.generator.arch.channels
-            sizes = zip(settings.resolutions, settings.widths, strict=True)
-            self.heads = nn.ModuleDict({str(r): ExitLayer(channels[r // 2], prior.w_dim, width) for r, width in sizes})
-        self.heads.to(prior.device, prior.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.heads = self._new_heads()
         self.average = {k: v.detach().clone() for k, v in self.heads.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.heads.parameters(), lr=settings.rate, betas=(0.9, 0.99))
-        self.steps, self.seconds = 0, 0.0
+        self.rate = settings.rate
         self.pools: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {r: [] for r in settings.resolutions}
         self.psnr: dict[int, tuple[float, float]] = {}
         self._held: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
@@ -141,11 +86,7 @@ class ExitFit:
         return features, w_plus[:, rows_of(resolution) - 1], wanted
 
     def step(self, done: float) -> float:
-        """Draw a sample for one exit, each in its turn, look at kept ones, and return the mean loss.
-
-        Raises:
-            TrainingError: it diverged.
-        """
+        """Draw a sample for one exit, each in its turn, and look at kept ones; return the mean loss."""
         settings = self.settings
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.steps)
         resolution = settings.resolutions[self.steps % len(settings.resolutions)]
@@ -156,19 +97,14 @@ class ExitFit:
             pool.append(sample)
         else:
             pool[self.steps // len(settings.resolutions) % most] = sample
-        rate = settings.rate * max(1e-3, min(1.0, done / 0.03) * 0.5 * (1 + math.cos(math.pi * done)))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        self.anneal(done, 0.03)
         total = 0.0
         for look in range(settings.looks):
             chosen = torch.randint(len(pool), (settings.batch,), generator=random).tolist()
             if look == 0:
                 chosen[0] = len(pool) - 1 if pool[-1] is sample else self.steps // len(settings.resolutions) % most
             total += self._look(resolution, [pool[i] for i in chosen])
-        self.steps += 1
-        if not math.isfinite(total):
-            raise TrainingError(f"the training diverged at step {self.steps} (loss {total}); use a smaller rate")
-        return total / settings.looks
+        return self.count(total / settings.looks)
 
     def _look(self, resolution: int, samples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> float:
         """Fit a head to some samples."""
@@ -179,29 +115,31 @@ class ExitFit:
         coarse = F.avg_pool2d(error, 2 * COARSE)
         weight = self.settings.coarse_weight
         loss = error.abs().mean() + error.square().mean() + weight * (coarse.abs().mean() + coarse.square().mean())
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(head.parameters(), 1.0)
-        self.optimiser.step()
+        value = self.descend(loss, head)
         with torch.no_grad():
             for k, v in head.state_dict().items():
                 self.average[f"{resolution}.{k}"].lerp_(v, 1 - self.settings.average)
-        return float(loss.detach())
+        return value
 
     def averaged(self) -> dict[int, ExitLayer]:
         """Return the averaged heads."""
-        out = {}
-        for r, width in zip(self.settings.resolutions, self.settings.widths, strict=True):
-            head = ExitLayer(self.generator.arch.channels[r // 2], self.prior.w_dim, width).to(
-                self.prior.device, self.prior.dtype
-            )
-            head.load_state_dict({k.partition(".")[2]: v for k, v in self.average.items() if k.startswith(f"{r}.")})
-            out[r] = head.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return out
+        heads = self._new_heads()
+        heads.load_state_dict(self.average)
+        return {int(r): head for r, head in heads.eval().items() if isinstance(head, ExitLayer)}
+
+    def _new_heads(self) -> nn.ModuleDict:
+        channels, prior = self.generator.arch.channels, self.prior
+        sizes = zip(self.settings.resolutions, self.settings.widths, strict=True)
+        heads = nn.ModuleDict({str(r): ExitLayer(channels[r // 2], prior.w_dim, width) for r, width in sizes})
+        return heads.to(prior.device, prior.dtype, memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+
+    def figures(self) -> Mapping[str, Any]:
+        """Return each exit's PSNR in dB against the shrunk picture, and of both shrunk to a sixteenth."""
+        return {"psnr": dict(self.psnr)}
 
     @torch.no_grad()
-    def check(self) -> None:
-        """Measure every exit on held samples: PSNR against the shrunk picture, and of both shrunk to a sixteenth."""
+    def check(self, loss: float = 0.0) -> None:
+        """Measure every exit on held samples."""
         for r, head in self.averaged().items():
             if r not in self._held:
                 self._held[r] = [self.sample(torch.Generator().manual_seed(-1 - k), r) for k in range(HELD)]
@@ -212,26 +150,15 @@ class ExitFit:
             fine, coarse = (10 * torch.tensor(errors).clamp_min(1e-10).log10().mul(-1).mean(0)).tolist()
             self.psnr[r] = fine, coarse
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return plain tensors and numbers, readable with `weights_only=True`."""
-        return {
-            "exits": {"prior": self.prior.sha256, "settings": asdict(self.settings)},
-            "heads": self.heads.state_dict(),
-            "average": self.average,
-            "optimiser": self.optimiser.state_dict(),
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "psnr": self.psnr,
-        }
+    def identity(self) -> dict[str, Any]:
+        """Return the prior and the settings."""
+        return {"prior": self.prior.sha256, "settings": asdict(self.settings)}
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from `state_dict`'s value. Raises TrainingError when it is of another run."""
-        if saved.get("exits") != self.state_dict()["exits"]:
-            raise TrainingError("the checkpoint is of another prior or other options; start anew with another -o")
-        self.heads.load_state_dict(saved["heads"])
-        self.average = {k: v.to(self.average[k]) for k, v in saved["average"].items()}
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.steps, self.seconds, self.psnr = saved["steps"], saved["seconds"], saved["psnr"]
+        own = self.average
+        super().load_state_dict(saved)
+        self.average = {k: v.to(own[k]) for k, v in self.average.items()}
 
 
 def train_exits(
@@ -244,7 +171,8 @@ def train_exits(
     resume: bool = False,
     save_seconds: float = 60.0,
     checks: int = 20,
-    on_tick: Callable[[ExitTick], None] = lambda tick: None,
+    on_tick: OnTick = lambda tick: None,
+    say: Callable[[str], None] = lambda message: None,
 ) -> Path:
     """Train the exits of `prior`, on its device, and write them to `output`; the checkpoint is `output`.train/checkpoint.pt.
 
@@ -259,53 +187,36 @@ def train_exits(
     checkpoint = check_run(target, steps, minutes, resume)
     fit = ExitFit(prior, settings or ExitSettings())
     if resume:
-        fit.load_state_dict(read_checkpoint(checkpoint, "exits", ("exits", "heads", "average", "optimiser", "psnr")))
+        resume_from(checkpoint, fit)
 
-    def done() -> float:
-        return spent(fit.steps, fit.seconds, steps, minutes)
-
-    last_save, checked = time.monotonic(), int(done() * checks)
-    try:
-        while (share := done()) < 1:
-            began = time.monotonic()
-            loss = fit.step(share)
-            fit.seconds += time.monotonic() - began
-            if int(done() * checks) > checked:
-                checked = int(done() * checks)
-                fit.check()
-            over = time.monotonic() - last_save > save_seconds or done() >= 1
-            if over:
-                save_exits(fit, target, checkpoint)
-                last_save = time.monotonic()
-            left = fit.seconds * (1 - done()) / max(done(), 1e-9)
-            on_tick(ExitTick(fit.steps, loss, done(), left, dict(fit.psnr), over))
-    except KeyboardInterrupt:
-        save_exits(fit, target, checkpoint)
-        raise
-    if not target.exists():  # a run that had spent its budget before this call
-        save_exits(fit, target, checkpoint)
+    train(
+        fit,
+        target,
+        write=lambda folder: _write(fit, target),
+        batch=1,
+        checks=checks,
+        steps=steps,
+        minutes=minutes,
+        save_seconds=save_seconds,
+        on_tick=on_tick,
+        say=say,
+    )
     return target
 
 
-def save_exits(fit: ExitFit, target: Path, checkpoint: Path) -> None:
-    """Write the checkpoint, then the averaged heads with their card. Raises OutputError."""
-    write_checkpoint(checkpoint, fit.state_dict())
+def _write(fit: ExitFit, target: Path) -> None:
     card = {
         "prior": fit.prior.name,
         "data": "the prior's own samples",
         "licence": fit.prior.licence,
         "training": asdict(fit.settings),
-        "hardware": hardware_of(fit.prior.device),
-        "date": datetime.date.today().isoformat(),
-        "steps": fit.steps,
+        **run_facts(fit, fit.prior.device),
         "samples": fit.steps,
-        "minutes": round(fit.seconds / 60, 2),
         "psnr": {str(r): [round(v, 2) for v in pair] for r, pair in fit.psnr.items()},
     }
     write_exits(target, fit.averaged(), fit.prior.sha256, card)
 
 
-def resolutions_text(psnr: dict[int, tuple[float, float]]) -> str:
-    """Say an exit's figures in words: `128 px 24.3 dB (27.0 shrunk)`."""
-    parts: Sequence[str] = [f"{r} px {fine:.1f} dB ({coarse:.1f} shrunk)" for r, (fine, coarse) in psnr.items()]
-    return ", ".join(parts)
+def resolutions_text(psnr: Mapping[int, tuple[float, float]]) -> str:
+    """Say exits' figures in words: `128 px 24.3 dB (27.0 shrunk)`."""
+    return ", ".join(f"{r} px {fine:.1f} dB ({coarse:.1f} shrunk)" for r, (fine, coarse) in psnr.items())

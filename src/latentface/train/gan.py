@@ -25,44 +25,12 @@ from latentface.prior.architecture import Architecture
 from latentface.prior.stylegan2 import Discriminator, Generator
 from latentface.train.augment import augment, next_probability
 from latentface.train.pictures import Shuffled
+from latentface.train.settings import GanSettings
 from latentface.train.vision import Vision, deceive_loss, draw_view, judge_loss, look, make_vision
 
-PRECISIONS = ("fp32", "tf32", "bf16")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GanSettings:
-    """How a prior is trained. Sources: Karras et al. 2020 (both papers), with small-network defaults."""
-
-    batch: int = 16  # pictures a step, over all devices
-    g_rate: float = 0.002
-    d_rate: float = 0.002
-    gamma: float = 0.1  # R1's weight; the authors' rule 0.0002 R^2 / batch gives .05 at 64 px and batch 16
-    r1_every: int = 16
-    mixing: float = 0.5  # probability that a face takes its rows from two latents
-    average_pictures: float = 10_000  # half-life of the generator's average
-    average_rampup: float = 0.05  # ... and never more than this share of the pictures shown
-    flips: bool = True
-    noise: bool = (
-        False  # inject noise maps, as published; without them every detail comes from the latent (docs/training.md)
-    )
-    augment_target: float = 0.6  # r_t that the adaptive augmentation holds; 0 switches it off
-    vision: float = (
-        0.0  # weight in G's loss of the discriminators on a classifier's features (train/vision.py); 0: none
-    )
-    precision: str = "fp32"
-    compile: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
-        if self.batch < 2 or self.r1_every < 1:
-            raise InputError(f"batch is {self.batch} and r1_every {self.r1_every}; they must be at least 2 and 1")
-        if not (self.g_rate > 0 and self.d_rate > 0 and self.average_pictures > 0):
-            raise InputError("rates and average_pictures must be positive")
-        if not (self.gamma >= 0 and self.vision >= 0):
-            raise InputError("gamma and vision must not be negative")
+NETWORKS = ("generator", "discriminator", "average")
+OPTIMISERS = ("g_optimiser", "d_optimiser")
+COUNTED = ("step", "pictures", "inherited_pictures", "seconds", "augment_p", "history")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,48 +67,36 @@ class GanState:
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain tensors and numbers, readable with `weights_only=True`."""
-        plain = {
-            name: getattr(self, name)
-            for name in ("step", "pictures", "inherited_pictures", "seconds", "augment_p", "history")
-        }
-        modules = {
-            name: getattr(self, name).state_dict()
-            for name in ("generator", "discriminator", "average", "g_optimiser", "d_optimiser")
-        }
+        plain = {name: getattr(self, name) for name in COUNTED}
+        modules = {name: getattr(self, name).state_dict() for name in (*NETWORKS, *OPTIMISERS)}
         if self.vision is not None:
             modules["vision"] = self.vision.state_dict()
         described = {"settings": asdict(self.settings), "architecture": self.generator.arch.to_json()}
         return {**plain, **modules, **described, "origin": self.origin}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`'s value. Raises TrainingError when it is of another architecture."""
+        """Continue from `state_dict`'s value, under the settings in force, which need not be the checkpoint's.
+
+        Raises:
+            TrainingError: it is of another architecture.
+        """
         if saved["architecture"] != self.generator.arch.to_json():
             raise TrainingError("the checkpoint is of another architecture; start anew under another name with -o")
-        for name in ("generator", "discriminator", "average"):
+        for name in NETWORKS:
             getattr(self, name).load_state_dict(saved[name])
-        for name in ("g_optimiser", "d_optimiser"):
+        for name in OPTIMISERS:
             optimiser: torch.optim.Adam = getattr(self, name)
             rates = {key: optimiser.param_groups[0][key] for key in ("lr", "betas")}
             optimiser.load_state_dict(saved[name])
-            optimiser.param_groups[0].update(rates)  # the settings in force, which need not be the checkpoint's
-        for name in ("step", "pictures", "inherited_pictures", "seconds", "augment_p", "history"):
+            optimiser.param_groups[0].update(rates)
+        for name in COUNTED:
             setattr(self, name, saved[name])
-        if self.vision is not None and "vision" in saved:
-            self.vision.load_state_dict(saved["vision"])
-        self.origin = saved.get("origin", {})  # older checkpoints have none
-
-    def apply_settings(self) -> None:
-        """Go on under settings that differ from the checkpoint's: rates, and noise switched off."""
-        ratio = self.settings.r1_every / (self.settings.r1_every + 1)
-        for optimiser, rate in (
-            (self.g_optimiser, self.settings.g_rate),
-            (self.d_optimiser, self.settings.d_rate * ratio),
-        ):
-            for group in optimiser.param_groups:
-                group["lr"] = rate
         if not self.settings.noise:
             silence(self.generator)
             silence(self.average)
+        if self.vision is not None and "vision" in saved:
+            self.vision.load_state_dict(saved["vision"])
+        self.origin = saved.get("origin", {})  # older checkpoints have none
 
 
 def settings_from(saved: Mapping[str, Any]) -> GanSettings:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from latentface.errors import PictureError, TrainingError
+from latentface.errors import OutputError, PictureError, TrainingError
 from latentface.io.pictures import open_picture, rgb_array
 from latentface.io.sources import Entry, Pictures, read_entry
 
@@ -43,22 +43,18 @@ def load_pictures(
     scratch: Path | None = None,
     memory: int = 8 << 30,
     warn: Callable[[str], None] = lambda message: None,
-) -> Tensor:
-    """Decode all pictures into one uint8 tensor (N, 3, R, R); broken ones are named through `warn` and left out.
+) -> tuple[Tensor, Pictures]:
+    """Decode all pictures into one uint8 tensor (N, 3, R, R), with those that are in it; broken ones are named through `warn`.
 
     Sets that would take more than `memory` bytes are kept in a file at `scratch` instead of in memory; its name goes at
     once where the system allows it, so nothing is left behind and processes beside each other do not meet in it.
 
     Raises:
-        TrainingError: not one picture could be read.
+        TrainingError: not one picture could be read. OutputError: there is no room for that file.
     """
     shape = (len(pictures), 3, resolution, resolution)
     if int(np.prod(shape)) > memory and scratch is not None:
-        scratch.parent.mkdir(parents=True, exist_ok=True)
-        mine = scratch.with_name(f"{scratch.stem}-{os.getpid()}{scratch.suffix}")
-        store: np.ndarray = np.lib.format.open_memmap(mine, mode="w+", dtype=np.uint8, shape=shape)
-        with contextlib.suppress(OSError):
-            mine.unlink()
+        store = _on_disk(scratch, shape)
     else:
         store = np.empty(shape, np.uint8)
 
@@ -68,17 +64,35 @@ def load_pictures(
         except PictureError as error:
             return str(error)
 
-    kept = 0
+    kept: list[Entry] = []
     with ThreadPoolExecutor() as pool:
-        for result in _bounded(pool, one, pictures):
+        for entry, result in zip(pictures, _bounded(pool, one, pictures), strict=True):
             if isinstance(result, str):
                 warn(f"left out: {result}")
             else:
-                store[kept] = result
-                kept += 1
-    if kept == 0:
+                store[len(kept)] = result
+                kept.append(entry)
+    if not kept:
         raise TrainingError(f"{pictures.name}: not one of {len(pictures)} pictures could be read")
-    return torch.from_numpy(store[:kept])
+    return torch.from_numpy(store[: len(kept)]), Pictures(pictures.name, kept)
+
+
+def _on_disk(scratch: Path, shape: tuple[int, ...]) -> np.ndarray:
+    mine = scratch.with_name(f"{scratch.stem}-{os.getpid()}{scratch.suffix}")
+    try:
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        store: np.ndarray = np.lib.format.open_memmap(mine, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # a disk that fills up later would kill the process with SIGBUS
+            with open(mine, "rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        raise OutputError(
+            f"{mine}: the pictures take {np.prod(shape) / 1e9:.3g} GB and cannot be kept there ({error.strerror}); free some space, or choose another place with -o"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            mine.unlink()
+    return store
 
 
 def _bounded(

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import os
-import platform
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, Self
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from latentface.errors import InputError, TrainingError
-from latentface.io.atomic import atomic_path, write_text
 from latentface.io.pictures import write_picture
 from latentface.io.sheets import grid
 from latentface.io.sources import open_sources
@@ -29,20 +22,28 @@ from latentface.prior.architecture import Architecture
 from latentface.prior.formats import read_card, read_prior, write_prior
 from latentface.prior.statistics import latent_statistics
 from latentface.prior.stylegan2 import Generator
-from latentface.train.gan import GanSettings, GanState, GanTrainer, TrainingStep, new_state, settings_from
+from latentface.train.gan import GanState, GanTrainer, TrainingStep, new_state, settings_from
 from latentface.train.grow import grow, grown_architecture
 from latentface.train.pictures import load_pictures
+from latentface.train.run import (
+    OnTick,
+    Signals,
+    Tick,
+    check_run,
+    checkpoint_path,
+    hardware_of,
+    read_checkpoint,
+    write_checkpoint,
+    write_history,
+)
+from latentface.train.settings import GanSettings
 
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A report during training: the last step, the speed, and how much of the budget is spent (0 to 1)."""
-
-    step: TrainingStep
-    pictures_per_second: float
-    done: float
-    seconds_left: float
-    saved: bool
+KEYS = ("architecture", "g_optimiser")  # of a checkpoint
+LOGGED = ("pictures", "seconds", "g_loss", "d_loss", "real_sign", "r1", "augment_p")
+CURVES = (
+    {"g_loss": "g loss", "d_loss": "d loss"},
+    {"real_sign": "E[sign D(real)]", "augment_p": "augmentation p"},
+)
 
 
 def train_prior(
@@ -59,7 +60,7 @@ def train_prior(
     save_seconds: float = 300.0,
     card: Mapping[str, Any] | None = None,
     vision_weights: str | Path | None = None,
-    on_tick: Callable[[Tick], None] = lambda tick: None,
+    on_tick: OnTick = lambda tick: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Path:
     """Train a prior on folders or zips of aligned faces and write it to `output`.
@@ -83,21 +84,14 @@ def train_prior(
         InputError: no budget, or settings that do not fit.
     """
     target = Path(output)
-    folder = target.with_name(target.name + ".train")
-    checkpoint = folder / "checkpoint.pt"
-    if pictures is None and minutes is None:
-        raise InputError("say how long to train: --minutes or --pictures")
-    if resume and not checkpoint.exists():
-        raise TrainingError(f"{checkpoint}: there is no checkpoint to resume; start without --resume")
-    if not resume and (checkpoint.exists() or target.exists()):
-        raise TrainingError(f"{target}: a training run is already there; go on with --resume or choose another -o")
+    checkpoint = check_run(target, pictures, minutes, resume, "pictures")
     device, leader = _join(torch.device(device))
-    saved = _read_checkpoint(checkpoint) if resume else None
+    saved = read_checkpoint(checkpoint, "a prior", KEYS) if resume else None
     state = _make_state(arch, settings, init, saved, device, vision_weights)
     resolution = state.generator.arch.resolution
     sources = open_sources(data)
     say(f"reading {len(sources)} pictures at {resolution} px")
-    loaded = load_pictures(sources, resolution, scratch=folder / "pictures.npy", warn=say)
+    loaded, _ = load_pictures(sources, resolution, scratch=checkpoint.with_name("pictures.npy"), warn=say)
     trainer = GanTrainer(state, loaded, device)
     before = target if resume else init
     inherited = read_card(before) if before is not None and Path(before).exists() else {}
@@ -110,8 +104,8 @@ def train_prior(
     start = last_save = time.monotonic()
     first = state.pictures
     shown: TrainingStep | None = None
-    with _Signals() as signals:
-        for shown in trainer.run(pictures=pictures, minutes=minutes, stop=signals.seen):
+    with Signals() as signals:
+        for shown in trainer.run(pictures=pictures, minutes=minutes, stop=lambda: bool(signals.caught)):
             now = time.monotonic()
             due = now - last_save > save_seconds
             if due:
@@ -125,45 +119,8 @@ def train_prior(
         save()
         if dist.is_initialized():
             dist.barrier()
-    if signals.seen():
-        say(f"stopped at picture {state.pictures}; {checkpoint} is saved, and --resume goes on from there")
-        signals.obey()
+    signals.obey(f"picture {state.pictures}", say)
     return target
-
-
-class _Signals:
-    """Hold SIGINT and SIGTERM back while a run goes on, so that it ends between two steps and not within one.
-
-    Only the main thread can do this; elsewhere nothing is held back. Handlers that were there come back afterwards. A
-    process that was started in the background ignores SIGINT: not during the run.
-    """
-
-    def __init__(self) -> None:
-        self._caught: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._catch)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-    def _catch(self, number: int, frame: FrameType | None) -> None:
-        self._caught = self._caught or number
-
-    def seen(self) -> bool:
-        """Say whether one has come."""
-        return self._caught is not None
-
-    def obey(self) -> NoReturn:
-        """Do what the one that came asked for."""
-        if self._caught == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + (self._caught or 0))
 
 
 def _join(device: torch.device) -> tuple[torch.device, bool]:
@@ -192,8 +149,6 @@ def _make_state(
             raise InputError("the checkpoint is of another architecture; leave the architecture's options out")
         state = new_state(its, settings or settings_from(saved["settings"]), device, vision_weights=vision_weights)
         state.load_state_dict(saved)
-        if settings is not None:
-            state.apply_settings()
         return state
     settings = settings or GanSettings()
     if init is None:
@@ -218,23 +173,10 @@ def _make_state(
 
 def saved_settings(output: str | Path) -> GanSettings:
     """Return the settings of the run whose output is `output`. Raises TrainingError."""
-    target = Path(output)
-    checkpoint = target.with_name(target.name + ".train") / "checkpoint.pt"
+    checkpoint = checkpoint_path(Path(output))
     if not checkpoint.exists():
         raise TrainingError(f"{checkpoint}: there is no checkpoint to resume; start without --resume")
-    return settings_from(_read_checkpoint(checkpoint)["settings"])
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # its unpickler raises IndexError, KeyError and more on what is no checkpoint
-        raise TrainingError(
-            f"{path}: the checkpoint cannot be read ({type(error).__name__}); start from the prior file with --init"
-        ) from None
-    if not isinstance(saved, dict) or "architecture" not in saved or "g_optimiser" not in saved:
-        raise TrainingError(f"{path}: this is no checkpoint of a prior")
-    return saved
+    return settings_from(read_checkpoint(checkpoint, "a prior", KEYS)["settings"])
 
 
 def _kept(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,18 +187,13 @@ def _kept(card: Mapping[str, Any]) -> dict[str, Any]:
 def _description(
     state: GanState, data: str, count: int, device: torch.device, card: Mapping[str, Any]
 ) -> dict[str, Any]:
-    hardware = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
-    )
     return {
         "alignment": "ffhq",
         "data": f"{count} pictures of {', '.join(Path(d).name for d in data.split(', '))}".encode(
             errors="replace"
         ).decode(),
         "licence": "unknown; the owner of the pictures decides",
-        "hardware": hardware,
+        "hardware": hardware_of(device),
         "training": asdict(state.settings),
         **card,
     }
@@ -264,10 +201,7 @@ def _description(
 
 def _save(state: GanState, target: Path, checkpoint: Path, description: Mapping[str, Any]) -> None:
     _require_finite(state)
-    data = io.BytesIO()  # torch.save's own files hide a full disk behind a RuntimeError
-    torch.save(state.state_dict(), data)
-    with atomic_path(checkpoint) as temporary:
-        temporary.write_bytes(data.getbuffer())
+    write_checkpoint(checkpoint, state.state_dict())
     statistics = latent_statistics(state.average.mapping, state.average.arch.z_dim, 100_000)
     card = {
         **description,
@@ -279,7 +213,7 @@ def _save(state: GanState, target: Path, checkpoint: Path, description: Mapping[
     }
     write_prior(target, state.average, state.discriminator, statistics, card)
     write_picture(checkpoint.parent / "samples.png", grid(samples(state), 8))
-    _write_log(checkpoint.parent, state.history)
+    write_history(checkpoint.parent, LOGGED, state.history, CURVES)
 
 
 def _require_finite(state: GanState) -> None:
@@ -306,33 +240,6 @@ def _record(state: GanState, shown: TrainingStep) -> None:
     state.history.append({**row, "seconds": state.seconds})
 
 
-def _write_log(folder: Path, history: list[dict[str, float]]) -> None:
-    names = ["pictures", "seconds", "g_loss", "d_loss", "real_sign", "r1", "augment_p"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(history)
-    write_text(folder / "log.csv", text.getvalue())
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return  # the extra `plot`; the numbers stand in log.csv
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    losses, signs = figure.subplots(1, 2)
-    thousands = [row["pictures"] / 1000 for row in history]
-    for name in ("g_loss", "d_loss"):
-        losses.plot(thousands, [row[name] for row in history], label=name.replace("_", " "))
-    for name, label in (("real_sign", "E[sign D(real)]"), ("augment_p", "augmentation p")):
-        signs.plot(thousands, [row[name] for row in history], label=label)
-    for axes in (losses, signs):
-        axes.set_xlabel("thousand pictures shown")
-        axes.legend()
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=100)
-    with atomic_path(folder / "curves.png") as temporary:
-        temporary.write_bytes(picture.getvalue())
-
-
 def _tick(
     shown: TrainingStep, first: int, seconds: float, pictures: int | None, minutes: float | None, saved: bool
 ) -> Tick:
@@ -343,4 +250,5 @@ def _tick(
     if minutes is not None:
         shares.append(seconds / 60 / minutes)
     done = min(1.0, max(shares))
-    return Tick(shown, speed, done, seconds * (1 - done) / max(done, 1e-9), saved)
+    left = seconds * (1 - done) / max(done, 1e-9)
+    return Tick(shown.step, shown.g_loss, speed, done, left, asdict(shown), True, saved)

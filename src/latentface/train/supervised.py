@@ -6,60 +6,28 @@ ESRGAN's GAN stage keeps its last ones, since by PSNR its first would always win
 
 from __future__ import annotations
 
-import csv
-import datetime
-import io
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from latentface.errors import InputError, TrainingError
-from latentface.io.atomic import atomic_path, write_text
 from latentface.io.pictures import write_picture
 from latentface.io.sheets import comparison_sheet
 from latentface.io.sources import Pictures, open_sources
 from latentface.supervised.blocks import check_factor, enlarge
-from latentface.supervised.fit import STAGES, Fit, SupervisedSettings
 from latentface.supervised.formats import load_baseline, write_baseline
 from latentface.supervised.landmarks import find_table, read_landmarks
 from latentface.supervised.losses import Features
 from latentface.supervised.registry import Shape, count_parameters, kind_named, make_shape
-from latentface.train.checkpoints import check_run, hardware_of, read_checkpoint, spent, write_checkpoint
-from latentface.train.pictures import Shuffled, load_pictures
-
-__all__ = ["SupervisedSettings", "SupervisedTick", "train_supervised"]
+from latentface.train.baseline import STAGES, BaselineFit, Pairs
+from latentface.train.pictures import load_pictures
+from latentface.train.run import OnTick, check_run, resume_from, run_facts, train, write_history
+from latentface.train.settings import SupervisedSettings
 
 OWN_FEATURES = "the features of its own discriminator"
-
-
-@dataclass(frozen=True, slots=True)
-class SupervisedTick:
-    """A report during training; `psnr` and `gain` (dB over bicubic) are of the last validation, NaN before the first."""
-
-    step: int
-    loss: float
-    rate: float
-    pictures_per_second: float
-    done: float
-    seconds_left: float
-    psnr: float
-    gain: float
-    checked: bool  # a validation was made just now
-    saved: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Data:
-    high: Tensor  # uint8 (N, 3, R, R)
-    held: Tensor  # uint8 (M, 3, R, R)
-    landmarks: Tensor | None  # (N, 5, 2)
-    name: str
-    held_name: str
 
 
 def train_supervised(
@@ -84,7 +52,7 @@ def train_supervised(
     device: str | torch.device = "cpu",
     save_seconds: float = 120.0,
     card: Mapping[str, Any] | None = None,
-    on_tick: Callable[[SupervisedTick], None] = lambda tick: None,
+    on_tick: OnTick = lambda tick: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Path:
     """Train "vdsr", "esrgan" or "fsrnet" on folders or zips of aligned faces and write it to `output`.
@@ -118,48 +86,27 @@ def train_supervised(
         raise InputError(
             f"{init}: it holds a {started_from.kind} of another shape; expected {kind} at {factor}x of the same size"
         )
-    fit = Fit(kind, shape, stage, resolution, settings, torch.device(device))
+    fit = BaselineFit(kind, shape, stage, resolution, settings, torch.device(device))
     if started_from is not None:
         fit.network.load_state_dict(started_from.network.state_dict())
     if resume:
-        fit.load_state_dict(read_checkpoint(checkpoint, "a baseline", ("baseline", "optimiser")))
+        resume_from(checkpoint, fit)
     fit.features = features
-    loaded = _load(kind, data, resolution, settings, pairs, validation, landmarks, say)
-    order = Shuffled(len(loaded.high), settings.seed)
-    description = _description(
-        fit, size, loaded, features_name or ("unnamed features" if features else OWN_FEATURES), card
+    fit.learn_from(_load(kind, data, resolution, settings, pairs, validation, landmarks, say))
+    trunk = features_name or ("unnamed features" if features else OWN_FEATURES)
+    description = _description(fit, size, trunk, card)
+    train(
+        fit,
+        target,
+        write=lambda folder: _write(fit, target, folder, description),
+        batch=settings.batch,
+        checks=settings.checks,
+        steps=steps,
+        minutes=minutes,
+        save_seconds=save_seconds,
+        on_tick=on_tick,
+        say=say,
     )
-
-    def save() -> None:
-        _save(fit, target, checkpoint, description, loaded)
-
-    def done() -> float:
-        return spent(fit.step_count, fit.seconds, steps, minutes)
-
-    first, start = fit.step_count, time.monotonic()
-    last_save = start
-    try:
-        while (share := done()) < 1:
-            began = time.monotonic()
-            index = order.indices(fit.step_count * settings.batch, settings.batch)
-            marks = loaded.landmarks[index] if loaded.landmarks is not None else None
-            loss, rate = fit.step(loaded.high[index], marks, share)
-            fit.seconds += time.monotonic() - began
-            due = int(done() * settings.checks) > fit.checks_done
-            if due:
-                fit.checks_done = int(done() * settings.checks)
-                fit.validate(loaded.held)
-                fit.history[-1] |= {"loss": loss, "rate": rate}
-            over = time.monotonic() - last_save > save_seconds or done() >= 1
-            if over:
-                save()
-                last_save = time.monotonic()
-            on_tick(_tick(fit, loss, rate, done(), first, time.monotonic() - start, due, over))
-    except KeyboardInterrupt:
-        save()
-        raise
-    if not target.exists():  # a run that had spent its budget before this call
-        save()
     return target
 
 
@@ -196,7 +143,7 @@ def _load(
     validation: Sequence[str | Path] | None,
     landmarks: str | Path | None,
     say: Callable[[str], None],
-) -> _Data:
+) -> Pairs:
     """Decode the training and the held-out pictures, both taken in an order that the seed decides."""
     sources = open_sources(data)
     order = torch.randperm(len(sources), generator=torch.Generator().manual_seed(settings.seed)).tolist()
@@ -219,112 +166,45 @@ def _load(
         table = Path(landmarks) if landmarks is not None else find_table(entries)
         read_landmarks(table, entries, resolution)  # before the long decoding: a bad table is known at once
     say(f"reading {len(entries)} pictures and {len(held)} to choose by, at {resolution} px")
-    high, kept = _decode(Pictures(sources.name, entries), resolution, say)
-    held_pictures, _ = _decode(held, resolution, say)
+    high, kept = load_pictures(Pictures(sources.name, entries), resolution, warn=say)
+    held_pictures, _ = load_pictures(held, resolution, warn=say)
     marks = read_landmarks(table, kept.entries, resolution) if table is not None else None
     held_name = "held out of the data" if validation is None else _file_names(held.name)
-    return _Data(high, held_pictures, marks, _file_names(sources.name), held_name)
-
-
-def _decode(pictures: Pictures, resolution: int, say: Callable[[str], None]) -> tuple[Tensor, Pictures]:
-    """Decode pictures; return them with the entries that could be read, in the same order."""
-    broken: list[str] = []
-    high = load_pictures(pictures, resolution, warn=broken.append)
-    for message in broken:
-        say(message)
-    kept = (
-        [e for e in pictures if not any(m.startswith(f"left out: {e.label}:") for m in broken)]
-        if broken
-        else pictures.entries
-    )
-    if len(kept) != len(high):
-        raise TrainingError(
-            f"{pictures.name}: {len(broken)} pictures are broken in ways that cannot be told apart; remove them"
-        )
-    return high, Pictures(pictures.name, kept)
+    return Pairs(high, held_pictures, marks, _file_names(sources.name), held_name)
 
 
 def _file_names(sources: str) -> str:
     return ", ".join(Path(name).name for name in sources.split(", "))
 
 
-def _description(
-    fit: Fit, size: str | Shape, data: _Data, trunk: str, card: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def _description(fit: BaselineFit, size: str | Shape, trunk: str, card: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         "title": kind_named(fit.kind).title,
         "size": size if isinstance(size, str) else "own",
         "parameters": count_parameters(fit.network),
         "resolution": fit.resolution,
         "stage": fit.stage,
-        "data": f"{len(data.high)} pictures of {data.name}",
-        "validation": f"{len(data.held)} pictures {data.held_name}",
+        "data": f"{len(fit.pairs.high)} pictures of {fit.pairs.name}",
+        "validation": f"{len(fit.pairs.held)} pictures {fit.pairs.held_name}",
         "low pictures": "bicubic with antialiasing, no noise",
         **({"perceptual loss": trunk} if fit.stage == "gan" else {}),
         "training": {**asdict(fit.settings), "rate": fit.rate, "schedule": "cosine over the budget"},
         "licence": "unknown; the owner of the pictures decides",
-        "hardware": hardware_of(fit.device),
         **(card or {}),
     }
 
 
-def _save(fit: Fit, target: Path, checkpoint: Path, description: Mapping[str, Any], data: _Data) -> None:
-    write_checkpoint(checkpoint, fit.state_dict())
+def _write(fit: BaselineFit, target: Path, folder: Path, description: Mapping[str, Any]) -> None:
     card = {
         **description,
-        "date": datetime.date.today().isoformat(),
-        "steps": fit.step_count,
-        "pictures": fit.step_count * fit.settings.batch,
-        "minutes": round(fit.seconds / 60, 2),
-        "figures": {name: round(value, 4) for name, value in fit.figures.items()},
+        **run_facts(fit, fit.device),
+        "pictures": fit.steps * fit.settings.batch,
+        "figures": {name: round(value, 4) for name, value in fit.noted.items()},
     }
     write_baseline(target, fit.kind, fit.shape, fit.best or fit.network.state_dict(), card)
-    high = data.held[:6].to(fit.device).float() / 255
+    high = fit.pairs.held[:6].to(fit.device).float() / 255
     low = fit.degradation.forward(high).clamp(0, 1)
     columns = {"input": low, "bicubic": enlarge(low, fit.shape.factor), fit.kind: fit.restore(low), "truth": high}
-    write_picture(checkpoint.parent / "samples.png", comparison_sheet({k: list(v) for k, v in columns.items()}))
-    _write_log(checkpoint.parent, fit.history)
-
-
-def _write_log(folder: Path, history: list[dict[str, float]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["step", "seconds", "loss", "rate", "psnr", "gain_db"])
-    writer.writeheader()
-    writer.writerows(history)
-    write_text(folder / "log.csv", text.getvalue())
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return  # the extra `plot`; the numbers stand in log.csv
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    for axes, name, label in zip(
-        figure.subplots(1, 2), ("loss", "gain_db"), ("loss", "PSNR over bicubic, dB"), strict=True
-    ):
-        axes.plot([row["step"] for row in history], [row[name] for row in history])
-        axes.set_xlabel("step")
-        axes.set_ylabel(label)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=100)
-    with atomic_path(folder / "curves.png") as temporary:
-        temporary.write_bytes(picture.getvalue())
-
-
-def _tick(
-    fit: Fit, loss: float, rate: float, done: float, first: int, seconds: float, checked: bool, saved: bool
-) -> SupervisedTick:
-    last = fit.history[-1] if fit.history else {}
-    speed = (fit.step_count - first) * fit.settings.batch / max(seconds, 1e-9)
-    left = fit.seconds * (1 - done) / max(done, 1e-9)
-    unknown = float("nan")
-    return SupervisedTick(
-        fit.step_count,
-        loss,
-        rate,
-        speed,
-        done,
-        left,
-        last.get("psnr", unknown),
-        last.get("gain_db", unknown),
-        checked,
-        saved,
-    )
+    write_picture(folder / "samples.png", comparison_sheet({k: list(v) for k, v in columns.items()}))
+    columns_of_log = ("step", "seconds", "loss", "rate", "psnr", "gain_db")
+    write_history(folder, columns_of_log, fit.history, ({"loss": "loss"}, {"gain_db": "PSNR over bicubic, dB"}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ import torch
 from latentface.bench.core.progress import OnProgress, Progress, quiet
 from latentface.bench.core.runner import check_metrics
 from latentface.bench.core.sets import most_at_once
-from latentface.bench.core.setup import weights_from
 from latentface.bench.core.sizes import by_area
-from latentface.bench.core.statistics import NOTHING, Estimate, estimate
+from latentface.bench.core.statistics import Estimate, estimate
 from latentface.bench.core.tasks import to_8_bit
-from latentface.datasets import open_faces
+from latentface.datasets import FaceSet, open_faces
 from latentface.errors import InputError, LatentfaceError, PictureError
 from latentface.io.pictures import read_picture
 from latentface.io.sources import Entry, open_source, read_entry
@@ -64,7 +63,6 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     *,
     high_size: int | None = None,
-    weights: str | Path | None = None,
     device: str = "cpu",
     fetch: bool = True,
     on_progress: OnProgress = quiet,
@@ -85,52 +83,37 @@ def evaluate(
     """
     wanted = check_metrics(metrics, METRIC_NAMES)
     for name in wanted:
-        if METRICS[name].scope == "run" or METRICS[name].reference in ("input", "other photo"):
+        metric = METRICS[name]
+        if metric.scope == "run" or metric.reference in ("input", "other photo") or name == "null-space":
             raise InputError(
                 f"the metric {name!r} needs more than a result and its truth; it is measured by `latentface bench table1`"
             )
-        if name == "null-space":
-            raise InputError(
-                "the metric 'null-space' needs to know the shrinking; it is measured by `latentface bench`"
-            )
     if high_size is not None and high_size < 2:
         raise InputError(f"the high size is {high_size} px; expected at least 2")
-    problems: list[str] = []
-    found = _by_stem(list(open_source(results)), str(results))
+    found = _by_stem(open_source(results), str(results))
     faces = open_faces(truth)
-    truths = _by_stem(list(faces), str(truth))
-    strays = [stem for stem in found if stem not in truths]
-    problems += [f"{found[stem].label}: no truth has the stem {stem!r}; left out" for stem in strays]
-    lacking = [stem for stem in truths if stem not in found]
-    if lacking:
-        problems.append(
-            f"{len(lacking)} of {len(truths)} truths have no result ({', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''})"
-        )
+    truths = _by_stem(faces, str(truth))
+    problems = [
+        f"{entry.label}: no truth has the stem {stem!r}; left out"
+        for stem, entry in found.items()
+        if stem not in truths
+    ]
+    if lacking := [stem for stem in truths if stem not in found]:
+        some = ", ".join([*lacking[:3], *["..."] * (len(lacking) > 3)])
+        problems.append(f"{len(lacking)} of {len(truths)} truths have no result ({some})")
     shared = [stem for stem in found if stem in truths]
     if not shared:
         raise InputError(
             f"no file of {results} has the stem of one of {truth}; results are matched by name, as 0001.png with 0001.jpg"
         )
-    with weights_from(weights):
-        suite = Suite(wanted, device=device, fetch=fetch)
+    suite = Suite(wanted, device=device, fetch=fetch)
     problems += [f"the metric {name} is not at hand: {reason}" for name, reason in suite.missing.items()]
     rows: dict[str, dict[str, float]] = {}
     kept: dict[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]] = {}
     pooled = suite.available("set")
     for done, stem in enumerate(shared):
         try:
-            result = read_picture(read_entry(found[stem]), found[stem].label)
-            if high_size is not None:
-                result, target = _at(result, high_size, found[stem].label), faces.read(truths[stem], high_size)
-            elif faces.crop.box is not None and result.shape[1] == result.shape[2]:
-                target = faces.read(truths[stem], result.shape[1])
-            else:
-                target = read_picture(read_entry(truths[stem]), truths[stem].label)
-            if result.shape != target.shape:
-                raise PictureError(
-                    f"{found[stem].label}: it is {result.shape[2]} x {result.shape[1]} px, its truth {target.shape[2]} x "
-                    f"{target.shape[1]}; resize one of them first, or compare both at one size with --high-size"
-                )
+            result, target = _pair(faces, truths[stem], found[stem], high_size)
             scores = suite.score(result[None], target[None])
         except LatentfaceError as error:
             problems.append(f"{error}; left out")
@@ -143,10 +126,26 @@ def evaluate(
     if not rows:
         raise InputError(f"not one of {len(shared)} pairs could be scored; the first: {problems[-1]}")
     per_image = {n: estimate(np.array([row.get(n, np.nan) for row in rows.values()])) for n in wanted}
-    scores_of_set = _pooled(suite, kept, problems) if pooled else {}
     return Evaluation(
-        scores={n: scores_of_set.get(n, per_image.get(n, NOTHING)) for n in wanted}, faces=rows, problems=problems
+        scores=per_image | (_pooled(suite, kept, problems) if pooled else {}), faces=rows, problems=problems
     )
+
+
+def _pair(faces: FaceSet, truth: Entry, found: Entry, side: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a result and its truth (3, H, W) at one size, as `evaluate` says. Raises PictureError."""
+    result = read_picture(read_entry(found), found.label)
+    if side is not None:
+        result, target = _at(result, side, found.label), faces.read(truth, side)
+    elif faces.crop.box is not None and result.shape[1] == result.shape[2]:
+        target = faces.read(truth, result.shape[1])
+    else:
+        target = read_picture(read_entry(truth), truth.label)
+    if result.shape != target.shape:
+        raise PictureError(
+            f"{found.label}: it is {result.shape[2]} x {result.shape[1]} px, its truth {target.shape[2]} x "
+            f"{target.shape[1]}; resize one of them first, or compare both at one size with --high-size"
+        )
+    return result, target
 
 
 def _at(result: torch.Tensor, side: int, label: str) -> torch.Tensor:
@@ -159,14 +158,14 @@ def _at(result: torch.Tensor, side: int, label: str) -> torch.Tensor:
     return result if height == side else to_8_bit(by_area(result[None], side)[0])
 
 
-def _by_stem(entries: list[Entry], source: str) -> dict[str, Entry]:
-    counts = Counter(entry.stem for entry in entries)
-    twice = [stem for stem, count in counts.items() if count > 1]
-    if twice:
+def _by_stem(entries: Iterable[Entry], source: str) -> dict[str, Entry]:
+    found = list(entries)
+    counts = Counter(entry.stem for entry in found)
+    if twice := [stem for stem, count in counts.items() if count > 1]:
         raise InputError(
             f"{source}: {len(twice)} stems stand for several pictures ({twice[0]!r}); give them names of their own"
         )
-    return {entry.stem: entry for entry in entries}
+    return {entry.stem: entry for entry in found}
 
 
 def _pooled(
@@ -175,13 +174,12 @@ def _pooled(
     if len(kept) > 1:
         problems.append(f"the results have {len(kept)} different sizes; figures of the whole set need one size")
         return {}
-    pairs = next(iter(kept.values()))
-    if len(pairs) < 2:
-        problems.append("figures of the whole set need at least 2 faces")
-        return {}
+    results, truths = (torch.stack(pictures) for pictures in zip(*next(iter(kept.values())), strict=True))
     try:
-        scores = suite.score_set(torch.stack([r for r, _ in pairs]), torch.stack([t for _, t in pairs]))
+        if len(results) < 2:
+            raise InputError("figures of the whole set need at least 2 faces")
+        scores = suite.score_set(results, truths)
     except LatentfaceError as error:
         problems.append(str(error))
         return {}
-    return {name: Estimate(value, np.nan, np.nan, len(pairs)) for name, value in scores.items()}
+    return {name: Estimate(value, np.nan, np.nan, len(results)) for name, value in scores.items()}

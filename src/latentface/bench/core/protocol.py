@@ -16,6 +16,8 @@ from typing import Any
 from latentface.errors import InputError
 from latentface.io.atomic import write_json
 
+OWN_SEEDS = "a seed of its own, SHA-256 of SEED:PICTURE"
+SHARED_SEEDS = "the run's seed"  # what a folder of before has that says nothing
 CHANNELS = "PSNR over RGB, PSNR-Y and SSIM on Y (BT.601)"
 
 
@@ -26,7 +28,8 @@ class Protocol:
     Attributes:
         sets: data set -> its crop; resolution: the high side R in px; kernel: of the shrinking.
         painted: the side in px of the prior's own pictures where it is another.
-        prior, prior_sha256; preset: of the methods' settings; seed: of every face.
+        prior, prior_sha256; preset: of the methods' settings; seed: of the run, from which `seeds` says how a
+            face's own is made.
         batch: faces searched together; device: "cpu" or "cuda"; variants: name -> settings.
     """
 
@@ -41,6 +44,7 @@ class Protocol:
     device: str
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     painted: int | None = None
+    seeds: str = OWN_SEEDS
 
     def line(self, counts: Mapping[str, int]) -> str:
         """Return the line under a table; `counts` says how many faces of each set took part."""
@@ -48,8 +52,8 @@ class Protocol:
         return (
             f"Protocol: {sets}; truth brought to {self.resolution} px (bicubic), low pictures shrunk from it with the "
             f"{self.kernel} kernel and rounded to 8 bits; {self.searched}{CHANNELS}, on results rounded to 8 bits; "
-            f"prior {self.prior} ({self.prior_sha256[:12] or 'unsaved'}); preset {self.preset}; seed {self.seed} for every "
-            f"face; batches of {self.batch} on {self.device}; intervals: 95 %, paired bootstrap over faces."
+            f"prior {self.prior} ({self.prior_sha256[:12] or 'unsaved'}); preset {self.preset}; seed {self.seed}, and "
+            f"each face searched from {self.seeds}; batches of {self.batch} on {self.device}; intervals: 95 %, paired bootstrap over faces."
         )
 
     @property
@@ -74,7 +78,7 @@ def resume(path: Path, protocol: Protocol) -> None:
     now = json.loads(json.dumps(asdict(protocol)))
     if path.exists():
         try:
-            before = {"painted": None, **json.loads(path.read_text(encoding="utf-8"))}
+            before = {"painted": None, "seeds": SHARED_SEEDS, **json.loads(path.read_text(encoding="utf-8"))}
             for key, value in now.items():
                 if isinstance(value, dict):
                     for name in set(value) & set(before[key]):

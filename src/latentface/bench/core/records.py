@@ -63,29 +63,23 @@ class Records:
             raise InputError(
                 f"{self.path}: its head is {lines[0].strip()!r}, expected {head.strip()!r}; choose another folder with -o"
             )
-        whole = [line for line in lines[1:] if line.endswith("\n")]
         good = [head]
-        for line in whole:
-            row = next(iter(csv.reader([line])), [])
-            if len(row) == len(COLUMNS) and self._accept(row):
+        for line in lines[1:]:
+            if line.endswith("\n") and self._accept(next(csv.reader([line]), [])):
                 good.append(line)
         if good != lines:
             write_text(self.path, "".join(good))
 
     def _accept(self, row: list[str]) -> bool:
-        dataset, method, factor, image, metric, text = row
         try:
+            dataset, method, factor, image, metric, text = row
             value = float(text) if text else None
         except ValueError:
             return False
         metrics = self._values.setdefault((dataset, method, factor, image), {})
-        if metric in metrics:
-            return False
-        metrics[metric] = value
-        return True
-
-    def __len__(self) -> int:
-        return sum(len(metrics) for metrics in self._values.values())
+        new = metric not in metrics
+        metrics.setdefault(metric, value)
+        return new
 
     def get(self, key: Key) -> Mapping[str, float | None]:
         """Return what is known of one face by one method."""
@@ -120,12 +114,9 @@ class Records:
         if not lines:
             return
         try:
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            try:
-                os.write(handle, csv_text(lines).encode())
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            with open(self.path, "ab", buffering=0) as file:
+                file.write(csv_text(lines).encode())
+                os.fsync(file)
         except OSError as error:
             raise OutputError(f"{self.path}: it cannot be written ({error.strerror}); free some space") from error
 

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from latentface.bench.core.curve import Curve
 from latentface.bench.core.progress import OnProgress, Progress, duration, quiet
-from latentface.bench.core.records import Key, Records, factor_text
-from latentface.bench.core.tasks import Task, load_batch, to_8_bit
+from latentface.bench.core.protocol import Protocol
+from latentface.bench.core.records import Key, Records
+from latentface.bench.core.stopwatch import time_call
+from latentface.bench.core.tasks import Task, load_batch, seed_of, to_8_bit
 from latentface.bench.core.variants import TRUTH, Variant
-from latentface.bench.report.curve import Curve
-from latentface.devices import out_of_memory
+from latentface.devices import Batches, out_of_memory
 from latentface.errors import InputError, LatentfaceError, UnknownNameError
-from latentface.explore.result import Exploration, Step
 from latentface.io.pictures import read_picture, write_picture
 from latentface.metrics.registry import METRICS
 
@@ -43,6 +44,7 @@ class Runner:
         side: px of the faces that are compared, `sizes.high_side`.
         suite: the metrics that are at hand; metrics: those that the table wants, `seconds` included.
         folder: of the output; records, curve, set_records: its `per_image.csv`, `steps.csv` and `sets.csv`.
+        protocol, command: printed under the table; remarks: further lines there.
         unavailable: (dataset, factor, variant) -> why there are no figures; filled while it runs.
     """
 
@@ -56,11 +58,11 @@ class Runner:
     records: Records
     curve: Records | None
     set_records: Records
-    seed: int
-    batch: int
+    protocol: Protocol
+    command: str = ""
     on_progress: OnProgress = quiet
     unavailable: dict[tuple[str, str, str], str] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)  # lines for under the table
+    remarks: list[str] = field(default_factory=list)
     _cost: dict[tuple[str, int], float] = field(default_factory=dict)  # (variant, low side) -> seconds a batch
     _left: dict[tuple[str, str, str], int] = field(default_factory=dict)  # place -> faces that are not done
     _correction: float = 1.0
@@ -79,6 +81,21 @@ class Runner:
             for variant in self.variants_of(task):
                 self._run_variant(task, variant)
         self._tell("done")
+
+    @property
+    def seed(self) -> int:
+        """What every face's own seed is made from."""
+        return self.protocol.seed
+
+    def seeds(self, images: Sequence[str], size: int) -> list[int]:
+        """Return the seeds of some faces, filled up to `size` as `load_batch` fills a batch."""
+        own = [seed_of(self.seed, image) for image in images]
+        return own + own[-1:] * (size - len(own))
+
+    @property
+    def batch(self) -> int:
+        """Faces that are searched together."""
+        return self.protocol.batch
 
     def remark(self, line: str) -> None:
         """Keep a line for under the table, once."""
@@ -107,28 +124,27 @@ class Runner:
     def expected(self, task: Task, truth_row: bool = False) -> set[str]:
         """Return the metrics that a face of a task gets a figure for."""
         at_hand = self.suite.available("image")
-        wanted = set()
-        for name in self.metrics:
+
+        def applies(name: str) -> bool:
             metric = METRICS[name]
-            known = not truth_row and (metric.reference == "input" or task.has_truth)
-            if metric.scope == "run":
-                if not truth_row:
-                    wanted.add(name)
-            elif name in at_hand and (metric.reference == "none" or known):
-                wanted.add(name)
-        return wanted
+            if truth_row:
+                return name in at_hand and metric.reference == "none"
+            has = task.has_truth or metric.reference in ("none", "input")
+            return metric.scope == "run" or (name in at_hand and has)
+
+        return set(filter(applies, self.metrics))
 
     @staticmethod
     def _place(task: Task, variant: Variant) -> tuple[str, str, str]:
-        return task.dataset, factor_text(task.factor), variant.name
+        return task.dataset, task.factor_text, variant.name
 
     def key(self, task: Task, name: str, image: str) -> Key:
         """Return a face's place in the records."""
-        return task.dataset, name, factor_text(task.factor), image
+        return task.dataset, name, task.factor_text, image
 
     def path(self, task: Task, name: str, image: str) -> Path:
         """Return where a face's picture is kept; `name` is a variant's, "low" or "truth"."""
-        return self.folder / "faces" / task.dataset / f"{factor_text(task.factor)}x" / name / f"{image}.png"
+        return self.folder / "faces" / task.dataset / f"{task.factor_text}x" / name / f"{image}.png"
 
     def pending(self, task: Task, variant: Variant) -> list[str]:
         """Return the faces that still need figures."""
@@ -149,11 +165,10 @@ class Runner:
             return
         self._tell(f"{left} restorations of {self.total} to do")
         for variant in self.variants:
-            task = next((t for t in self.tasks if variant in self.variants_of(t) and self.pending(t, variant)), None)
+            task = next((t for t in self.tasks if self._left.get(self._place(t, variant))), None)
             if task is not None:
                 self._time(task, variant)
-        seconds = self._seconds_left()
-        self._tell(f"this will take about {duration(seconds)} on {self.prior.device}")
+        self._tell(f"this will take about {duration(self._seconds_left())} on {self.prior.device}")
 
     def _time(self, task: Task, variant: Variant) -> None:
         """Measure a few steps of a variant on one batch, and its scoring."""
@@ -163,39 +178,24 @@ class Runner:
             return
         self._tell(f"timing a few steps of {variant.name}")
         try:
-            found, spent, setup = self._trial(task, variant, low)
-            if setup > 3 and setup > 0.2 * spent:  # something may be made once, as RLS makes its flow: look again
-                found, spent, setup = self._trial(task, variant, low)
-        except LatentfaceError:
-            return  # it will be said when its turn comes
+            for _ in range(2):  # something may be made once, as RLS makes its flow: then look again
+                call = time_call(variant, self.prior, low, task.degradation, self.seeds(read, len(low)), TRIAL_STEPS)
+                if call.setup <= max(3, 0.2 * call.seconds):
+                    break
+        except (LatentfaceError, RuntimeError, MemoryError) as error:
+            if isinstance(error, LatentfaceError) or out_of_memory(error):
+                return  # it will be said when its turn comes
+            raise
         began = time.perf_counter()
         self.suite.score(
-            to_8_bit(found.high.cpu()[:1]), None if truth is None else truth[:1], low[:1], task.degradation
+            to_8_bit(call.found.high.cpu()[:1]), None if truth is None else truth[:1], low[:1], task.degradation
         )
-        spent += (time.perf_counter() - began) * self.batch
+        spent = call.seconds + (time.perf_counter() - began) * self.batch
         for other in self.tasks:
             self._cost[variant.name, other.degradation.low] = spent
 
-    def _trial(self, task: Task, variant: Variant, low: Tensor) -> tuple[Exploration, float, float]:
-        """Run a few steps; return them, the seconds that a whole search would take, and those before its first step."""
-        stamps: list[float] = []
-        total = 0
-
-        def on_step(step: Step) -> bool:
-            nonlocal total
-            total = step.total
-            stamps.append(time.perf_counter())
-            return step.number >= TRIAL_STEPS
-
-        began = time.perf_counter()
-        found = variant(self.prior, low, task.degradation, [self.seed] * len(low), on_step)
-        spent = time.perf_counter() - began
-        if len(stamps) > 1:
-            spent += (stamps[-1] - stamps[0]) / (len(stamps) - 1) * max(0, total - len(stamps))
-        return found, spent, (stamps[0] - began if stamps else 0.0)
-
     def _seconds_left(self) -> float:
-        sides = {task.dataset + factor_text(task.factor): task.degradation.low for task in self.tasks}
+        sides = {task.dataset + task.factor_text: task.degradation.low for task in self.tasks}
         seconds = sum(
             math.ceil(left / self.batch) * self._cost.get((name, sides[dataset + factor]), 0.0)
             for (dataset, factor, name), left in self._left.items()
@@ -210,13 +210,11 @@ class Runner:
 
     def _keep_wall(self, task: Task) -> None:
         for image in list(task.entries)[:WALL]:
-            if self.path(task, "low", image).exists():
-                continue
-            read, truth, low, _ = load_batch(task, [image], 1)
-            if read and low is not None:
-                if truth is not None:
-                    write_picture(self.path(task, "truth", image), truth[0])
-                write_picture(self.path(task, "low", image), low[0])
+            if not self.path(task, "low", image).exists():
+                _, truth, low, _ = load_batch(task, [image], 1)
+                for name, pictures in (("truth", truth), ("low", low)):
+                    if pictures is not None:
+                        write_picture(self.path(task, name, image), pictures[0])
 
     def _score_truth(self, task: Task) -> None:
         """Score the truth itself by the metrics that need no reference."""
@@ -227,31 +225,31 @@ class Runner:
         for start in range(0, len(todo), 16):
             read, truth, _, _ = load_batch(task, todo[start : start + 16], 1)
             if truth is not None:
-                self._record(task, TRUTH, read, self.suite.score(truth[: len(read)], names=sorted(names)), names)
+                self._record(task, TRUTH, read, self.suite.score(truth, names=sorted(names)), names)
 
     def _run_variant(self, task: Task, variant: Variant) -> None:
         pending = self.pending(task, variant)
         finished = [i for i in pending if self._searched(task, variant, i)]
         for start in range(0, len(finished), self.batch):  # only figures are missing: of a metric that was not at hand
-            self._score(task, variant, finished[start : start + self.batch], None)
+            read, truth, low, _ = load_batch(task, finished[start : start + self.batch], 1)
+            self._score(task, variant, read, truth, low)
+        batches = Batches(self.batch, self.prior.device, self._tell)
         todo = [i for i in pending if i not in set(finished)]
-        size = self.batch
-        while todo:
-            part, rest = todo[:size], todo[size:]
-            try:
-                self._search(task, variant, part, size)
-            except LatentfaceError as error:
-                self.unavailable[self._place(task, variant)] = str(error)
-                self._left[self._place(task, variant)] = 0
-                self._tell(f"{task.label} {variant.name}: not available ({error})")
-                return
-            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                if size == 1 or not out_of_memory(error):
-                    raise
-                size = max(1, size // 2)
-                self._tell(f"out of memory on {self.prior.device}: the batch is now {size}")
-                continue
-            todo = rest
+        filled = todo + todo[-1:] * (-len(todo) % self.batch)  # every batch of a run has one size
+        searched: set[str] = set()
+
+        def search(images: Sequence[str]) -> Sequence[str]:
+            if fresh := [i for i in dict.fromkeys(images) if i not in searched]:
+                self._search(task, variant, fresh, len(images))
+                searched.update(fresh)
+            return images
+
+        try:
+            batches.run(filled, search)
+        except LatentfaceError as error:
+            self.unavailable[self._place(task, variant)] = str(error)
+            self._left[self._place(task, variant)] = 0
+            self._tell(f"{task.label} {variant.name}: not available ({error})")
 
     def _search(self, task: Task, variant: Variant, images: Sequence[str], size: int) -> None:
         read, truth, low, reasons = load_batch(task, images, size)
@@ -263,42 +261,34 @@ class Runner:
             return
         began = time.perf_counter()
         curve = Curve(truth) if truth is not None and self.curve is not None and not variant.projects else None
-        found = variant(self.prior, low, task.degradation, [self.seed] * len(low), curve)
-        expected_cost = self._cost.get((variant.name, task.degradation.low))
+        found = variant(self.prior, low, task.degradation, self.seeds(read, len(low)), curve)
         for i, image in enumerate(read):
             write_picture(self.path(task, variant.name, image), found.high[i])
         if curve is not None and self.curve is not None:
             self.curve.add({self.key(task, variant.name, image): curve.of(i) for i, image in enumerate(read)})
-        self._score(task, variant, read, found.seconds / len(low), truth, low)
+        self._score(task, variant, read, truth, low, found.seconds / len(low))
         spent = time.perf_counter() - began
-        if expected_cost:
-            self._correction = 0.7 * self._correction + 0.3 * spent / expected_cost
-        else:
-            self._cost[variant.name, task.degradation.low] = spent
+        expected = self._cost.setdefault((variant.name, task.degradation.low), spent)
+        if expected != spent:
+            self._correction = 0.7 * self._correction + 0.3 * spent / expected
 
     def _score(
         self,
         task: Task,
         variant: Variant,
         images: Sequence[str],
-        seconds: float | None,
-        truth: Tensor | None = None,
-        low: Tensor | None = None,
+        truth: Tensor | None,
+        low: Tensor | None,
+        seconds: float | None = None,
     ) -> None:
-        names = self.expected(task)
+        """Score the pictures that are kept; `seconds`: a face's share of its search, where that is new."""
         if low is None:
-            read, truth, low, _ = load_batch(task, images, 1)
-            images = read
-        if low is None or not images:
             return
-        count = len(images)
+        names, count = self.expected(task), len(images)
         result = torch.stack([read_picture(self.path(task, variant.name, image)) for image in images])
-        scored = sorted(n for n in names if METRICS[n].scope == "image")
-        scores: dict[str, list[float]] = {}
-        if scored:
-            scores = self.suite.score(
-                result, None if truth is None else truth[:count], low[:count], task.degradation, scored
-            )
+        scored = [n for n in names if METRICS[n].scope == "image"]
+        truth = None if truth is None else truth[:count]
+        scores = self.suite.score(result, truth, low[:count], task.degradation, scored)
         if seconds is not None:
             scores["seconds"] = [seconds] * count
         self._record(task, variant.name, images, scores, names)
@@ -308,13 +298,13 @@ class Runner:
     def _record(
         self, task: Task, name: str, images: Sequence[str], scores: Mapping[str, Sequence[float]], names: set[str]
     ) -> None:
-        order = [m for m in self.metrics if m in names]
-        rows = {
-            self.key(task, name, image): {m: scores[m][i] if m in scores else math.nan for m in order}
-            for i, image in enumerate(images)
-        }
-        known = {k: {m: v for m, v in row.items() if m != "seconds" or "seconds" in scores} for k, row in rows.items()}
-        self.records.add(known)
+        order = [m for m in self.metrics if m in names and (m != "seconds" or m in scores)]
+        self.records.add(
+            {
+                self.key(task, name, image): {m: scores[m][i] if m in scores else math.nan for m in order}
+                for i, image in enumerate(images)
+            }
+        )
 
 
 def check_metrics(names: Sequence[str] | None, default: Sequence[str]) -> list[str]:

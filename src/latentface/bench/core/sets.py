@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
+from collections.abc import Mapping
 
-from latentface.bench.core.records import Key
+import torch
+
 from latentface.bench.core.runner import Runner
 from latentface.bench.core.statistics import Estimate
 from latentface.bench.core.tasks import Task
@@ -18,11 +19,12 @@ from latentface.metrics.registry import METRICS
 
 MEMORY = 1 << 30  # bytes of pictures that are held at once
 GALLERY_SIDE = 128  # px of the other photographs
-Galleries = dict[str, dict[str, tuple[FaceSet, Entry]]]  # data set -> picture's stem -> another photograph
+Gallery = dict[str, tuple[FaceSet, Entry]]  # picture -> another photograph of its person
+Galleries = dict[str, Gallery]  # of each data set, by the picture's stem
 SetFigures = dict[tuple[str, str, str, str], Estimate]
 
 
-def gallery_of(faces: FaceSet, gallery: FaceSet | None) -> dict[str, tuple[FaceSet, Entry]]:
+def gallery_of(faces: FaceSet, gallery: FaceSet | None) -> Gallery:
     """Return, for one picture of each person, another photograph of that person: picture's key stem -> photograph.
 
     Photographs come from `gallery` and, where it has none of a person, from the set itself; never the picture that was
@@ -34,7 +36,7 @@ def gallery_of(faces: FaceSet, gallery: FaceSet | None) -> dict[str, tuple[FaceS
             person = source.person_of(entry) if source else None
             if source is not None and person is not None:
                 others.setdefault(person, []).append((source, entry))
-    chosen: dict[str, tuple[FaceSet, Entry]] = {}
+    chosen: Gallery = {}
     seen: set[str] = set()
     for entry in faces:
         person = faces.person_of(entry)
@@ -56,16 +58,24 @@ def set_figures(runner: Runner, galleries: Galleries) -> SetFigures:
         galleries: data set -> `gallery_of` it.
     """
     out: SetFigures = {}
+    wanted = [m for m in runner.suite.available("set", runner.metrics) if m in runner.metrics]
+    matched = [m for m in wanted if METRICS[m].reference == "other photo"]
     for task in runner.tasks:
+        gallery = galleries.get(task.dataset, {})
         for name in (TRUTH, *(v.name for v in runner.variants)):
             images = _ready(runner, task, name)
-            if len(images) < 2:
-                continue
-            for metric in runner.metrics:
-                if METRICS[metric].scope == "set":
-                    gallery = galleries.get(task.dataset, {})
-                    used = [i for i in images if task.entries[i].stem in gallery] if _needs_gallery(metric) else images
-                    out |= _figure(runner, task, name, metric, used, gallery)
+            for metric in wanted:
+                if METRICS[metric].reference == "truth" and (name == TRUTH or not task.has_truth):
+                    continue
+                used = [i for i in images if task.entries[i].stem in gallery] if metric in matched else images
+                # One look at the other photographs answers all that is asked of them.
+                asked = matched if metric in matched else [metric]
+                if len(used) > 1:
+                    others = {i: gallery[task.entries[i].stem] for i in used} if metric in matched else {}
+                    value = _known(runner, task, name, used, others, asked).get(metric)
+                    if value is not None:
+                        key = (task.dataset, name, task.factor_text, metric)
+                        out[key] = Estimate(value, math.nan, math.nan, len(used))
     return out
 
 
@@ -74,55 +84,33 @@ def most_at_once(side: int) -> int:
     return max(2, MEMORY // (12 * side**2))
 
 
-def _needs_gallery(metric: str) -> bool:
-    return METRICS[metric].reference == "other photo"
-
-
 def _ready(runner: Runner, task: Task, name: str) -> list[str]:
     """Return the faces of which a result is kept, as many as fit the memory."""
     most = most_at_once(task.degradation.high)
-    images = list(task.entries)
     if name == TRUTH:
-        return images[:most] if task.has_truth else []
-    return [i for i in images if runner.path(task, name, i).exists()][:most]
+        return list(task.entries)[:most] if task.has_truth else []
+    return [i for i in task.entries if runner.path(task, name, i).exists()][:most]
 
 
-def _figure(
-    runner: Runner, task: Task, name: str, metric: str, images: list[str], gallery: dict[str, tuple[FaceSet, Entry]]
-) -> SetFigures:
-    needs_truth = METRICS[metric].reference == "truth"
-    if metric not in runner.suite.available("set") or len(images) < 2 or (needs_truth and not task.has_truth):
-        return {}
-    if name == TRUTH and needs_truth:
-        return {}
-    dataset, _, factor, _ = runner.key(task, name, "")
+def _known(
+    runner: Runner, task: Task, name: str, images: list[str], others: Gallery, metrics: list[str]
+) -> Mapping[str, float | None]:
+    """Return the metrics of a set of faces, measured now unless they were before."""
+    key = runner.key(task, name, f"first {len(images)}")
     store = runner.set_records
-    key: Key = (dataset, name, factor, f"first {len(images)}")
-    if metric not in store.get(key):
-        # One look at the other photographs answers all that is asked of them.
-        asked = [m for m in runner.metrics if _needs_gallery(m)] if _needs_gallery(metric) else [metric]
-        asked = [m for m in asked if m not in store.get(key)]
-        truths = _truths(task, images) if needs_truth or name == TRUTH else None
-        results = truths if name == TRUTH else _results(runner, task, name, images)
-        assert results is not None
-        others = None
-        if _needs_gallery(metric):
-            pairs = [gallery[task.entries[i].stem] for i in images]
-            others = torch.stack([source.read(entry, GALLERY_SIDE) for source, entry in pairs])
+    asked = [m for m in metrics if m not in store.get(key)]
+    if asked:
+        truths = None
+        if name == TRUTH or any(METRICS[m].reference == "truth" for m in asked):
+            truths = torch.stack([task.faces.read(task.entries[i], task.degradation.high) for i in images])
+        results = truths if name == TRUTH else None
+        if results is None:
+            results = torch.stack([read_picture(runner.path(task, name, i)) for i in images])
+        photographs = [source.read(entry, GALLERY_SIDE) for source, entry in others.values()]
         try:
-            scores = runner.suite.score_set(results, truths, others, asked)
+            scores = runner.suite.score_set(results, truths, torch.stack(photographs) if photographs else None, asked)
         except LatentfaceError as error:
-            runner.remark(f"`{metric}` at {factor}x on {dataset} is not available: {error}.")
+            runner.remark(f"`{asked[0]}` at {task.factor_text}x on {task.dataset} is not available: {error}.")
             return {}
-        store.add({key: {m: scores.get(m, float("nan")) for m in asked}})
-    value = store.get(key)[metric]
-    nan = float("nan")
-    return {} if value is None else {(dataset, name, factor, metric): Estimate(value, nan, nan, len(images))}
-
-
-def _truths(task: Task, images: list[str]) -> Tensor:
-    return torch.stack([task.faces.read(task.entries[i], task.degradation.high) for i in images])
-
-
-def _results(runner: Runner, task: Task, name: str, images: list[str]) -> Tensor:
-    return torch.stack([read_picture(runner.path(task, name, i)) for i in images])
+        store.add({key: {m: scores.get(m, math.nan) for m in asked}})
+    return store.get(key)

@@ -1,16 +1,21 @@
-"""Where the time of a method goes: passes through networks, forward and backward, and everything else."""
+"""How long a method takes, and where its time goes: passes through networks, forward and backward, and everything else."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as hooks
+
+from latentface.bench.core.variants import Variant
+from latentface.degradation import Downscale
+from latentface.explore.result import Exploration, Step
+from latentface.prior.prior import Prior
 
 
 @dataclass(slots=True)
@@ -78,3 +83,44 @@ def network_time(device: torch.device) -> Iterator[Split]:
             setattr(torch.autograd, name, function)
         for handle in handles:
             handle.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a method on a batch.
+
+    Attributes:
+        found: its result; seconds: in all, in networks, and before its first step; passes: of the generator.
+    """
+
+    found: Exploration
+    seconds: float
+    networks: float
+    setup: float
+    passes: float
+
+
+def time_call(
+    variant: Variant, prior: Prior, low: Tensor, degradation: Downscale, seeds: Sequence[int], most: int | None = None
+) -> Call:
+    """Time one call on a batch; with `most`, only that many steps, the rest being reckoned from them."""
+    total = 0
+    stamps: list[float] = []
+
+    def on_step(step: Step) -> bool:
+        nonlocal total
+        total = step.total
+        stamps.append(time.perf_counter())
+        return most is not None and step.number >= most
+
+    with network_time(prior.device) as split:
+        began = time.perf_counter()
+        found = variant(prior, low, degradation, seeds, on_step)
+        float(found.high.flatten()[0])  # waits for a device
+        spent = time.perf_counter() - began
+    stretch = 1.0
+    if most is not None and len(stamps) > 1:
+        step_time = (stamps[-1] - stamps[0]) / (len(stamps) - 1)
+        stretch = (spent + step_time * max(0, total - len(stamps))) / spent
+    setup = stamps[0] - began if stamps else 0.0
+    return Call(found, spent * stretch, split.networks * stretch, setup, found.passes * stretch)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,10 +48,14 @@ class Task:
         return self.degradation.high / self.degradation.low
 
     @property
+    def factor_text(self) -> str:
+        """The factor as tables write it."""
+        return factor_text(self.factor)
+
+    @property
     def label(self) -> str:
         """For messages: `val 8x (64 -> 8 px)`."""
-        d = self.degradation
-        return f"{self.dataset} {factor_text(self.factor)}x ({d.low} -> {d.high} px)"
+        return f"{self.dataset} {self.factor_text}x ({self.degradation.low} -> {self.degradation.high} px)"
 
     def load(self, key: str) -> tuple[Tensor | None, Tensor]:
         """Return a face's truth (3, R, R), or None, and its low picture (3, h, w), both at 8 bits' precision.
@@ -67,6 +72,16 @@ class Task:
         if side == d.low:
             return None, picture
         return None, to_8_bit(Downscale(d.low, side, d.kernel).forward(picture[None])[0])
+
+
+def seed_of(seed: int, picture: str) -> int:
+    """Return the seed of one face of a run, so that faces share no random draws: 62 bits of SHA-256 of `SEED:PICTURE`.
+
+    Args:
+        picture: the face's key in its task; the same in every data set and at every factor.
+    """
+    digest = hashlib.sha256(f"{seed}:{picture}".encode(errors="backslashreplace")).digest()
+    return int.from_bytes(digest[:8]) >> 2
 
 
 def square_side(faces: FaceSet, entry: Entry) -> int:
@@ -107,21 +122,17 @@ def low_side(resolution: int, factor: float) -> int:
 
 def task_with_truth(faces: FaceSet, resolution: int, low: int, kernel: str, limit: int | None) -> Task:
     """Return the task of shrinking high pictures to `low` px and restoring them."""
-    limited = faces.limited(limit)
-    return Task(
-        dataset=faces.name,
-        faces=limited,
-        entries=keys_of(limited),
-        degradation=Downscale(low, resolution, kernel),
-        has_truth=True,
-    )
+    faces = faces.limited(limit)
+    degradation = Downscale(low, resolution, kernel)
+    return Task(dataset=faces.name, faces=faces, entries=keys_of(faces), degradation=degradation, has_truth=True)
 
 
 def task_without_truth(faces: FaceSet, resolution: int, low: int, kernel: str, limit: int | None) -> Task:
     """Return the task of restoring pictures without truth: larger ones are shrunk to `low` px, smaller ones left out."""
+    task = task_with_truth(faces, resolution, low, kernel, None)
     entries: dict[str, Entry] = {}
     left_out = 0
-    for key, entry in keys_of(faces).items():
+    for key, entry in task.entries.items():
         if limit is not None and len(entries) >= limit:
             break
         try:
@@ -130,16 +141,8 @@ def task_without_truth(faces: FaceSet, resolution: int, low: int, kernel: str, l
             fits = False
         if fits:
             entries[key] = entry
-        else:
-            left_out += 1
-    return Task(
-        dataset=faces.name,
-        faces=faces,
-        entries=entries,
-        degradation=Downscale(low, resolution, kernel),
-        has_truth=False,
-        left_out=left_out,
-    )
+        left_out += not fits
+    return replace(task, entries=entries, has_truth=False, left_out=left_out)
 
 
 def load_batch(task: Task, keys: Sequence[str], size: int) -> tuple[list[str], Tensor | None, Tensor | None, list[str]]:

@@ -23,8 +23,8 @@ from latentface.prior.prior import Prior
 LEFT_OUT = ("seconds",)  # a machine's, not the prior's
 
 
-def check_card(prior: Prior) -> None:
-    """See that figures can be written into a prior's file, before hours are spent on them.
+def check_card(prior: Prior) -> Path:
+    """Return a prior's file, into which figures can be written: it is asked before hours are spent on them.
 
     Raises:
         InputError: the prior was made in memory. OutputError: its folder may not be written.
@@ -32,6 +32,7 @@ def check_card(prior: Prior) -> None:
     if prior.path is None:
         raise InputError(f"the prior {prior.name} was made in memory and has no card; name a file with -p")
     check_folder(prior.path.resolve().parent)
+    return prior.path
 
 
 def card_figures(
@@ -63,10 +64,9 @@ def card_figures(
 
 def write_card(prior: Prior, figures: dict[str, Any]) -> Path:
     """Write figures into a prior's file and return its path. Raises as `check_card` and `write_figures`."""
-    check_card(prior)
-    assert prior.path is not None
-    write_figures(prior.path, figures)
-    return prior.path
+    path = check_card(prior)
+    write_figures(path, figures)
+    return path
 
 
 def _figure(value: Estimate) -> dict[str, Any]:

@@ -5,7 +5,7 @@ The original "FID" is on Inception's; its weights (91 MB) are taken from the wei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -84,12 +84,3 @@ def gather(batches: Iterable[Tensor], features: Iterable[Features]) -> dict[str,
         for kind in kinds:
             rows[kind.name].append(kind.embed(batch))
     return {name: torch.cat(parts) for name, parts in rows.items() if parts}
-
-
-def counted(batches: Iterable[Tensor], tell: Callable[[int], None]) -> Iterator[Tensor]:
-    """Pass batches on, telling how many pictures went by."""
-    done = 0
-    for batch in batches:
-        yield batch
-        done += len(batch)
-        tell(done)

@@ -4,79 +4,58 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from latentface.bench.core.records import factor_text
 from latentface.bench.core.runner import Runner
 from latentface.bench.core.statistics import Estimate, estimate
 from latentface.bench.core.variants import title_of
-from latentface.bench.prior.groups import Groups
-from latentface.bench.tables.tables import Row, arrow, cell, values_of
+from latentface.bench.prior.groups import EVERYONE, Groups
+from latentface.bench.tables.tables import Row, cell, headed, markdown, values_of
 
 LEAST = 5  # faces from which a mean says something of a group
 FIGURES = {  # variant -> metrics, in the table's order
     "invert-w_plus": ("psnr", "identity", "squeezenet-distance"),
     "rlse": ("identity", "consistency", "psnr"),
 }
+SMALL = (
+    f"Groups of fewer than {LEAST} faces show how many they are and no figure. Intervals: 95 %, bootstrap over the "
+    "group's faces. Identity is MobileFaceNet's cosine, and how well that network knows each group is not known here."
+)
 
 
-@dataclass(frozen=True, slots=True)
-class GroupTable:
-    """Groups, the rows of `groups.csv`, and how they stand on a page."""
-
-    groups: Groups
-    rows: Sequence[Row]
-
-    @property
-    def markdown(self) -> str:
-        """The table: a line a group, a column a method's metric; "" where there is no figure."""
-        return _markdown(self.groups, self.rows)
-
-    @property
-    def notes(self) -> list[str]:
-        """The lines under it."""
-        small = (
-            f"Groups of fewer than {LEAST} faces show how many they are and no figure. Intervals: 95 %, bootstrap over the "
-            "group's faces. Identity is MobileFaceNet's cosine, and how well that network knows each group is not known here."
-        )
-        return [*self.groups.notes, small]
-
-
-def group_table(groups: Groups, runner: Runner) -> GroupTable:
-    """Collect the figures of every group, as method `VARIANT, GROUP`; below `LEAST` faces only their number."""
+def group_rows(groups: Groups, runner: Runner) -> list[Row]:
+    """Return the rows of `groups.csv`, as method `VARIANT, GROUP`; below `LEAST` faces only their number."""
     rows = []
     for task in runner.tasks:
         for variant in runner.variants_of(task):
             for metric in FIGURES.get(variant.name, ()):
-                factor = factor_text(task.factor)
                 for group, images in groups.members.items():
-                    values = values_of(runner.records, task.dataset, variant.name, factor, metric, images)
+                    values = values_of(runner.records, task.dataset, variant.name, task.factor_text, metric, images)
                     found = estimate(values)
                     if 0 < found.n < LEAST:
                         found = Estimate(math.nan, math.nan, math.nan, found.n)
-                    method = f"{variant.name}, {group}"
+                    method, factor = f"{variant.name}, {group}", task.factor_text
                     rows.append(Row(dataset=task.dataset, method=method, factor=factor, metric=metric, value=found))
-    return GroupTable(groups, rows)
+    return rows
 
 
-def _markdown(groups: Groups, rows: Sequence[Row]) -> str:
+def group_markdown(groups: Groups, rows: Sequence[Row]) -> str:
+    """Return a line a group, a column a method's metric; "" where there is no figure."""
     found = {(r.method, r.metric): r for r in rows}
-    columns = []
-    for variant, metrics in FIGURES.items():
-        for metric in metrics:
-            row = next((r for (m, name), r in found.items() if name == metric and m.startswith(f"{variant}, ")), None)
-            if row is not None:
-                columns.append((variant, metric, row.factor))
+    columns = [
+        (variant, metric, row.factor)
+        for variant, metrics in FIGURES.items()
+        for metric in metrics
+        if (row := found.get((f"{variant}, {EVERYONE}", metric))) is not None
+    ]
     if not columns:
         return ""
-    heads = [f"{_title(v)}{f' {f}x' if f != '1' else ''}: {m} {arrow(m)}" for v, m, f in columns]
-    lines = [f"| group | n | {' | '.join(heads)} |", "|---" * (len(columns) + 2) + "|"]
-    for group, images in groups.members.items():
-        cells = [_cell(found[f"{v}, {group}", m].value, m, len(images)) for v, m, _ in columns]
-        lines.append(f"| {group} | {len(images)} | {' | '.join(cells)} |")
-    for trait in groups.untold:
-        lines.append(f"| {trait}: cannot be told | | {' | '.join([''] * len(columns))} |")
-    return "\n".join(lines)
+    heads = [f"{_title(v)}{f' {f}x' if f != '1' else ''}: {headed(m)}" for v, m, f in columns]
+    lines = [
+        [group, str(len(images)), *(_cell(found[f"{v}, {group}", m].value, m, len(images)) for v, m, _ in columns)]
+        for group, images in groups.members.items()
+    ]
+    lines += [[f"{trait}: cannot be told", *[""] * (len(columns) + 1)] for trait in groups.untold]
+    return markdown(["group", "n", *heads], lines)
 
 
 def _title(variant: str) -> str:

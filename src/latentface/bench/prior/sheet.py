@@ -6,12 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from latentface.io.pictures import to_pillow, write_picture
+from latentface.bench.core.draws import Places, latents, paint, read_places, sample
+from latentface.bench.core.progress import Progress
+from latentface.bench.core.runner import Runner
+from latentface.bench.prior.features import SQUEEZE_SIDE, gather
+from latentface.bench.prior.quality import nearest
+from latentface.bench.prior.study import Study
+from latentface.explore.space import drawn
+from latentface.io.pictures import read_picture, to_pillow, write_picture
 
 SIDE, GAP, HEAD = 96, 4, 30  # px
+SHOWN, NEIGHBOURS, INVERTED, INTERPOLATIONS, BETWEEN = 36, 12, 12, 8, 12
+SEEN = 128  # px at most of the samples on the sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +37,9 @@ def in_rows(pictures: Sequence[Tensor], columns: int = 12) -> list[Sequence[Tens
     return [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
 
 
-def write_prior_sheet(path: Path, sections: Sequence[Section]) -> None:
+def write_prior_sheet(path: Path, study: Study, runner: Runner) -> None:
     """Draw the sections below each other, every picture at 96 px. Raises OutputError."""
-    kept = [s for s in sections if any(s.rows)]
+    kept = [s for s in prior_sections(study, runner) if any(s.rows)]
     columns = max((len(row) for s in kept for row in s.rows), default=1)
     height = sum(HEAD + len(s.rows) * (SIDE + GAP) for s in kept) + GAP
     sheet = Image.new("RGB", (GAP + columns * (SIDE + GAP), max(height, 1)), "white")
@@ -45,3 +55,55 @@ def write_prior_sheet(path: Path, sections: Sequence[Section]) -> None:
                 sheet.paste(face.resize((SIDE, SIDE), smooth), (GAP + i * (SIDE + GAP), top))
             top += SIDE + GAP
     write_picture(path, sheet, {"latentface": "faces of a prior and of its data: keep it out of publications"})
+
+
+def prior_sections(study: Study, runner: Runner) -> list[Section]:
+    """Return what the sheet shows; all of it is made anew from seeds but for the inversions, which lie in the folder."""
+    p, n = study.prior, min(SHOWN, study.samples)
+    options = {"seed": study.seed, "batch": min(16, study.batch), "side": min(study.side, SEEN)}
+    plain, cut = (torch.cat(list(sample(p, n, truncation, **options))) for truncation in (1.0, 0.7))
+    sections = [
+        Section("samples at truncation 1, the first seeds", in_rows(list(plain))),
+        Section("samples at truncation 0.7, the same seeds", in_rows(list(cut))),
+    ]
+    if study.train and study.features:
+        sections.append(_neighbours(study, plain[:NEIGHBOURS]))
+    for task in runner.tasks:
+        variants = runner.variants_of(task)
+        shown = [i for i in task.entries if all(runner.path(task, v.name, i).exists() for v in variants)][:INVERTED]
+        truths, lows = zip(*(task.load(i) for i in shown), strict=True) if shown else ((), ())
+        found = [[read_picture(runner.path(task, v.name, i)) for i in shown] for v in variants]
+        names = ", ".join(v.name.removeprefix("invert-") for v in variants)
+        if task.factor == 1:
+            sections.append(Section(f"held-out faces, and the nearest found in {names}", [truths, *found]))
+        else:
+            title = f"held-out faces, shrunk to {task.degradation.low} px, and enlarged by {names}"
+            sections.append(Section(title, [truths, lows, *found]))
+    sections.append(Section("interpolations in w", _interpolations(study)))
+    return sections
+
+
+def _neighbours(study: Study, pictures: Tensor) -> Section:
+    """Find each sample's nearest face among all training faces."""
+    kind = study.features.get("squeezenet") or next(iter(study.features.values()))
+    study.on_progress(Progress(f"nearest of {len(study.train)} training faces, by {kind.name}"))
+    places: Places = []  # those that can be read
+    among = gather(read_places(study.train, study.side, study.batch, places), [kind])[kind.name]
+    best = nearest(kind.embed(pictures), among).tolist()
+    faces = torch.cat(list(read_places([places[i] for i in best], min(study.side, SEEN), 1)))
+    side = f", seen at {SQUEEZE_SIDE} px" if kind.name == "squeezenet" else ""
+    return Section(
+        f"samples, and below the nearest of {len(among)} training faces ({kind.name}{side})",
+        [list(pictures), list(faces)],
+    )
+
+
+def _interpolations(study: Study) -> list[list[Tensor]]:
+    p, side = study.prior, min(study.side, SEEN)
+    ends = latents(p, drawn(range(study.seed, study.seed + 2 * INTERPOLATIONS), p.z_dim), 0.7)
+    steps = torch.linspace(0, 1, BETWEEN)
+    rows = []
+    for a, b in ends.view(INTERPOLATIONS, 2, *ends.shape[1:]):
+        between = torch.stack([a.lerp(b, float(t)) for t in steps])
+        rows.append([face for part in between.split(study.batch) for face in paint(p, part, side)])
+    return rows

@@ -14,8 +14,8 @@ from pathlib import Path
 from latentface.bench.core.progress import OnProgress, Progress, quiet
 from latentface.bench.core.variants import POSTER_ORDER, title_of
 from latentface.bench.report.markup import to_html
-from latentface.bench.report.notes import NOTICE
 from latentface.bench.report.plots import all_plots
+from latentface.bench.tables.notes import NOTICE
 from latentface.bench.tables.tables import TABLES, cell, read_rows
 from latentface.errors import InputError
 from latentface.io.atomic import read_bytes, write_text

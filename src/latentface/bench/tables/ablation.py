@@ -5,40 +5,32 @@ A second table asks the same of inputs that are not what the method assumes: noi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from latentface.bench.core.finished import FINISHED, finished_metrics, score_finished
-from latentface.bench.core.progress import OnProgress, Progress, quiet
-from latentface.bench.core.protocol import Protocol, provenance
-from latentface.bench.core.records import Records, factor_text
+from latentface.bench.core.progress import Progress
+from latentface.bench.core.records import Records
 from latentface.bench.core.runner import Runner, check_metrics
-from latentface.bench.core.setup import batch_size, make_runner, open_prior, weights_from
-from latentface.bench.core.sizes import high_side
-from latentface.bench.core.statistics import Estimate
-from latentface.bench.core.tasks import Task, low_side, task_with_truth
+from latentface.bench.core.settings import RunSettings
+from latentface.bench.core.setup import make_runner, open_table, shrunk
+from latentface.bench.core.tasks import Task
 from latentface.bench.core.unexpected import KINDS, Damage, DamagedTask
-from latentface.bench.report.notes import NOTICE
 from latentface.bench.tables.ablation_rows import DEFAULT, UNEXPECTED, group_of, make_rows
-from latentface.bench.tables.tables import Row, aggregate, arrow, cell, differences, digits, value_of, write_rows
+from latentface.bench.tables.notes import last_lines, protocol_line
+from latentface.bench.tables.settings import AblationSettings
+from latentface.bench.tables.tables import PROJECTED, Row, aggregate, differences, paired_table, write_rows, write_table
 from latentface.datasets import FaceSet, open_faces
 from latentface.degradation import project
 from latentface.errors import InputError
-from latentface.io.atomic import write_text
 from latentface.io.pictures import read_picture
 from latentface.metrics.psnr import psnr
 from latentface.metrics.registry import METRICS
 
-if TYPE_CHECKING:
-    from latentface.prior.prior import Prior
-
 METRIC_NAMES = ("psnr", "ssim", "lpips-alex", "squeezenet-distance", "identity", "consistency", "seconds")
 FINISHED_TABLE = "ablation-finished.csv"
-PROJECTED = "psnr-projected"  # of the same result, put onto the faces that shrink to the input
 
 
 def refuse_test(faces: FaceSet, source: str | Path) -> None:
@@ -50,110 +42,63 @@ def refuse_test(faces: FaceSet, source: str | Path) -> None:
         )
 
 
-def run_ablation(
-    *,
-    output: str | Path,
-    high: str | Path,
-    prior: Prior | str | Path | None = None,
-    high_size: int | None = None,
-    factors: Sequence[float] = (8, 16),
-    rows: Sequence[str] | None = None,
-    damages: Sequence[str] | None = None,
-    damage_rows: Sequence[str] | None = None,
-    preset: str = "equal",
-    metrics: Sequence[str] | None = None,
-    limit: int | None = 64,
-    seed: int = 0,
-    kernel: str = "bicubic",
-    finished: bool = False,
-    weights: str | Path | None = None,
-    device: str = "auto",
-    batch: int | None = None,
-    fetch: bool = True,
-    command: str = "",
-    on_progress: OnProgress = quiet,
-) -> Path:
-    """Write ablation.csv and ablation.md into `output`; return ablation.md. Resumes as `run_table1`.
+def run_ablation(table: AblationSettings, run: RunSettings) -> Path:
+    """Write ablation.csv and ablation.md; return ablation.md. Resumes as `run_table1`.
 
     With `finished` there is a table more of the same results, and ablation-finished.csv: as `upscale` writes them.
-
-    Args:
-        high: validation faces; rows: names of groups or rows (see `ablation_rows`), None for all.
-        damages: what is done to the inputs of the second table, such as noise0.05, noise0.05told, jpeg30, box; None: the
-            usual ones; empty: no second table. damage_rows: its rows, None for those that `UNEXPECTED` names.
 
     Raises:
         InputError: test faces, or as `run_table1`.
     """
-    wanted = check_metrics(metrics, METRIC_NAMES)
-    faces = open_faces(high)
-    refuse_test(faces, high)
-    variants = make_rows(rows, preset)
-    others = make_rows(UNEXPECTED if damage_rows is None else damage_rows, preset)
-    kinds = [Damage.named(name) for name in (KINDS if damages is None else damages)]
-    loaded = open_prior(prior, device, fetch=fetch)
-    side = high_side(loaded, high_size)
-    tasks = [task_with_truth(faces, side, low_side(side, factor), kernel, limit) for factor in sorted(set(factors))]
-    if not tasks:
-        raise InputError("no factor is named; give --factors 8,16")
+    wanted = check_metrics(table.metrics, METRIC_NAMES)
+    faces = open_faces(table.high)
+    refuse_test(faces, table.high)
+    variants = make_rows(table.rows, table.preset)
+    others = make_rows(UNEXPECTED if table.damage_rows is None else table.damage_rows, table.preset)
+    kinds = [Damage.named(name) for name in (KINDS if table.damages is None else table.damages)]
+    prior, side = open_table(table, run)
+    tasks = shrunk(faces, side, sorted(set(table.factors)), table)
     damaged: list[Task] = [DamagedTask.of(task, damage) for damage in kinds for task in tasks]
-    folder = Path(output).expanduser()
     for stale in (FINISHED, FINISHED_TABLE):
-        (folder / stale).unlink(missing_ok=True)
-    table: list[Row] = []
-    finished_table: list[Row] = []
+        (run.folder / stale).unlink(missing_ok=True)
+    rows: list[Row] = []
+    finished: list[Row] = []
+    lines: list[str] = []
     parts = ["## Ablation"]
-    with weights_from(weights):
-        for some, compared, title in ((tasks, variants, ""), (damaged, others, "Inputs that are not what is assumed")):
-            if not some:
-                continue
-            runner, protocol = make_runner(
-                prior=loaded,
-                side=side,
-                tasks=some,
-                variants=compared,
-                metrics=wanted,
-                kernel=kernel,
-                preset=preset,
-                seed=seed,
-                batch=batch_size(batch, loaded, output),
-                output=output,
-                fetch=fetch,
-                curve=False,
-                on_progress=on_progress,
-            )
-            runner.run()
-            apart = [m for m in wanted if METRICS[m].scope != "set"]
-            if "psnr" in wanted:
-                on_progress(Progress("projecting the results"))
-                score_projected(runner)
-                apart.insert(1, PROJECTED)
-            parts += [f"## {title}"] if title else []
-            parts += compare(runner, runner.records, apart, table)
-            if finished:
-                on_progress(Progress("finishing the results as upscale does"))
-                kept = finished_metrics(runner, wanted)
-                parts += compare(runner, score_finished(runner, kept), kept, finished_table, ", as upscale writes them")
-            parts.append("\n".join(f"- {line}" for line in _notes(runner, protocol, finished, command)))
-    write_rows(folder / "ablation.csv", table)
-    if finished:
-        write_rows(folder / FINISHED_TABLE, finished_table)
-    target = folder / "ablation.md"
-    write_text(target, "\n\n".join(parts) + "\n")
-    return target
+    for some, compared in ((tasks, variants), (damaged, others)):
+        if not some:
+            continue
+        if lines:  # of the first table
+            parts += ["\n".join(f"- {line}" for line in lines), "## Inputs that are not what is assumed"]
+        runner = make_runner(table, run, prior, side, some, compared, wanted)
+        runner.run()
+        apart = [m for m in wanted if METRICS[m].scope != "set"]
+        if "psnr" in wanted:
+            run.on_progress(Progress("projecting the results"))
+            score_projected(runner)
+            apart.insert(1, PROJECTED)
+        parts += compare(runner, runner.records, apart, rows)
+        if table.finished:
+            run.on_progress(Progress("finishing the results as upscale does"))
+            kept = finished_metrics(runner, wanted)
+            parts += compare(runner, score_finished(runner, kept), kept, finished, ", as upscale writes them")
+        lines = _notes(runner, table.finished)
+    if table.finished:
+        write_rows(run.folder / FINISHED_TABLE, finished)
+    return write_table(run.folder, "ablation", rows, parts, lines)
 
 
 def compare(runner: Runner, records: Records, metrics: Sequence[str], table: list[Row], title: str = "") -> list[str]:
     """Put the means of a run's rows and their differences to the default into `table`; return a Markdown table a task."""
-    groups = [(t.dataset, factor_text(t.factor), list(t.entries)) for t in runner.tasks]
     names = [v.name for v in runner.variants]
-    means = aggregate(records, groups, names, metrics, {})
-    gaps = differences(records, groups, [(n, DEFAULT) for n in names if n != DEFAULT], metrics)
+    means = aggregate(records, runner.tasks, names, metrics)
+    gaps = differences(records, runner.tasks, [(n, DEFAULT) for n in names if n != DEFAULT], metrics)
     table += [*means, *gaps]
+    first = {name: [group_of(name) or "default", name] for name in names}
     parts = []
     for task in runner.tasks:
-        parts.append(f"### {task.dataset} at {factor_text(task.factor)}x ({task.degradation.low} px){title}")
-        parts.append(ablation_table(means, gaps, task, names, metrics))
+        parts.append(f"### {task.dataset} at {task.factor_text}x ({task.degradation.low} px){title}")
+        parts.append(paired_table(means, gaps, task, first, metrics, DEFAULT, ["group", "row"], intervals=False))
     return parts
 
 
@@ -172,57 +117,14 @@ def score_projected(runner: Runner) -> None:
                     runner.records.add({key: {PROJECTED: float(psnr(found, truth[None]))}})
 
 
-def ablation_table(
-    means: Sequence[Row], gaps: Sequence[Row], task: Task, names: Sequence[str], metrics: Sequence[str]
-) -> str:
-    """Return a line a row: the default's means, then each row's mean and its paired difference to the default."""
-    factor = factor_text(task.factor)
-    shown = [m for m in metrics if any(r.metric == m and r.value.n for r in means)]
+def _notes(runner: Runner, finished: bool) -> list[str]:
     out = [
-        "| group | row | " + " | ".join(f"{m} {arrow(plain_name(m))}" for m in shown) + " |",
-        "|---" * (len(shown) + 2) + "|",
-    ]
-    for name in names:
-        cells = []
-        for metric in shown:
-            value = value_of(means, task.dataset, name, factor, metric)
-            gap = value_of(gaps, task.dataset, f"{name} - {DEFAULT}", factor, metric)
-            plain = cell(Estimate(value.mean, math.nan, math.nan, value.n), plain_name(metric))
-            cells.append(plain if name == DEFAULT or not gap.n else f"{plain}<br>{gap_text(gap, metric)}")
-        out.append(f"| {group_of(name) or 'default'} | {name} | " + " | ".join(cells) + " |")
-    return "\n".join(out)
-
-
-def gap_text(gap: Estimate, metric: str) -> str:
-    """Write a difference with its interval: bold where the row is better for certain, italic where it is worse."""
-    metric = plain_name(metric)
-    d = digits(metric)
-    text = f"{gap.mean:+.{d}f} [{gap.low:+.{d}f}, {gap.high:+.{d}f}]"
-    sign = -1 if metric in METRICS and METRICS[metric].direction == "lower" else 1
-    if sign * gap.low > 0 and sign * gap.high > 0:
-        return f"**{text}**"
-    return f"*{text}*" if sign * gap.low < 0 and sign * gap.high < 0 else text
-
-
-def plain_name(metric: str) -> str:
-    """Return the registered metric that a metric of this table is printed as."""
-    return "psnr" if metric == PROJECTED else metric
-
-
-def _notes(runner: Runner, protocol: Protocol, finished: bool, command: str) -> list[str]:
-    counts = {t.dataset: len(t.entries) for t in runner.tasks}
-    out = [
-        protocol.line(counts),
+        protocol_line(runner),
         f"Below each mean stands its difference to the row `{DEFAULT}` over the same faces, with its paired 95 % interval: "
         "**bold** where the row is better than the default for certain, *italic* where it is worse. Many rows are compared: one in "
         "twenty intervals misses by chance.",
         "A row that would be the default itself is left out. `ratio` is the length of the semantic loss's gradient against the pixel loss's.",
         f"`{PROJECTED}`: PSNR of the same results, projected onto the faces that shrink to the input.",
-        *(f"`{name}` is not available: {reason}." for name, reason in runner.suite.missing.items()),
-        *(
-            f"{name} at {factor}x on {dataset} is not available: {reason}."
-            for (dataset, factor, name), reason in runner.unavailable.items()
-        ),
     ]
     if finished:
         out.append(
@@ -232,6 +134,6 @@ def _notes(runner: Runner, protocol: Protocol, finished: bool, command: str) -> 
     if any(isinstance(task, DamagedTask) for task in runner.tasks):
         out.append(
             "noiseS: Gaussian noise of standard deviation S on the low picture, which the method is not told of (`told`: it is); jpegQ: coded at quality Q; "
-            f"a kernel's name: shrunk with it, while the method assumes {protocol.kernel}."
+            f"a kernel's name: shrunk with it, while the method assumes {runner.protocol.kernel}."
         )
-    return [*out, *runner.remarks, provenance(command), NOTICE]
+    return out + last_lines(runner)

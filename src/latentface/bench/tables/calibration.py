@@ -9,33 +9,36 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentface.bench.core.progress import OnProgress, Progress, quiet
-from latentface.bench.core.protocol import Protocol, provenance
-from latentface.bench.core.records import factor_text
+from latentface.bench.core.progress import Progress
 from latentface.bench.core.runner import WALL, Runner, check_metrics
-from latentface.bench.core.setup import batch_size, make_runner, open_prior, weights_from
-from latentface.bench.core.sizes import high_side
-from latentface.bench.core.statistics import NOTHING
-from latentface.bench.core.tasks import Task, load_batch, low_side, task_with_truth, to_8_bit
+from latentface.bench.core.settings import RunSettings
+from latentface.bench.core.setup import make_runner, open_table, shrunk
+from latentface.bench.core.tasks import Task, load_batch, seed_of, to_8_bit
 from latentface.bench.core.variants import Variant, make_variant
-from latentface.bench.report.notes import NOTICE
-from latentface.bench.tables.ablation import gap_text
-from latentface.bench.tables.tables import Row, aggregate, arrow, cell, differences, value_of, values_of, write_rows
+from latentface.bench.tables.notes import last_lines, protocol_line
+from latentface.bench.tables.settings import SamplesSettings
+from latentface.bench.tables.sheets import write_sheets
+from latentface.bench.tables.tables import (
+    aggregate,
+    cell,
+    differences,
+    markdown,
+    paired_table,
+    value_of,
+    values_of,
+    write_table,
+)
 from latentface.datasets import open_faces
 from latentface.degradation import project
+from latentface.devices import Batches
 from latentface.errors import InputError
-from latentface.io.atomic import write_text
-from latentface.io.pictures import read_picture, write_picture
-from latentface.io.sheets import comparison_sheet
-
-if TYPE_CHECKING:
-    from latentface.prior.prior import Prior
+from latentface.io.pictures import write_picture
+from latentface.prior.prior import Prior
 
 METRIC_NAMES = ("psnr", "ssim", "lpips-alex", "squeezenet-distance", "identity")
 FLOOR = "bilinear+projection"
@@ -43,77 +46,42 @@ LEVELS = (0.5, 0.95)  # of the prediction intervals
 SHOWN = 8
 
 
-def run_samples(
-    *,
-    output: str | Path,
-    high: str | Path,
-    prior: Prior | str | Path | None = None,
-    high_size: int | None = None,
-    factors: Sequence[float] = (8, 16),
-    method: str = "rlse",
-    samples: int = 8,
-    preset: str = "equal",
-    metrics: Sequence[str] | None = None,
-    limit: int | None = 64,
-    seed: int = 0,
-    kernel: str = "bicubic",
-    weights: str | Path | None = None,
-    device: str = "auto",
-    batch: int | None = None,
-    fetch: bool = True,
-    command: str = "",
-    on_progress: OnProgress = quiet,
-) -> Path:
-    """Write samples.csv, samples.md and samples.png into `output`; return samples.md. Resumes face by face.
-
-    Args:
-        samples: N, from 3 up; sample k of a face has the seed `seed` + k.
+def run_samples(table: SamplesSettings, run: RunSettings) -> Path:
+    """Write samples.csv, samples.md and samples.png; return samples.md. Resumes face by face.
 
     Raises:
         LatentfaceError: as `run_table1`.
     """
-    if samples < 3:
-        raise InputError(f"samples is {samples}; a spread needs at least 3")
-    wanted = check_metrics(metrics, METRIC_NAMES)
-    faces = open_faces(high)
-    loaded = open_prior(prior, device, fetch=fetch)
-    side = high_side(loaded, high_size)
-    tasks = [task_with_truth(faces, side, low_side(side, factor), kernel, limit) for factor in sorted(set(factors))]
-    variant = make_variant(method, preset, project=True)
-    with weights_from(weights):
-        runner, protocol = make_runner(
-            prior=loaded,
-            side=side,
-            tasks=tasks,
-            variants=[variant],
-            metrics=wanted,
-            kernel=kernel,
-            preset=preset,
-            seed=seed,
-            batch=batch_size(batch, loaded, output),
-            output=output,
-            fetch=fetch,
-            curve=False,
-            on_progress=on_progress,
-        )
-        for task in tasks:
-            _measure(runner, task, variant, samples)
-    names = names_of(variant, samples)
-    groups = [(t.dataset, factor_text(t.factor), list(t.entries)) for t in tasks]
-    rows = aggregate(runner.records, groups, names[:3], wanted, {})
-    rows += aggregate(runner.records, groups, names[3:], spread_metrics(), {})
-    pairs = [(names[1], FLOOR), (names[0], FLOOR), (names[1], names[0])]
-    gaps = differences(runner.records, groups, pairs, wanted)
-    write_rows(runner.folder / "samples.csv", [*rows, *gaps])
+    count = table.samples
+    if count < 3:
+        raise InputError(f"samples is {count}; a spread needs at least 3")
+    wanted = check_metrics(table.metrics, METRIC_NAMES)
+    faces = open_faces(table.high)
+    prior, side = open_table(table, run)
+    tasks = shrunk(faces, side, sorted(set(table.factors)), table)
+    variant = make_variant(table.method, table.preset, project=True)
+    runner = make_runner(table, run, prior, side, tasks, [variant], wanted)
+    for task in tasks:
+        _measure(runner, task, variant, count)
+    names = names_of(variant, count)
+    one, mean, spread = names[0], names[1], names[3]
+    rows = aggregate(runner.records, tasks, names[:3], wanted)
+    rows += aggregate(runner.records, tasks, names[3:], spread_metrics())
+    gaps = differences(runner.records, tasks, [(mean, FLOOR), (one, FLOOR), (mean, one)], wanted)
     parts = ["## Several answers"]
     for task in tasks:
-        parts += [f"### {task.label}", _markdown(rows, gaps, task, names, wanted), _across(runner, task, names[3])]
-    parts.append("\n".join(f"- {line}" for line in _notes(runner, protocol, samples, command)))
-    _sheet(runner, names)
-    target = runner.folder / "samples.md"
-    write_text(target, "\n\n".join(part for part in parts if part) + "\n")
-    on_progress(Progress("done"))
-    return target
+        told = {m: value_of(rows, task.dataset, spread, task.factor_text, m) for m in spread_metrics()}
+        parts += [
+            f"### {task.label}",
+            paired_table(rows, gaps, task, {name: [name] for name in names[:3]}, wanted, FLOOR, [""])
+            + "\n\n"
+            + markdown([spread, *told], [["", *(cell(v, m) for m, v in told.items())]]),
+            _across(runner, task, spread),
+        ]
+    heads = {"low": "low", one: "one", mean: "mean", "truth": "truth", spread: "spread x4", "error": "error x4"}
+    write_sheets(runner, "samples", heads, faces=SHOWN, side=128)
+    run.on_progress(Progress("done"))
+    return write_table(runner.folder, "samples", [*rows, *gaps], parts, _notes(runner, count))
 
 
 def names_of(variant: Variant, samples: int) -> list[str]:
@@ -139,7 +107,8 @@ def _measure(runner: Runner, task: Task, variant: Variant, samples: int) -> None
         read, truth, low, _ = load_batch(task, [image], 1)
         if not read or truth is None or low is None:
             continue
-        found = draw_answers(runner.prior, low, task, variant, range(runner.seed, runner.seed + samples), runner.batch)
+        seeds = [seed_of(runner.seed + k, image) for k in range(samples)]
+        found = draw_answers(runner.prior, low, task, variant, seeds, runner.batch)
         middle = to_8_bit(project(task.degradation, found.mean(0, keepdim=True), low))
         floor = to_8_bit(project(task.degradation, task.degradation.fit(low), low))
         each = runner.suite.score(found, truth.expand_as(found), low.expand(samples, -1, -1, -1), task.degradation)
@@ -160,11 +129,11 @@ def _measure(runner: Runner, task: Task, variant: Variant, samples: int) -> None
 
 def draw_answers(prior: Prior, low: Tensor, task: Task, variant: Variant, seeds: Sequence[int], batch: int) -> Tensor:
     """Return samples of one face (N, 3, R, R) on the CPU at 8 bits' precision; low (1, 3, h, w)."""
-    parts = []
-    for start in range(0, len(seeds), batch):
-        some = list(seeds[start : start + batch])
-        parts.append(variant(prior, low.expand(len(some), -1, -1, -1), task.degradation, some).high.cpu().float())
-    return to_8_bit(torch.cat(parts))
+
+    def search(some: Sequence[int]) -> list[Tensor]:
+        return list(variant(prior, low.expand(len(some), -1, -1, -1), task.degradation, some).high.cpu().float())
+
+    return to_8_bit(torch.stack(Batches(batch, prior.device).run(seeds, search)))
 
 
 def deviation(found: Tensor) -> Tensor:
@@ -211,72 +180,24 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
     return float(stats.spearmanr(a.double().numpy(), b.double().numpy()).statistic)
 
 
-def _markdown(
-    rows: Sequence[Row], gaps: Sequence[Row], task: Task, names: Sequence[str], metrics: Sequence[str]
-) -> str:
-    factor = factor_text(task.factor)
-    shown = [m for m in metrics if any(r.metric == m and r.value.n for r in rows)]
-    out = ["| | " + " | ".join(f"{m} {arrow(m)}" for m in shown) + " |", "|---" * (len(shown) + 1) + "|"]
-    for name in names[:3]:
-        cells = []
-        for metric in shown:
-            gap = value_of(gaps, task.dataset, f"{name} - {FLOOR}", factor, metric)
-            text = cell(value_of(rows, task.dataset, name, factor, metric), metric)
-            cells.append(f"{text}<br>{gap_text(gap, metric)}" if gap.n > 1 else text)
-        out.append(f"| {name} | " + " | ".join(cells) + " |")
-    told = {m: value_of(rows, task.dataset, names[3], factor, m) for m in spread_metrics()}
-    out += ["", "| " + names[3] + " | " + " | ".join(told) + " |", "|---" * (len(told) + 1) + "|"]
-    out.append("| |" + " | ".join(cell(v if v.n else NOTHING, m) for m, v in told.items()) + " |")
-    return "\n".join(out)
-
-
 def _across(runner: Runner, task: Task, name: str) -> str:
     spread, error = (
-        torch.from_numpy(values_of(runner.records, task.dataset, name, factor_text(task.factor), m, list(task.entries)))
+        torch.from_numpy(values_of(runner.records, task.dataset, name, task.factor_text, m, list(task.entries)))
         for m in ("spread", "error")
     )
     known = torch.isfinite(spread) & torch.isfinite(error)
     value = rank_correlation(spread[known], error[known])
-    return (
-        ""
-        if math.isnan(value)
-        else f"Across {int(known.sum())} faces, spread and error have the rank correlation {value:.2f}."
-    )
+    said = f"Across {int(known.sum())} faces, spread and error have the rank correlation {value:.2f}."
+    return "" if math.isnan(value) else said
 
 
-def _notes(runner: Runner, protocol: Protocol, samples: int, command: str) -> list[str]:
+def _notes(runner: Runner, samples: int) -> list[str]:
     return [
-        protocol.line({t.dataset: len(t.entries) for t in runner.tasks}),
-        f"{samples} projected samples a face, seeds {runner.seed} to {runner.seed + samples - 1}; `one`: their mean score; `mean`: the score of their mean, projected again. "
+        protocol_line(runner),
+        f"{samples} projected samples a face, the runs' seeds {runner.seed} to {runner.seed + samples - 1}; `one`: their mean score; `mean`: the score of their mean, projected again. "
         f"Below a figure stands its difference to `{FLOOR}` over the same faces.",
         "`rank-correlation`: Spearman's, of the samples' deviation and the mean's error over a face's pixels. `inside-50%`, `inside-95%`: share of the truth's values in "
         f"Student's prediction interval of that level; `inside-range`: between the least and greatest sample ({(samples - 1) / (samples + 1):.0%} if the truth were one more sample). "
         "`spread`, `error`: root mean squares of the grey range. Samples that differ too little put less inside than the level says.",
-        *(f"`{name}` is not available: {reason}." for name, reason in runner.suite.missing.items()),
-        provenance(command),
-        NOTICE,
+        *last_lines(runner),
     ]
-
-
-def _sheet(runner: Runner, names: Sequence[str]) -> None:
-    columns: dict[str, list[Tensor]] = {}
-    heads = {
-        "low": "low",
-        names[0]: "one",
-        names[1]: "mean",
-        "truth": "truth",
-        names[3]: "spread x4",
-        "error": "error x4",
-    }
-    for task in runner.tasks:
-        for image in list(task.entries)[:SHOWN]:
-            paths = {head: runner.path(task, name, image) for name, head in heads.items()}
-            if all(p.exists() for p in paths.values()):
-                for head, path in paths.items():
-                    columns.setdefault(head, []).append(read_picture(path))
-    if columns:
-        write_picture(
-            runner.folder / "samples.png",
-            comparison_sheet(columns, side=128),
-            {"latentface": "generated; invented detail"},
-        )

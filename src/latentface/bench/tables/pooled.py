@@ -9,108 +9,74 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latentface.bench.core.progress import OnProgress, quiet
-from latentface.bench.core.protocol import provenance
+from latentface.bench.core.progress import Progress
+from latentface.bench.core.protocol import OWN_SEEDS, provenance
 from latentface.bench.core.records import Records, factor_text
-from latentface.bench.core.setup import open_prior
-from latentface.bench.core.sizes import high_side
+from latentface.bench.core.runner import check_metrics
+from latentface.bench.core.settings import RunSettings
+from latentface.bench.core.setup import open_table
 from latentface.bench.core.statistics import Array, Estimate, difference, estimate
-from latentface.bench.report.notes import NOTICE
-from latentface.bench.tables.ablation import gap_text
+from latentface.bench.tables.notes import NOTICE
+from latentface.bench.tables.settings import SemanticSettings, Table2Settings
 from latentface.bench.tables.table2 import WITH, WITHOUT, run_table2
-from latentface.bench.tables.tables import Row, arrow, values_of, write_rows
+from latentface.bench.tables.tables import Row, gap_text, headed, markdown, values_of, write_table
 from latentface.errors import InputError
-from latentface.io.atomic import write_text
 from latentface.metrics.registry import METRICS
-
-if TYPE_CHECKING:
-    from latentface.prior.prior import Prior
 
 METRIC_NAMES = ("psnr", "ssim", "lpips-alex", "squeezenet-distance", "niqe", "identity", "consistency", "null-space")
 POOLED = "pooled"  # stands where a cell has its factor and seed
 
 
-def run_pooled(
-    *,
-    output: str | Path,
-    high: str | Path,
-    prior: Prior | str | Path | None = None,
-    high_size: int | None = None,
-    factors: Sequence[float] = (16, 32),
-    seeds: Sequence[int] = (0, 1, 2),
-    preset: str = "equal",
-    metrics: Sequence[str] | None = None,
-    limit: int | None = None,
-    kernel: str = "bicubic",
-    weights: str | Path | None = None,
-    device: str = "auto",
-    batch: int | None = None,
-    fetch: bool = True,
-    command: str = "",
-    on_progress: OnProgress = quiet,
-) -> Path:
-    """Write semantic.csv and semantic.md into `output`, a Table 2 for each seed into `output`/seed-N; return semantic.md.
+def run_pooled(table: SemanticSettings, run: RunSettings) -> Path:
+    """Write semantic.csv and semantic.md, and a Table 2 for each seed into the folder seed-N; return semantic.md.
 
     Resumes as `run_table1`.
-
-    Args:
-        factors, seeds: the cells. limit: the first faces of the set.
 
     Raises:
         InputError: no seed, one twice, or as `run_table2`.
     """
+    seeds = table.seeds
     if not seeds or len(set(seeds)) != len(seeds):
         raise InputError(f"seeds are {', '.join(map(str, seeds)) or 'none'}; expected some, each once")
-    wanted = list(METRIC_NAMES if metrics is None else metrics)
-    loaded = open_prior(prior, device, fetch=fetch)
-    side = high_side(loaded, high_size)
-    folder = Path(output).expanduser()
+    wanted = check_metrics(table.metrics, METRIC_NAMES)
+    prior, side = open_table(table, run)
     cells: dict[int, Records] = {}
     for seed in seeds:
-        run_table2(
-            output=folder / f"seed-{seed}",
-            high=high,
-            prior=loaded,
-            high_size=high_size,
-            factors=factors,
-            lows=(),
-            preset=preset,
-            metrics=wanted,
-            limit=limit,
+        cell = Table2Settings(
+            high=table.high,
+            prior=prior,
+            high_size=table.high_size,
+            preset=table.preset,
             seed=seed,
-            kernel=kernel,
-            weights=weights,
-            device=device,
-            batch=batch,
-            fetch=fetch,
-            command=command,
-            on_progress=_of_seed(on_progress, seed),
+            kernel=table.kernel,
+            metrics=tuple(wanted),
+            limit=table.limit,
+            factors=table.factors,
+            lows=(),
         )
-        cells[seed] = Records(folder / f"seed-{seed}" / "per_image.csv")
+
+        def told(progress: Progress, seed: int = seed) -> None:
+            run.on_progress(replace(progress, message=f"seed {seed}: {progress.message}"))
+
+        folder = run.folder / f"seed-{seed}"
+        run_table2(cell, replace(run, output=folder, on_progress=told))
+        cells[seed] = Records(folder / "per_image.csv")
     names = [m for m in wanted if METRICS[m].scope == "image"]
     rows = pooled_rows(cells, names)
-    write_rows(folder / "semantic.csv", rows)
-    n = max((r.value.n for r in rows), default=0)
     lines = [
-        f"With the semantic loss minus without, over {n} faces, {len(cells)} seeds and the factors "
-        f"{', '.join(factor_text(f) + 'x' for f in factors)}; prior {loaded.name} ({loaded.sha256[:12] or 'in memory'}), preset {preset}, {kernel} kernel, faces of {side} px.",
+        f"With the semantic loss minus without, over {max((r.value.n for r in rows), default=0)} faces, {len(cells)} seeds and the factors "
+        f"{', '.join(factor_text(f) + 'x' for f in table.factors)}; prior {prior.name} ({prior.sha256[:12] or 'in memory'}), preset {table.preset}, "
+        f"{table.kernel} kernel, faces of {side} px, each searched from {OWN_SEEDS}.",
         "The test was fixed before it was run: these seeds, factors and metrics, the pooled row, its 95 % interval by bootstrap "
         "over faces (a face's value is the mean over its cells). **Bold**: better with the loss for certain; *italic*: worse.",
-        provenance(command),
+        provenance(run.command),
         NOTICE,
     ]
     parts = ["## The semantic loss, one pooled test", pooled_table(rows, names)]
-    target = folder / "semantic.md"
-    write_text(target, "\n\n".join([*parts, "\n".join(f"- {line}" for line in lines)]) + "\n")
-    return target
-
-
-def _of_seed(on_progress: OnProgress, seed: int) -> OnProgress:
-    return lambda progress: on_progress(replace(progress, message=f"seed {seed}: {progress.message}"))
+    return write_table(run.folder, "semantic", rows, parts, lines)
 
 
 def pooled_rows(cells: dict[int, Records], metrics: Sequence[str]) -> list[Row]:
@@ -143,8 +109,9 @@ def pooled_table(rows: Sequence[Row], metrics: Sequence[str]) -> str:
     """Return a line a cell, the pooled one first, and a column a metric, as Markdown."""
     found = {(r.factor, r.metric): r.value for r in rows}
     shown = [m for m in metrics if any(r.metric == m for r in rows)]
-    out = ["| cell | " + " | ".join(f"{m} {arrow(m)}" for m in shown) + " |", "|---" * (len(shown) + 1) + "|"]
-    for cell in dict.fromkeys(r.factor for r in rows):
-        texts = [gap_text(found[cell, m], m) if (cell, m) in found else "" for m in shown]
-        out.append(f"| {'**pooled**' if cell == POOLED else cell} | " + " | ".join(texts) + " |")
-    return "\n".join(out)
+    lines = [
+        [f"**{cell}**" if cell == POOLED else cell]
+        + [gap_text(found[cell, m], m) if (cell, m) in found else "" for m in shown]
+        for cell in dict.fromkeys(r.factor for r in rows)
+    ]
+    return markdown(["cell", *map(headed, shown)], lines)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from latentface.bench.core.records import Records, csv_text, number_text
+from latentface.bench.core.records import Key, Records, csv_text, number_text
 from latentface.bench.core.statistics import NOTHING, Array, Estimate, difference, estimate, resampled
+from latentface.bench.core.tasks import Task
 from latentface.bench.core.variants import TRUTH, title_of
 from latentface.errors import InputError
 from latentface.io.atomic import write_text
@@ -19,6 +21,7 @@ from latentface.metrics.registry import METRICS
 
 TABLES = ("table1", "table2", "semantic", "time", "ablation", "prior", "samples", "few-sample")  # in a report's order
 BELOW = "<!-- Below this line everything is written by `latentface bench report --markdown`. -->"
+PROJECTED = "psnr-projected"  # of a result, put onto the faces that shrink to the input
 COLUMNS = ("dataset", "method", "factor", "metric", "mean", "ci_low", "ci_high", "n")
 
 
@@ -36,19 +39,19 @@ class Row:
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write a table's CSV atomically. Raises OutputError."""
     body = [
-        (
-            r.dataset,
-            r.method,
-            r.factor,
-            r.metric,
-            number_text(r.value.mean),
-            number_text(r.value.low),
-            number_text(r.value.high),
-            str(r.value.n),
-        )
+        (r.dataset, r.method, r.factor, r.metric, *map(number_text, (v.mean, v.low, v.high)), str(v.n))
         for r in rows
+        for v in [r.value]
     ]
     write_text(path, csv_text([COLUMNS, *body]))
+
+
+def write_table(folder: Path, name: str, rows: Iterable[Row], parts: Sequence[str], lines: Iterable[str]) -> Path:
+    """Write NAME.csv and NAME.md, whose parts stand above the lines of a list; return NAME.md. Raises OutputError."""
+    write_rows(folder / f"{name}.csv", rows)
+    notes = "\n".join(f"- {line}" for line in lines)
+    write_text(folder / f"{name}.md", "\n\n".join([*(part for part in parts if part), notes]) + "\n")
+    return folder / f"{name}.md"
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -62,11 +65,8 @@ def read_rows(path: Path) -> list[Row]:
                 )
             return [
                 Row(
-                    dataset=r["dataset"],
-                    method=r["method"],
-                    factor=r["factor"],
-                    metric=r["metric"],
-                    value=Estimate(_float(r["mean"]), _float(r["ci_low"]), _float(r["ci_high"]), int(r["n"])),
+                    **{key: r[key] for key in COLUMNS[:4]},
+                    value=Estimate(*(float(r[key] or "nan") for key in COLUMNS[4:7]), int(r["n"])),  # type: ignore[call-arg,arg-type]
                 )
                 for r in reader
             ]
@@ -74,10 +74,6 @@ def read_rows(path: Path) -> list[Row]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: it cannot be read as a table ({error})") from None
-
-
-def _float(text: str) -> float:
-    return float(text) if text else math.nan
 
 
 def values_of(records: Records, dataset: str, method: str, factor: str, metric: str, images: Sequence[str]) -> Array:
@@ -88,44 +84,41 @@ def values_of(records: Records, dataset: str, method: str, factor: str, metric: 
 
 def aggregate(
     records: Records,
-    groups: Iterable[tuple[str, str, Sequence[str]]],
+    tasks: Iterable[Task],
     methods: Sequence[str],
     metrics: Sequence[str],
-    sets: Mapping[tuple[str, str, str, str], Estimate],
-    applies: Callable[[str, str], bool] = lambda dataset, metric: True,
+    sets: Mapping[Key, Estimate] = MappingProxyType({}),
+    applies: Callable[[Task, str], bool] = lambda task, metric: True,
 ) -> list[Row]:
-    """Return a row for every data set, method, factor and metric, empty where nothing is at hand.
+    """Return a row for every task, method and metric, empty where nothing is at hand.
 
     Args:
-        groups: (data set, factor, its images); sets: figures of whole sets, (dataset, method, factor, metric) -> figure.
-        applies: whether a metric makes sense on a data set; others have no row.
+        sets: figures of whole sets, (dataset, method, factor, metric) -> figure.
+        applies: whether a metric makes sense for a task; others have no row.
     """
     rows = []
-    for dataset, factor, images in groups:
+    for task in tasks:
+        dataset, factor, images = task.dataset, task.factor_text, list(task.entries)
         draws = resampled(len(images)) if len(images) > 1 else None
         for method in methods:
             for metric in metrics:
-                if not applies(dataset, metric) or (method == TRUTH and METRICS[metric].reference != "none"):
+                if not applies(task, metric) or (method == TRUTH and METRICS[metric].reference != "none"):
                     continue
-                key = (dataset, method, factor, metric)
-                value = sets.get(key)
+                value = sets.get((dataset, method, factor, metric))
                 if value is None:
                     value = estimate(values_of(records, dataset, method, factor, metric, images), draws)
-                if method == TRUTH and value.n == 0:
-                    continue
-                rows.append(Row(dataset=dataset, method=method, factor=factor, metric=metric, value=value))
+                if method != TRUTH or value.n:
+                    rows.append(Row(dataset=dataset, method=method, factor=factor, metric=metric, value=value))
     return rows
 
 
 def differences(
-    records: Records,
-    groups: Iterable[tuple[str, str, Sequence[str]]],
-    pairs: Sequence[tuple[str, str]],
-    metrics: Sequence[str],
+    records: Records, tasks: Iterable[Task], pairs: Sequence[tuple[str, str]], metrics: Sequence[str]
 ) -> list[Row]:
     """Return the mean of a - b over the same faces, with its paired interval, as method `a - b`."""
     rows = []
-    for dataset, factor, images in groups:
+    for task in tasks:
+        dataset, factor, images = task.dataset, task.factor_text, list(task.entries)
         for a, b in pairs:
             for metric in metrics:
                 left, right = (values_of(records, dataset, m, factor, metric, images) for m in (a, b))
@@ -139,14 +132,28 @@ def differences(
 # Markdown.
 
 
+def markdown(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    names = list(head)
+    body = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join(["| " + " | ".join(names) + " |", "|---" * len(names) + "|", *body])
+
+
+def plain_name(metric: str) -> str:
+    """Return the registered metric that a metric of a table is printed as."""
+    return "psnr" if metric == PROJECTED else metric
+
+
 def digits(metric: str) -> int:
     """Return how many decimals a metric is printed with."""
-    return {"dB": 2, "s": 3}.get(METRICS[metric].unit, 3) if metric in METRICS and "niqe" not in metric else 2
+    metric = plain_name(metric)
+    return 2 if metric not in METRICS or "niqe" in metric or METRICS[metric].unit == "dB" else 3
 
 
-def arrow(metric: str) -> str:
-    """Return an arrow to the better side."""
-    return {"higher": "↑", "lower": "↓"}[METRICS[metric].direction] if metric in METRICS else ""
+def headed(metric: str) -> str:
+    """Return a metric's name with an arrow to the better side."""
+    known = METRICS.get(plain_name(metric))
+    return f"{metric} {({'higher': '↑', 'lower': '↓'}[known.direction]) if known else ''}"
 
 
 def cell(value: Estimate, metric: str, theirs: float | None = None, *, bold: bool = False, line: bool = False) -> str:
@@ -160,6 +167,46 @@ def cell(value: Estimate, metric: str, theirs: float | None = None, *, bold: boo
         if math.isfinite(value.low):
             text += f" [{value.low:.{d}f}, {value.high:.{d}f}]"
     return text if theirs is None else f"{text}<br>*poster {theirs:g}*"
+
+
+def gap_text(gap: Estimate, metric: str) -> str:
+    """Write a difference with its interval: bold where the first is better for certain, italic where it is worse."""
+    d = digits(metric)
+    text = f"{gap.mean:+.{d}f} [{gap.low:+.{d}f}, {gap.high:+.{d}f}]"
+    known = METRICS.get(plain_name(metric))
+    sign = -1 if known and known.direction == "lower" else 1
+    if sign * gap.low > 0 and sign * gap.high > 0:
+        return f"**{text}**"
+    return f"*{text}*" if sign * gap.low < 0 and sign * gap.high < 0 else text
+
+
+def paired_table(
+    rows: Sequence[Row],
+    gaps: Sequence[Row],
+    task: Task,
+    lines: Mapping[str, Sequence[str]],
+    metrics: Sequence[str],
+    reference: str,
+    head: Sequence[str],
+    *,
+    intervals: bool = True,
+) -> str:
+    """Return a line a method with its means and, below each, the paired difference to the reference.
+
+    Args:
+        lines: method -> the first cells of its line, whose columns `head` names; intervals: the means' own, too.
+    """
+    shown = [m for m in metrics if any(r.metric == m and r.value.n for r in rows)]
+    body = []
+    for name, first in lines.items():
+        cells = list(first)
+        for metric in shown:
+            value = value_of(rows, task.dataset, name, task.factor_text, metric)
+            gap = value_of(gaps, task.dataset, f"{name} - {reference}", task.factor_text, metric)
+            text = cell(value if intervals else replace(value, low=math.nan), metric)
+            cells.append(f"{text}<br>{gap_text(gap, metric)}" if gap.n > 1 else text)
+        body.append(cells)
+    return markdown([*head, *map(headed, shown)], body)
 
 
 def best(values: Mapping[str, Estimate], metric: str) -> str | None:
@@ -184,8 +231,7 @@ def markdown_table(
     """
     methods = list(dict.fromkeys(r.method for r in rows))
     found = {(r.factor, r.metric, r.method): r for r in rows}
-    head = ["", *((heads or {}).get(m, title_of(m)) for m in methods)]
-    out = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines = []
     for factor, metric in dict.fromkeys((r.factor, r.metric) for r in rows):
         line = {m: found[factor, metric, m].value for m in methods if (factor, metric, m) in found}
         rivals = {m: v for m, v in line.items() if m != TRUTH}
@@ -197,8 +243,8 @@ def markdown_table(
             else ""
             for m in methods
         ]
-        out.append(f"| {factor}x {metric} {arrow(metric)} | " + " | ".join(cells) + " |")
-    return "\n".join(out)
+        lines.append([f"{factor}x {headed(metric)}", *cells])
+    return markdown(["", *((heads or {}).get(m, title_of(m)) for m in methods)], lines)
 
 
 def value_of(rows: Sequence[Row], dataset: str, method: str, factor: str, metric: str) -> Estimate:

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import numpy as np
@@ -58,13 +59,6 @@ def test_a_file_written_is_read_again(tmp_path):
     write_picture(path, expected(), {"Comment": "größer"})
     assert torch.equal(read_picture(path), expected())
     assert Image.open(path).text["Comment"] == "größer"
-    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def test_transparency_is_laid_on_white():
@@ -213,24 +207,36 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def leftover(folder, process: int, host: str | None = None):
-    path = folder / f".a.png.{host or socket.gethostname()}-{process}-abcd1234.part"
+def leftover(folder, process: int, host: str | None = None, days: float = 2):
+    path = folder / f".a.png.{host or socket.gethostname()}-{process}-abcd{days:.0f}.part"
     path.write_bytes(b"half")
+    os.utime(path, times=(time.time() - days * 86400,) * 2)
     return path
 
 
-def test_leftovers_of_killed_processes_are_removed_and_others_kept(tmp_path):
+def test_old_leftovers_of_killed_processes_are_removed_and_others_kept(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     killed = leftover(tmp_path, dead.pid)
+    recent = leftover(tmp_path, dead.pid, days=0)  # perhaps of a process in another container of this host name
     mine, elsewhere = leftover(tmp_path, os.getpid()), leftover(tmp_path, dead.pid, "another-machine")
     user = tmp_path / ".movie.part"
     user.write_bytes(b"")
     write_bytes(tmp_path / "b.txt", b"new")
     assert not killed.exists()
-    assert mine.exists()
-    assert elsewhere.exists()
-    assert user.exists()
+    assert all(path.exists() for path in (recent, mine, elsewhere, user))
+
+
+def test_files_get_the_mode_that_the_umask_gives_and_it_is_never_changed(tmp_path, monkeypatch):
+    """Between a change of the umask and its return, another thread's files would be open to everyone."""
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patch:
+            patch.delattr(os, "umask")
+            write_bytes(tmp_path / "a.txt", b"x")
+        assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
 
 
 def test_a_folder_is_searched_for_leftovers_once(tmp_path, monkeypatch):

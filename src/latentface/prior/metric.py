@@ -11,6 +11,7 @@ Shape legend: B faces, N = 3 h w numbers of a small picture, K directions in whi
 from __future__ import annotations
 
 import json
+import threading
 import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor
 from latentface.cache import kept, made_of_prior
 from latentface.degradation import Degradation, Downscale
 from latentface.errors import InputError
-from latentface.explore.coarse import exit_for
+from latentface.prior.exits import exit_for
 from latentface.prior.layers import rows_alone
 from latentface.prior.prior import Prior
 
@@ -84,7 +85,7 @@ def metric_for(prior: Prior, degradation: Degradation) -> PriorMetric:
     """
     if not isinstance(degradation, Downscale):
         raise InputError("the prior's own pixel metric takes aligned faces only; use the preset paper for photographs")
-    size = exit_for(prior, degradation, 1) or degradation.high
+    size = exit_for(prior.exits, degradation, 1) or degradation.high
     return _loaded(prior.at(size), degradation.low, size, degradation.kernel)
 
 
@@ -97,23 +98,29 @@ def metric_is_kept(prior: Prior, degradation: Degradation) -> bool:
     """Return whether the metric was measured before, so that it is at hand at once."""
     if not isinstance(degradation, Downscale):
         return False
-    size = exit_for(prior, degradation, 1) or degradation.high
+    size = exit_for(prior.exits, degradation, 1) or degradation.high
     return metric_path(prior.at(size), degradation.low, size, degradation.kernel).is_file()
 
 
+_loading = threading.Lock()
 _last: list[tuple[object, PriorMetric]] = []  # the one that was used last, hundreds of megabytes, and what it is of
 
 
 def _loaded(prior: Prior, low: int, high: int, kernel: str) -> PriorMetric:
     path = metric_path(prior, low, high, kernel) if prior.sha256 else None
     of = (path or (weakref.ref(prior), low, high, kernel), prior.device, prior.dtype)
-    if _last and _last[0][0] == of:
+    with _loading:
+        if not _last or _last[0][0] != of:
+            _last.clear()
+            _last.append((of, _measured(path, prior, Downscale(low, high, kernel))))
         return _last[0][1]
-    _last.clear()
-    numbers = 3 * low * low
+
+
+def _measured(path: Path | None, prior: Prior, degradation: Downscale) -> PriorMetric:
+    numbers = 3 * degradation.low**2
 
     def make() -> dict[str, Tensor]:
-        directions, variances = principal(measured_answers(prior, Downscale(low, high, kernel)))
+        directions, variances = principal(measured_answers(prior, degradation))
         return {"directions": directions.half(), "variances": variances.float()}
 
     def check(held: dict[str, Tensor]) -> None:
@@ -124,9 +131,7 @@ def _loaded(prior: Prior, low: int, high: int, kernel: str) -> PriorMetric:
             raise ValueError("a metric that is not finite")
 
     held = kept(path, make, check)
-    metric = PriorMetric.of(held["directions"], held["variances"], NOISE).to(prior.device, prior.dtype)
-    _last.append((of, metric))
-    return metric
+    return PriorMetric.of(held["directions"], held["variances"], NOISE).to(prior.device, prior.dtype)
 
 
 @torch.no_grad()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from latentface.bench.core import poster
-from latentface.bench.core.protocol import Protocol, provenance
-from latentface.bench.core.records import factor_text
+from latentface.bench.core.protocol import provenance
 from latentface.bench.core.runner import Runner
 from latentface.bench.core.variants import title_of
 from latentface.bench.tables.tables import Row, value_of
@@ -18,12 +17,34 @@ NOTICE = (
 )
 
 
-def notes(runner: Runner, protocol: Protocol, rows: Sequence[Row], command: str, *, marks: bool = True) -> list[str]:
-    """Return the lines under a table, for Markdown and the report."""
+def protocol_line(runner: Runner) -> str:
+    """Return the line that says how a table was made."""
     counts: dict[str, int] = {}
     for task in runner.tasks:
         counts[task.dataset] = max(counts.get(task.dataset, 0), len(task.entries))
-    out = [protocol.line(counts)]
+    return runner.protocol.line(counts)
+
+
+def missing_lines(runner: Runner) -> list[str]:
+    """Return what is not available and why, and what the run remarked."""
+    return [
+        *(f"`{name}` is not available: {reason}." for name, reason in runner.suite.missing.items()),
+        *(
+            f"{title_of(name)} at {factor}x on {dataset} is not available: {reason}."
+            for (dataset, factor, name), reason in runner.unavailable.items()
+        ),
+        *runner.remarks,
+    ]
+
+
+def last_lines(runner: Runner) -> list[str]:
+    """Return the lines that end every table's page: what is missing, where it was measured, and the notice."""
+    return [*missing_lines(runner), provenance(runner.command), NOTICE]
+
+
+def notes(runner: Runner, rows: Sequence[Row], *, marks: bool = True) -> list[str]:
+    """Return the lines under a table that has the poster's figures beside ours."""
+    out = [protocol_line(runner)]
     if marks:
         out.append(
             "**Bold**: best of all methods; <u>underlined</u>: best of those that search the prior. [95 % interval]."
@@ -33,20 +54,14 @@ def notes(runner: Runner, protocol: Protocol, rows: Sequence[Row], command: str,
         "beside our PSNR-Y. Compare the order of the methods, not the figures."
     )
     out += [f"`{name}`: {METRICS[name].description}." for name in runner.metrics if name != "seconds"]
-    out += [f"`{name}` is not available: {reason}." for name, reason in runner.suite.missing.items()]
     out += [
-        f"{title_of(name)} at {factor}x on {dataset} is not available: {reason}."
-        for (dataset, factor, name), reason in runner.unavailable.items()
+        f"{t.dataset} at {t.factor_text}x: {t.left_out} pictures are smaller than {t.degradation.low} px and were left out, "
+        "larger ones shrunk to it."
+        for t in runner.tasks
+        if t.left_out
     ]
-    out += runner.remarks
-    for task in runner.tasks:
-        if task.left_out:
-            out.append(
-                f"{task.dataset} at {factor_text(task.factor)}x: {task.left_out} pictures are smaller than "
-                f"{task.degradation.low} px and were left out, larger ones shrunk to it."
-            )
     out += order_notes(rows, {t.dataset: t.has_truth for t in runner.tasks})
-    return [*out, provenance(command), NOTICE]
+    return out + last_lines(runner)
 
 
 def order_notes(rows: Sequence[Row], has_truth: dict[str, bool]) -> list[str]:

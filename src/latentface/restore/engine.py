@@ -85,9 +85,9 @@ class Engine:
         self.padded = batch is None and not on_cpu
         apart = on_cpu and batch is None and prior.resolution <= SMALL and self.method.searches
         self.workers = torch.get_num_threads() if apart else 0  # 0: the caller's own thread, with all of PyTorch's
-        self.batches = Batches(
-            batch or (TOGETHER if apart and self.method.alike else 1 if on_cpu else MICRO_BATCH), prior.device, say
-        )
+        usual = TOGETHER if apart and self.method.alike else 1 if on_cpu else MICRO_BATCH
+        most = self.method_settings.at_once(prior) or batch or usual
+        self.batches = Batches(min(batch or usual, most), prior.device, say)
         self._alone: dict[int, bool] = {}
         self._told: set[str] = set()
 

@@ -70,11 +70,3 @@ def test_half_precision_where_the_device_multiplies_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **asked: asked == {"including_emulation": False})
     assert devices.fast_dtype(torch.device("cuda")) is torch.bfloat16
     assert devices.fast_dtype(torch.device("mps")) is None
-
-
-def test_how_many_faces_are_searched_together(monkeypatch):
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert [devices.usual_batch(r, cpu) for r in (64, 128, 256, 512, 1024)] == [16, 16, 4, 1, 1]
-    for free, wanted in ((80 << 30, 40), (1 << 40, 64), (1 << 30, 1), (0, 1)):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80 << 30))
-        assert devices.usual_batch(1024, cuda) == wanted

@@ -21,8 +21,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
-# Of memory in a search, a face and pixel of the prior's picture; measured at 1024 px: 1.0 GB in float32.
-FACE_BYTES = 1000
 KEPT = 2**31 - 1  # bytes of freed memory that stay with the process
 
 
@@ -76,19 +74,6 @@ def reuse_memory() -> None:
         return
     for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, KEPT), (M_TOP_PAD, 64 << 20)):
         mallopt(option, value)
-
-
-def usual_batch(resolution: int, device: torch.device) -> int:
-    """Return how many faces of a prior of this resolution are searched together, from 1 up.
-
-    On a CPU a batch pays while its features stay near the processor: 16 faces of 128 px, one from 512 px up. A GPU takes
-    what fits.
-    """
-    pixels = resolution**2
-    if device.type != "cuda":
-        return max(1, min(16, (1 << 18) // pixels))
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(1, min(64, free // (2 * FACE_BYTES * pixels)))
 
 
 def fast_dtype(device: torch.device) -> torch.dtype | None:

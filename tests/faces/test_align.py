@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from latentface.errors import InputError, UnknownNameError
-from latentface.faces import Similarity, align, celeba_transform, crop, ffhq_transform, fit_similarity
+from latentface.faces import Similarity, crop
+from latentface.faces.align import align, celeba_transform, ffhq_transform, fit_similarity
 
 MEAN = np.array([[48.2, 61.0], [81.0, 61.0], [64.6, 80.6], [50.2, 95.2], [78.2, 95.2]])  # of FFHQ crops of 128 px
 

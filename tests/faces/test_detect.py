@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from latentface.errors import InputError
-from latentface.faces import detect, ffhq_transform
+from latentface.faces import detect
+from latentface.faces.align import ffhq_transform
 from latentface.faces.detect import _spans
 from latentface.io.pictures import read_picture
 

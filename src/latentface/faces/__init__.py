@@ -8,32 +8,10 @@ its centre is (i + 0.5, j + 0.5), and a picture of w x h pixels covers [0, w] x 
 multiplies its points by that factor, with no half-pixel shifts.
 """
 
-from latentface.faces.align import (
-    ALIGNMENTS,
-    align,
-    celeba_transform,
-    crop,
-    ffhq_transform,
-    fit_similarity,
-)
+from latentface.faces.align import crop
 from latentface.faces.detect import Face, detect
-from latentface.faces.paste import Patch, compose, paste, paste_faces
+from latentface.faces.paste import Patch, compose, paste_faces
 from latentface.faces.similarity import Similarity
 from latentface.faces.warp import Warp
 
-__all__ = [
-    "ALIGNMENTS",
-    "Face",
-    "Patch",
-    "Similarity",
-    "Warp",
-    "align",
-    "celeba_transform",
-    "compose",
-    "crop",
-    "detect",
-    "ffhq_transform",
-    "fit_similarity",
-    "paste",
-    "paste_faces",
-]
+__all__ = ["Face", "Patch", "Similarity", "Warp", "compose", "crop", "detect", "paste_faces"]

@@ -2,10 +2,6 @@
 
 The answer is a standard deviation in units of the full grey range. It sets how hard a search and the projection trust the
 photograph's pixels; what cannot be told from a clean, sharp face is 0, and the projection is exact.
-
-Measured on 48 of CelebA's faces at 128 px: white noise of 2, 5, 10, 20 grey levels is told as 2.4, 5.3, 10.1, 18.8; JPEG of
-quality 95, 75, 50, 30 (true error 1.4, 3.2, 4.4, 5.5) as 1.8, 4.1, 5.0, 6.1 by its tables, and from 75 down as 3.0, 4.7, 6.4
-by its blocks.
 """
 
 from __future__ import annotations

@@ -7,9 +7,7 @@ photograph or in the padding are masked: 0 in `forward`, ignored by `adjoint`.
 
 A = W S: the high face is shrunk bicubically to an inner side first, at least `OVERSAMPLING` times the face's in the
 photograph, and warped from there by a sparse matrix W, so that weights are in proportion to the photograph's pixels and
-not to the prior's. Measured on 512 px faces at 3.05 times: within 1.0 grey level of the warp from all pixels, 72 dB (box for
-bicubic 2.1 and 59, bilinear 3.7 and 53); at 2.06 times 1.9 and 63; at 4 times 0.5 and 79. Priors of up to `SMALL` px are not
-shrunk.
+not to the prior's. Priors of up to `SMALL` px are not shrunk.
 """
 
 # B faces, R high side, r inner side, (h, w) the common box
@@ -31,9 +29,7 @@ from latentface.faces.place import LEAST_FACTOR, SMALL, Placed, fitting_rows, hi
 from latentface.faces.similarity import Similarity
 
 OVERSAMPLING = 3
-# What a face hardly shows must not be torn out of it: a photograph's finest diagonal stripes fall between the high pixels
-# of a face that is tilted by 45 degrees, and A+ of their noise is endless. At a factor of 1.05 and 44 degrees, 8 rounds
-# come to 49 dB with this and to 33 dB without; up to 40 degrees it makes no difference.
+# A photograph's finest diagonal stripes fall between the high pixels of a face tilted by 45 degrees: A+ of them is endless.
 # It counts at `SMALL` px; with more, A A^T is smaller by the square, but never below the square of 1 / factor.
 STEADY = 0.01
 ROUGH = 1e-6  # of the squared norms, where `correct` is solved without A A^T at hand: `project` repeats it
@@ -51,7 +47,6 @@ class Warp:
         photos: (H, W) of the photograph, or one pair a face.
         kernel: one of `latentface.degradation.KERNELS`.
         sigma: standard deviation of the photographs' noise, in units of the full grey range.
-        margin: how many photograph pixels to stay away from the square's border.
 
     Raises:
         InputError: no face, a face as large as R (within 2 %) or larger, or outside its photograph, or a negative sigma.
@@ -66,12 +61,11 @@ class Warp:
         *,
         kernel: str = "bicubic",
         sigma: float = 0.0,
-        margin: float = 0.0,
     ) -> None:
         if kernel not in KERNELS:
             raise UnknownNameError("kernel", kernel, KERNELS)
         pairs = _size_pairs(photos, len(transforms))
-        faces = [place(t, size, p, kernel, margin) for t, p in zip(transforms, pairs, strict=True)]
+        faces = [place(t, size, p, kernel) for t, p in zip(transforms, pairs, strict=True)]
         self._set(faces, size, kernel, sigma, max((inner_side(t.scale, size) for t in transforms), default=size))
 
     def _set(self, faces: Sequence[Placed], size: int, kernel: str, sigma: float, inner: int) -> None:
@@ -115,10 +109,6 @@ class Warp:
         """Return a Warp of these faces, in this order; a face may come several times, for several samples."""
         return self._of([self.faces[i] for i in indices], self.size, self.kernel, self.sigma, self.inner)
 
-    def with_sigma(self, sigma: float) -> Warp:
-        """Return the same Warp for another noise level. Raises InputError for a negative one."""
-        return self._of(self.faces, self.size, self.kernel, sigma, self.inner)
-
     def at(self, high: int) -> Warp:
         """Return the same operator from high faces of another side.
 
@@ -135,9 +125,6 @@ class Warp:
 
     def __len__(self) -> int:
         return len(self.faces)
-
-    def __repr__(self) -> str:
-        return f"Warp({len(self)} faces, size={self.size}, inner={self.inner}, low={self._low}, kernel={self.kernel!r}, sigma={self.sigma})"
 
     @property
     def low_size(self) -> tuple[int, int]:

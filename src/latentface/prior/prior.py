@@ -16,8 +16,9 @@ from torch import Tensor
 from latentface.devices import fast_dtype
 from latentface.errors import InputError, WeightsError
 from latentface.io.atomic import sha256
+from latentface.prior.blocks import Entry
 from latentface.prior.exits import ExitLayer, beside, check_exit, read_exits
-from latentface.prior.family import AnyGenerator, Entry
+from latentface.prior.family import AnyGenerator
 from latentface.prior.formats import ALIGNMENTS, identity, read_prior
 from latentface.prior.judge import Judge
 from latentface.prior.mobilestylegan import MobileGenerator

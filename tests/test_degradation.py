@@ -10,8 +10,19 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from latentface.degradation import KERNELS, Degradation, Downscale, project, resize
+from latentface.degradation import (
+    KERNELS,
+    Degradation,
+    Downscale,
+    counted_share,
+    enlargements,
+    faces_of,
+    project,
+    resize,
+    shrinking,
+)
 from latentface.errors import InputError, UnknownNameError
+from latentface.faces import Similarity, Warp
 
 SIZES = [(8, 64), (7, 50), (2, 16), (13, 31), (5, 5), (2, 128), (24, 37)]
 FILTERS = {
@@ -172,3 +183,86 @@ def test_the_same_shrinking_from_another_side(kernel):
     assert (other.low_size, other.high_size, other.kernel, other.sigma) == ((4, 4), (16, 16), kernel, 0.1)
     high = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     assert torch.equal(other.forward(high), Downscale(4, 16, kernel).forward(high))
+
+
+# -- batches of faces --------------------------------------------------------------------------------------------------
+
+
+def test_operators_of_one_kind_share_a_batch():
+    down = Downscale(5, 16, "box", 0.1)
+    assert down.factors == (16 / 5,)
+    assert down.kind == Downscale(5, 16, "box", 0.1).kind
+    others = [
+        Downscale(*a) for a in ((4, 16, "box", 0.1), (5, 17, "box", 0.1), (5, 16, "bicubic", 0.1), (5, 16, "box"))
+    ]
+    kinds = {d.kind for d in [down, *others, Warp([Similarity(4, 0, 3, 3)], 16, (40, 40))]}
+    assert len(kinds) == 6
+    high = rand(3, 3, 16, 16)
+    for same in (down.select([2, 0]), down.join([down, Downscale(5, 16, "box", 0.1)])):
+        assert torch.equal(same.forward(high), down.forward(high))
+        assert (same.kind, same.sigma) == (down.kind, 0.1)
+
+
+def test_a_photographs_operators_join_and_part():
+    places = [Similarity(4, 0, 3, 3), Similarity(7, 0.3, 20, 8)]
+    both = Warp(places, 16, (40, 40))
+    apart = [Warp([place], 16, (40, 40)) for place in places]
+    assert isinstance(both, Degradation)
+    assert both.factors == pytest.approx((4.0, 16 / math.hypot(7, 0.3)))
+    assert both.kind == apart[0].kind == apart[1].kind
+    high = rand(2, 3, 16, 16)
+    assert torch.equal(both.join(apart).forward(high), both.forward(high))
+    assert torch.equal(both.select([1, 0]).forward(high.flip(0)).flip(0), both.forward(high))
+
+
+def test_enlargements_are_one_a_face():
+    assert enlargements(Downscale(4, 16), 3) == (4.0, 4.0, 4.0)
+    warp = Warp([Similarity(4, 0, 3, 3), Similarity(8, 0, 20, 8)], 16, (40, 40))
+    assert enlargements(warp, 2) == (4.0, 2.0)
+    assert enlargements(warp.select([1]), 3) == (2.0, 2.0, 2.0)  # one transform for all
+
+
+def test_faces_of_a_batch_take_their_part_of_the_operator():
+    low = rand(3, 3, 4, 4)
+    down = Downscale(4, 16)
+    part, operator = faces_of(low, down, [2, 0])
+    assert torch.equal(part, low[[2, 0]])
+    assert operator is down
+    warp = Warp([Similarity(4, 0, 3, 3), Similarity(9, 0, 20, 8)], 16, (40, 40))
+    high = rand(2, 3, 16, 16)
+    low = warp.forward(high)
+    part, operator = faces_of(low, warp, [0])
+    assert part.shape[-2:] == operator.low_size < warp.low_size  # without the padding
+    torch.testing.assert_close(operator.forward(high[:1]), part)
+
+
+def test_counted_share_is_that_of_the_mask():
+    assert counted_share(Downscale(4, 16)) == 1
+    warp = Warp([Similarity(4, 0, 3, 3), Similarity(9, 0.2, 20, 8)], 16, (40, 40))
+    h, w = warp.low_size
+    wanted = torch.tensor([int(mask.sum()) / (h * w) for mask in warp.mask]).double()
+    torch.testing.assert_close(counted_share(warp), wanted)
+    assert wanted.min() < 0.5
+
+
+def test_a_shrinking_is_made_once():
+    one = shrinking(6, 24, "box", 0.05)
+    assert shrinking(6, 24, "box", 0.05) is one
+    assert shrinking(6, 24, "box") is not one
+    assert Downscale(6, 48, "box", 0.05).at(24) is one
+    assert (one.low, one.high, one.kernel, one.sigma) == (6, 24, "box", 0.05)
+    with pytest.raises(InputError, match="larger than"):
+        Downscale(6, 48).at(5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_after_inference_mode_derivatives_still_flow(dtype):
+    used = Downscale(4, 16)
+    with torch.inference_mode():
+        made = Downscale(4, 16)
+        for down in (used, made):
+            down.forward(rand(1, 3, 16, 16, dtype=dtype))
+    for down in (used, made):
+        y = rand(1, 3, 16, 16, dtype=dtype).requires_grad_(True)
+        down.forward(y).sum().backward()
+        torch.testing.assert_close(y.grad, Downscale(4, 16).adjoint(torch.ones(1, 3, 4, 4, dtype=dtype)))

@@ -14,7 +14,7 @@ from latentface.bench.tables.tables import read_rows
 from latentface.datasets import open_faces
 from latentface.degradation import Downscale, project
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.rlse import RlseSettings, rlse
+from latentface.explore.engine import explore
 from latentface.explore.start.bank import WarmStart
 from latentface.faces.trust import trusted
 from latentface.io.pictures import read_picture, write_picture
@@ -136,24 +136,6 @@ def test_damage_is_repeatable_and_of_its_size(faces: Path) -> None:
             Damage.named(bad)
 
 
-def test_the_gradient_ratio_is_what_it_says(tiny_prior: Prior) -> None:
-    low = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    degradation = Downscale(4, 16)
-    both = rlse(
-        tiny_prior, low, degradation=degradation, settings=RlseSettings(steps=3, semantic_ratio=1.0), seeds=[0, 1]
-    )
-    alone = rlse(
-        tiny_prior, low[:1], degradation=degradation, settings=RlseSettings(steps=3, semantic_ratio=1.0), seeds=[0]
-    )
-    assert torch.allclose(both.history["semantic"][:, :1], alone.history["semantic"], rtol=1e-3)
-    again = rlse(
-        tiny_prior, low, degradation=degradation, settings=RlseSettings(steps=1, semantic_ratio=2.0), seeds=[0, 1]
-    )
-    assert torch.allclose(again.history["semantic"][0], 2 * both.history["semantic"][0], rtol=1e-4)
-    with pytest.raises(InputError, match="semantic_ratio"):
-        RlseSettings(semantic_ratio=0.0)
-
-
 def test_a_row_may_begin_at_the_bank(tiny_prior, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("LATENTFACE_CACHE", str(tmp_path))
     cold, warm = make_rows(["bank, 25 steps"])
@@ -166,6 +148,6 @@ def test_a_row_may_begin_at_the_bank(tiny_prior, tmp_path, monkeypatch) -> None:
     low, down = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), Downscale(4, 16)
     found = warm(tiny_prior, low, down, [0, 0])
     begin = WarmStart(tiny_prior, "bank")(low, down, [0, 0])
-    again = warm.method.function(tiny_prior, low, degradation=down, settings=warm.settings, seeds=(0, 0), start=begin)
+    again = explore(warm.method, tiny_prior, low, settings=warm.settings, seeds=(0, 0), start=begin)
     assert torch.equal(found.high, again.high)
     assert found.passes == 25  # nothing is drawn where a start is given

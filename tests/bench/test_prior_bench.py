@@ -12,7 +12,7 @@ from PIL import Image
 
 from latentface.bench.core.draws import place_faces, read_places, sample
 from latentface.bench.prior import quality
-from latentface.bench.prior import run as module
+from latentface.bench.prior import study as module
 from latentface.bench.prior.features import Features
 from latentface.bench.prior.inversion import InversionSettings, invert
 from latentface.bench.tables.tables import read_rows

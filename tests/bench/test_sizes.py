@@ -16,7 +16,7 @@ from latentface.bench.core.setup import batch_size
 from latentface.bench.core.sizes import by_area, compared_at, high_side, previews_at, searched_from
 from latentface.bench.core.tasks import seed_of, task_with_truth, to_8_bit
 from latentface.bench.core.variants import make_variant
-from latentface.bench.prior import run as prior_module
+from latentface.bench.prior import study as prior_module
 from latentface.bench.prior.features import Features
 from latentface.bench.prior.quality import own_judge
 from latentface.bench.prior.run import data_side

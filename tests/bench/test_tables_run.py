@@ -151,6 +151,49 @@ def test_a_folder_whose_faces_shared_their_draws_is_not_gone_on_with(
         run(tiny_prior, tmp_path, high=faces, limit=2)
 
 
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_a_batch_that_does_not_fit_is_halved(
+    tiny_prior: Prior, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    run(tiny_prior, tmp_path / "whole", high=faces, methods=["rlse"], metrics=("psnr",), batch_size=1, limit=3)
+    real = registry.Method.function.fget
+    sizes: list[int] = []
+
+    def small(self: registry.Method) -> Any:
+        def call(prior: Prior, low: Any, **rest: Any) -> Any:
+            sizes.append(len(low))
+            if len(low) > most:
+                raise RuntimeError("CUDA out of memory")
+            return real(self)(prior, low, **rest)
+
+        return call
+
+    monkeypatch.setattr(registry.Method, "function", property(small))
+    said: list[Progress] = []
+    run(
+        tiny_prior,
+        tmp_path / "halved",
+        high=faces,
+        methods=["rlse"],
+        metrics=("psnr",),
+        batch_size=4,
+        limit=3,
+        on_progress=said.append,
+    )
+    text = "\n".join(p.message for p in said)
+    assert "a batch of 4 does not fit" in text
+    assert said[-1].done == said[-1].total
+    rows = {r.metric: r.value for r in read_rows(tmp_path / "halved" / "table1.csv")}
+    if most == 0:
+        assert "one face does not fit this device's memory" in text
+        assert rows["psnr"].n == 0
+    else:
+        whole = {r.metric: r.value for r in read_rows(tmp_path / "whole" / "table1.csv")}
+        assert rows["psnr"].n == 3
+        assert rows["psnr"].mean == pytest.approx(whole["psnr"].mean, abs=0.01)
+        assert sizes == {1: [4, 4, 2, 1, 1, 1], 2: [4, 4, 2, 2]}[most]  # the first is the trial
+
+
 def test_a_method_that_cannot_run_leaves_an_empty_mean(
     tiny_prior: Prior, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-import numpy as np
 import pytest
 import torch
-from latentface.cli.times import seconds_a_face
-from latentface.photosettings import PhotoSettings
-from photo_scene import encoded
 from tiny import prior_with_exits, tiny_faces, tiny_prior, written_prior
 
 from latentface.bench.core.variants import make_variant
+from latentface.bench.tables.ablated import ABLATED, AblatedSettings
 from latentface.degradation import Downscale
 from latentface.errors import InputError
-from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
-from latentface.explore.metric import metric_for
+from latentface.explore import engine, rlse
+from latentface.explore.coarse import coarse_steps, explore_coarse
 from latentface.explore.registry import find_method
-from latentface.explore.rlse import RlseSettings, rlse
+from latentface.explore.rlse import RlseSettings
 from latentface.explore.start.bank import BankSettings, load_bank
-from latentface.faces import Face, Similarity, Warp, crop
-from latentface.io.photo import Photo
-from latentface.prior.exits import beside
-from latentface.restore.engine import Upscaler
-from latentface.restore.photo import FoundFaces, Job, PhotoUpscaler
+from latentface.faces import Similarity, Warp
+from latentface.prior.exits import beside, exit_for
+from latentface.prior.metric import metric_for
+from latentface.restore.aligned import AlignedFace
+from latentface.restore.engine import Engine
+from latentface.restore.job import Job
 from latentface.restore.settings import UpscaleSettings
 
 R = 64
@@ -49,16 +47,21 @@ def explore(prior, count=2, steps=8, settings=SETTINGS, degradation=DOWN, **more
     )
 
 
+def plain(prior, count=2, degradation=DOWN, settings=SETTINGS, low=None):
+    low = tiny_faces(count, degradation.low_size[0]) if low is None else low
+    return engine.explore("rlse", prior, low, degradation=degradation, settings=settings)
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """What `rlse` is called with: (resolution, steps, settings, start)."""
-    made = []
+    made, own = [], rlse.rlse
 
-    def told(prior, low, *, settings, start=None, **more):
+    def told(prior, low, *, settings, start, **more):
         made.append((prior.resolution, settings.steps, settings, start))
-        return rlse(prior, low, settings=settings, start=start, **more)
+        return own(prior, low, settings=settings, start=start, **more)
 
-    monkeypatch.setattr("latentface.explore.rlse.rlse", told)
+    monkeypatch.setattr(rlse, "rlse", told)
     return made
 
 
@@ -77,7 +80,7 @@ def test_how_many_steps_are_coarse(mobile):
         (2, None, "default", 1),
     ):
         assert coarse_steps(METHOD, mobile, RlseSettings(steps=steps), preset, full) == wanted
-    assert coarse_steps(METHOD, mobile, RlseSettings(space="z")) == 0  # style rows are no start there
+    assert coarse_steps(ABLATED, mobile, AblatedSettings(space="z")) == 0  # style rows are no start there
     assert coarse_steps(METHOD, tiny_prior(16), RlseSettings()) == 0
     for name in ("pulse", "dgp", "bicubic"):
         method = find_method(name)
@@ -92,15 +95,15 @@ def test_the_published_search_does_not_read_the_exits(tmp_path):
 
 @pytest.mark.parametrize(("side", "exit_side"), [(2, 16), (8, 16), (9, 32), (16, 32), (17, None), (64, None)])
 def test_the_exit_follows_the_inputs_size(mobile, side, exit_side):
-    assert exit_for(mobile, Downscale(side, R), 3) == exit_side
+    assert exit_for(mobile.exits, Downscale(side, R), 3) == exit_side
     if 3 < side < R / 1.02:
         warp = Warp([Similarity.square((40.0, 40.0), float(side), 10.0)], R, (80, 80))
-        assert exit_for(mobile, warp, 1) == exit_for(mobile, warp, 3) == exit_side
+        assert exit_for(mobile.exits, warp, 1) == exit_for(mobile.exits, warp, 3) == exit_side
 
 
 def test_the_largest_face_of_a_photograph_decides(mobile):
     places = [Similarity.square((20.0, 20.0), side) for side in (4.0, 12.0)]
-    assert exit_for(mobile, Warp(places, R, (40, 40)), 2) == 32
+    assert exit_for(mobile.exits, Warp(places, R, (40, 40)), 2) == 32
 
 
 # -- the search --------------------------------------------------------------------------------------------------------
@@ -126,9 +129,7 @@ def test_two_stages_are_told_as_one(mobile, calls):
 
 def test_the_second_stage_begins_at_the_first_ones_best_with_tied_rows(mobile, calls):
     explore(mobile)
-    first = rlse(
-        mobile.at(16), tiny_faces(2), degradation=DOWN.at(16), settings=replace(SETTINGS, steps=8), seeds=[0, 1]
-    )
+    first = plain(mobile.at(16), degradation=DOWN.at(16), settings=replace(SETTINGS, steps=8))
     start = calls[1][3]
     torch.testing.assert_close(start[:, :4], first.latent["w_plus"])
     assert torch.equal(start[:, 4:], start[:, 3:4].expand(-1, 4, -1))
@@ -187,39 +188,48 @@ def test_a_stop_in_the_second_stage(mobile):
 
 
 def test_without_an_exit_that_suits_it_is_the_plain_search(mobile, calls):
-    low, down = tiny_faces(1, 20), Downscale(20, R)
-    found = explore(mobile, 1, degradation=down, low=low)
-    plain = rlse(mobile, low, degradation=down, settings=SETTINGS, seeds=[0])
+    down = Downscale(20, R)
+    found = explore(mobile, 1, degradation=down)
     assert [(r, n) for r, n, *_ in calls] == [(64, 10)]
-    assert torch.equal(found.high, plain.high)
-    assert torch.equal(
-        explore(mobile, steps=0).high,
-        rlse(mobile, tiny_faces(2), degradation=DOWN, settings=SETTINGS, seeds=[0, 1]).high,
-    )
+    assert torch.equal(found.high, plain(mobile, 1, down).high)
+    assert torch.equal(explore(mobile, steps=0).high, plain(mobile).high)
 
 
-@pytest.mark.parametrize("places", [1, 2, 3])
-def test_a_queue_of_faces(mobile, places):
-    """Every face goes through what it would go through alone, and the rounds' shares add up to the whole."""
-    settings = replace(SETTINGS, stop=1e-6)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InParts(RlseSettings):
+    """RLSE's settings, with so many faces at once."""
+
+    faces: int
+
+    def at_once(self, prior):
+        return self.faces
+
+
+@pytest.mark.parametrize("faces", [1, 2, 3])
+def test_a_batch_in_parts(mobile, faces):
+    """Every face goes through what it would go through alone, and the parts' shares add up to the whole."""
+    settings = InParts(steps=10, semantic_weight=0, candidates=2, faces=faces)
     told = []
-    found = explore(mobile, 3, settings=settings, places=places, on_step=lambda step: bool(told.append(step)))
-    rounds = -(-3 // places)
+    found = explore(mobile, 3, settings=settings, on_step=lambda step: bool(told.append(step)))
+    rounds = -(-3 // faces)
     assert [s.number for s in told] == list(range(1, 10 * rounds + 1))
     assert {s.total for s in told} == {10 * rounds}
     assert sum(s.part for s in told) == pytest.approx(1)
     assert told[0].preview().shape == (3, 3, R, R)
-    alone = explore(mobile, 1, settings=settings, low=tiny_faces(3)[2:], seeds=[2])
+    alone = explore(mobile, 1, low=tiny_faces(3)[2:], seeds=[2])
     torch.testing.assert_close(found.high[2], alone.high[0], atol=2e-3, rtol=1e-3)
 
 
-def test_a_queue_that_ends_early_counts_its_own_steps(mobile):
-    settings = replace(SETTINGS, steps=40, stop=0.9)
-    found = explore(mobile, settings=settings, steps=32)
+def test_a_stage_that_stalls_counts_its_own_steps(mobile):
+    settings, told = replace(SETTINGS, steps=60, stop=0.9), []
+    found = explore(mobile, settings=settings, steps=40, on_step=lambda step: bool(told.append(step.number)))
     made = len(found.history["pixel"])
-    assert made < 40
-    assert bool((found.best_step <= made).all())
-    assert bool(found.history["pixel"][found.best_step - 1, torch.arange(2)].isfinite().all())
+    assert made == len(told) < 60
+    assert told[:11] == list(range(1, 12))
+    assert told[11:15] == [37, 38, 39, 40]  # the last tenth of the first stage
+    assert told[15:26] == list(range(41, 52))
+    assert told[-1] == 60
+    assert torch.equal(found.best_step, 15 + found.history["pixel"][15:].argmin(0) + 1)
 
 
 def test_photographs_too(mobile):
@@ -233,24 +243,16 @@ def test_photographs_too(mobile):
 
 def test_a_photographs_face_is_searched_at_its_own_exit_whatever_the_others(mobile, calls):
     """Faces of one inner side share a batch only where they share an exit."""
-    upscaling = Upscaler(mobile, UpscaleSettings(steps=5, detail="full"), batch=4)
-    photos = PhotoUpscaler(mobile, photo_settings=PhotoSettings(noise=0.0), faces=upscaling)
-    photo = Photo.read(encoded(tiny_faces(1, 48)[0]), "a.png")
-    picture = photo.tensor()
+    picture = tiny_faces(1, 48)[0]
 
     def found(*sides):
-        jobs = []
-        for side in sides:
-            place = Similarity.square((24.0, 24.0), side)
-            warp = Warp([place], R, photo.size)
-            face = Face((0, 0, 1, 1), np.zeros((5, 2)), 0.9)
-            jobs.append(Job(face, place, warp, warp.cut(picture), crop(picture, place, round(side))[0]))
-        return FoundFaces(photo, jobs, [])
+        warps = [Warp([Similarity.square((24.0, 24.0), side)], R, (48, 48)) for side in sides]
+        jobs = [Job(warp.cut(picture), warp, R) for warp in warps]
+        return list(Engine(mobile, UpscaleSettings(steps=5), batch=4).explore(jobs))
 
-    both = next(photos.finish([found(12.0, 5.0)])).faces
+    both = found(12.0, 5.0)
     assert sorted(r for r, *_ in calls) == [16, 32, 64, 64]
-    alone = next(photos.finish([found(5.0)])).faces
-    torch.testing.assert_close(both[1].high, alone[0].high, atol=2e-3, rtol=0)
+    torch.testing.assert_close(both[1].high, found(5.0)[0].high, atol=2e-3, rtol=0)
 
 
 def test_double_precision(mobile):
@@ -262,48 +264,52 @@ def test_double_precision(mobile):
 # -- upscale and the tables --------------------------------------------------------------------------------------------
 
 
-def upscaler(prior, **settings):
-    return Upscaler(prior, UpscaleSettings(**{"steps": 5, "detail": "full", **settings}))
+def searching(prior, **settings):
+    return Engine(prior, UpscaleSettings(**{"steps": 5, "detail": "full", **settings}))
+
+
+def upscaled(one, low, on_step=None):
+    face = AlignedFace.find(one, low[0])
+    return face.result(list(one.explore(face.jobs, on_step)))
 
 
 def test_upscale_says_what_it_did(mobile):
-    low = tiny_faces(2)
     shares = []
-    results = upscaler(mobile).upscale(low, lambda rows, step: bool(shares.append(step.part)))
-    record = results[0].record
-    assert (record["coarse_steps"], record["exit_side"]) == (3, 16)
-    assert record["exits_sha256"] == mobile.exits_sha256
-    assert len(record["exits_sha256"]) == 64
-    json.dumps(record)
-    assert sum(shares) == pytest.approx(1)  # one batch
-    large = upscaler(mobile).upscale(tiny_faces(1, 24))[0].record
+    result = upscaled(searching(mobile), tiny_faces(1), lambda rows, step: bool(shares.append(step.part)))
+    assert (result.record["coarse_steps"], result.record["exit_side"]) == (3, 16)
+    assert result.record["exits_sha256"] == mobile.exits_sha256
+    assert len(result.record["exits_sha256"]) == 64
+    json.dumps(result.record)
+    assert sum(shares) == pytest.approx(1)
+    large = upscaled(searching(mobile), tiny_faces(1, 24)).record
     assert (large["coarse_steps"], large["exit_side"]) == (3, None)
 
 
 def test_full_steps_and_the_published_search(mobile):
-    assert upscaler(mobile, full_steps=2).coarse_steps == 3
+    assert searching(mobile, full_steps=2).coarse_steps == 3
     for settings in ({"preset": "paper"}, {"full_steps": 5}):
-        record = upscaler(mobile, **settings).upscale(tiny_faces(1))[0].record
+        record = upscaled(searching(mobile, **settings), tiny_faces(1)).record
         assert not {"coarse_steps", "exits_sha256", "exit_side"} & record.keys()
     with pytest.raises(InputError, match="full_steps is 0"):
         UpscaleSettings(full_steps=0)
     with pytest.raises(InputError, match="pulse makes all steps at the prior's full size"):
-        upscaler(mobile, method="pulse", full_steps=3)
+        searching(mobile, method="pulse", full_steps=3)
 
 
 def test_samples_their_mean_and_a_bank(mobile):
-    result = upscaler(mobile, samples=3, answer="mean").upscale(tiny_faces(1))[0]
-    assert result.all_samples.shape == (3, 3, R, R)
-    assert (result.all_samples[0] - result.all_samples[1]).abs().max() > 1e-3
-    one = upscaler(mobile, seed=1).upscale(tiny_faces(1))[0]
-    torch.testing.assert_close(result.all_samples[1], one.high, atol=2e-3, rtol=1e-3)
+    low = tiny_faces(1)
+    result = upscaled(searching(mobile, samples=3, answer="mean"), low)
+    assert result.samples.shape == (3, 3, R, R)
+    assert (result.samples[0] - result.samples[1]).abs().max() > 1e-3
+    one = upscaled(searching(mobile, seed=1), low)
+    torch.testing.assert_close(result.samples[1], one.high, atol=2e-3, rtol=1e-3)
     bank = load_bank(mobile, BankSettings(size=4, nearest=1))
     small = mobile.at(16)
     z = torch.randn(4, mobile.z_dim, generator=torch.Generator().manual_seed(0))
     painted = small.synthesis(small.mapping(z)).clamp(0, 1)  # at the exit, whose side is that of a bank's pictures
     torch.testing.assert_close(bank.pictures, painted, atol=1e-3, rtol=0)
     torch.testing.assert_close(bank.w, mobile.mapping(z)[:, 0], atol=1e-2, rtol=1e-2)
-    banked = upscaler(mobile, start="bank").upscale(tiny_faces(1))[0]
+    banked = upscaled(searching(mobile, start="bank"), low)
     assert banked.record["start"] == "bank"
     assert banked.record["coarse_steps"] == 3
 
@@ -318,39 +324,28 @@ def test_tables_search_alike_and_say_so(mobile):
     assert "coarse_steps" not in make_variant("pulse").described(mobile)
 
 
-def test_a_faces_time_is_that_of_both_stages(mobile, monkeypatch):
-    sides = []
-    monkeypatch.setattr(
-        "latentface.cli.times._seconds_a_pass", lambda upscaler, size, photograph: sides.append(size) or size
-    )
-    up = upscaler(mobile, steps=10)
-    assert seconds_a_face(up, 4) == pytest.approx(16 * (6 + 16 / 3) + 64 * 4)
-    assert sides == [16, 64]
-    assert seconds_a_face(up, 24) == pytest.approx(64 * (10 + 16 / 3))
-    assert seconds_a_face(upscaler(mobile, steps=10, preset="paper"), 4) == pytest.approx(64 * (10 + 16 / 3))
-    assert seconds_a_face(upscaler(mobile, method="bicubic", steps=None), 4) == 0.01
-
-
-@pytest.mark.parametrize("photograph", [False, True])
 @pytest.mark.parametrize("settings", [{}, {"stop": 0.1}, {"method": "mganprior", "steps": 6}])
-def test_a_trial_of_every_kind(mobile, photograph, settings):
-    assert 0 < seconds_a_face(upscaler(mobile, **settings), 4.5, photograph=photograph) < 60
+def test_a_trial_says_how_long_a_face_takes(mobile, settings):
+    warp = Warp([Similarity.square((24.0, 24.0), 5.0, 10.0)], R, (48, 48))
+    for job in (Job(tiny_faces(1), DOWN, R), Job(warp.cut(tiny_faces(1, 48)[0]), warp, R)):
+        assert 0 < searching(mobile, **settings).seconds_a_face(job) < 60
+        assert searching(mobile, method="bicubic", steps=None).seconds_a_face(job) == 0
 
 
 def test_a_prior_without_exits_searches_as_it_did(tmp_path):
     prior = written_prior(tmp_path)
     assert explore(prior, 1, steps=0).high.shape == (1, 3, R, R)
-    assert exit_for(prior, DOWN, 1) is None
+    assert exit_for(prior.exits, DOWN, 1) is None
 
 
 def test_the_priors_metric_is_measured_at_the_exit(mobile, monkeypatch):
-    monkeypatch.setattr("latentface.explore.metric.PAIRS", 8)
+    monkeypatch.setattr("latentface.prior.metric.PAIRS", 8)
     sides = []
 
     def measured(prior, degradation):
         sides.append((prior.resolution, degradation.high))
         return torch.randn(8, 3 * 4 * 4, generator=torch.Generator().manual_seed(0)).double()
 
-    monkeypatch.setattr("latentface.explore.metric.measured_answers", measured)
+    monkeypatch.setattr("latentface.prior.metric.measured_answers", measured)
     metric_for(mobile, DOWN)
     assert sides == [(16, 16)]

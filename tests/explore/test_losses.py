@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from tiny import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale
-from latentface.errors import InputError, UnknownNameError
+from latentface.errors import InputError, WeightsError
 from latentface.explore import losses
-from latentface.explore.losses import DiscriminatorSemantic, LaplacianPyramid
+from latentface.faces import Similarity, Warp
 
 DOUBLE = torch.float64
 
@@ -29,12 +29,30 @@ def test_pixel():
         assert float(losses.pixel(a, b, "l1")[i]) == pytest.approx(sum(abs(d) for d in differences) / 48)
 
 
-@pytest.mark.parametrize("norm", losses.NORMS)
-@pytest.mark.parametrize("layers", [None, (0,), (1, 0)])
-def test_semantic(norm, layers):
+@pytest.mark.parametrize(("norm", "floor"), [("l2", 0.05**2), ("l1", 0.05 * math.sqrt(2 / math.pi))])
+def test_what_noise_alone_would_give_is_taken_off(norm, floor):
+    a, b = tiny_faces(2, dtype=DOUBLE), tiny_faces(2, seed=2, dtype=DOUBLE)
+    told = losses.pixel(a, b, norm, Downscale(4, 16, sigma=0.05))
+    torch.testing.assert_close(told, losses.pixel(a, b, norm) - floor)
+    assert losses.pixel(a, a, norm, Downscale(4, 16, sigma=0.05)).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_only_pixels_that_count_are_in_the_mean(norm):
+    warp = Warp([Similarity(7, 0.4, 8, 3), Similarity(5, -0.2, 20, 14)], 16, (32, 32))
+    a, b = (warp.cut(tiny_faces(1, 32, seed=seed, dtype=DOUBLE)[0]) for seed in (1, 2))
+    got = losses.pixel(a, b, norm, warp)
+    for i in range(2):
+        apart = (a[i] - b[i])[:, warp.mask[i, 0]]
+        assert float(got[i]) == pytest.approx(float((apart**2 if norm == "l2" else apart.abs()).mean()))
+
+
+@pytest.mark.parametrize("layers", [None, (0,), (1, 0), (-1,)])
+def test_semantic(layers):
     prior, down = tiny_prior(16, dtype=DOUBLE), Downscale(4, 16)
     x, y = tiny_faces(2, dtype=DOUBLE), tiny_faces(2, seed=2, dtype=DOUBLE)
-    got = DiscriminatorSemantic(prior.judge, x, down, layers=layers, norm=norm)(y)
+    loss = losses.semantic(prior, x, down, layers)
+    got = loss(y)
 
     def features(low):  # through the bare discriminator, in [-1, 1]
         large = F.interpolate(low, size=(16, 16), mode="bilinear", align_corners=False)
@@ -42,55 +60,19 @@ def test_semantic(norm, layers):
         return [out[k] for k in (range(len(out)) if layers is None else layers)]
 
     for i in range(2):
-        wanted = 0.0
-        for a, b in zip(features(x[i : i + 1]), features(y[i : i + 1]), strict=True):
-            if norm == "cosine":
-                wanted += float(1 - (a * b).sum() / (a.norm() * b.norm()))
-            else:
-                wanted += float((a - b).abs().mean() if norm == "l1" else ((a - b) ** 2).mean())
-        assert float(got[i]) == pytest.approx(wanted, rel=1e-9)
-    assert DiscriminatorSemantic(prior.judge, x, down, norm=norm)(x).abs().max() < 1e-12
+        pairs = zip(features(x[i : i + 1]), features(y[i : i + 1]), strict=True)
+        assert float(got[i]) == pytest.approx(sum(float((a - b).abs().mean()) for a, b in pairs), rel=1e-9)
+    assert loss(x).abs().max() < 1e-12
 
 
-def test_semantic_reaches_by_the_pseudo_inverse():
-    prior, down = tiny_prior(16, dtype=DOUBLE), Downscale(4, 16)
-    x, y = tiny_faces(1, dtype=DOUBLE), tiny_faces(1, seed=2, dtype=DOUBLE)
-    got = DiscriminatorSemantic(prior.judge, x, down, reach="pinv")(y)
-    pairs = zip(prior.judge.features(down.pinv(x)), prior.judge.features(down.pinv(y)), strict=True)
-    torch.testing.assert_close(got, sum((a - b).abs().mean() for a, b in pairs)[None])
-
-
-def test_semantic_on_the_face_and_its_projection():
-    prior, down = tiny_prior(16, dtype=DOUBLE), Downscale(4, 16)
-    x, high = tiny_faces(1, dtype=DOUBLE), tiny_faces(1, 16, seed=2, dtype=DOUBLE).requires_grad_(True)
-    loss = DiscriminatorSemantic(prior.judge, x, down, reach="projected")
-    got = loss(down.forward(high), high)
-    fitting = (high + down.pinv(x) - down.pinv(down.forward(high))).detach()  # the nearest that shrinks to x
-    pairs = list(zip(prior.judge.features(high), prior.judge.features(fitting), strict=True))
-    torch.testing.assert_close(got, sum((a - b).abs().mean() for a, b in pairs)[None])
-    (gradient,) = torch.autograd.grad(got.sum(), high)
-    (wanted,) = torch.autograd.grad(sum((a - b.detach()).abs().mean() for a, b in pairs), high)
-    torch.testing.assert_close(gradient, wanted)  # the target moves, but nothing flows through it
-    assert float(loss(down.forward(fitting), fitting)) < 1e-12
-    with pytest.raises(InputError, match="large face"):
-        loss(x)
-
-
-def test_semantic_refuses_unknown_names():
-    prior, x = tiny_prior(8), tiny_faces(1)
-    with pytest.raises(UnknownNameError, match="norm"):
-        DiscriminatorSemantic(prior.judge, x, Downscale(4, 8), norm="l3")
-    with pytest.raises(UnknownNameError, match="way to D's size"):
-        DiscriminatorSemantic(prior.judge, x, Downscale(4, 8), reach="bicubic")
-
-
-def test_pyramid_levels_sum_to_the_picture():
-    x = tiny_faces(1, 8, dtype=DOUBLE)
-    fine, middle, coarse = LaplacianPyramid._levels(x)
-    up = F.interpolate(coarse, size=(4, 4), mode="bilinear", align_corners=False) + middle
-    torch.testing.assert_close(F.interpolate(up, size=(8, 8), mode="bilinear", align_corners=False) + fine, x)
-    y = x + 0.1  # a constant is in the coarsest level only
-    assert float(LaplacianPyramid(x)(y)) == pytest.approx(0.1)
+def test_semantic_needs_a_judge_and_blocks_that_exist():
+    prior, x, down = tiny_prior(8), tiny_faces(1), Downscale(4, 8)
+    for blocks in ((), (9,), (-9,)):
+        with pytest.raises(InputError, match="blocks, 0 to"):
+            losses.semantic(prior, x, down, blocks)
+    prior.judge = None
+    with pytest.raises(WeightsError, match="no judge"):
+        losses.semantic(prior, x, down)
 
 
 def geocross_by_pairs(w: torch.Tensor) -> float:

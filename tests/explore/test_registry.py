@@ -14,13 +14,18 @@ import latentface
 from latentface.errors import InputError, UnknownNameError, WeightsError
 from latentface.explore.registry import METHODS, find_method, total_steps, with_steps
 
+SEARCH = ["prior", "low", "degradation", "settings", "seeds", "start"]
+ANSWER = ["low", "degradation", "settings"]
+
 
 @pytest.mark.parametrize("name", METHODS)
 def test_one_signature(name):
     method = find_method(name)
     parameters = inspect.signature(method.function).parameters
-    assert list(parameters)[:6] == ["prior", "low", "degradation", "settings", "seeds", "on_step"]
-    assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters.values())[2:])
+    assert list(parameters) == (SEARCH if method.searches else ANSWER)
+    keywords = [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
+    assert keywords == [name for name in parameters if name not in ("prior", "low")]
+    assert all(p.default is p.empty for p in parameters.values())
     assert method.summary
     assert method.source
 

@@ -12,8 +12,8 @@ from latentface.degradation import Downscale
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore import flow as flows
 from latentface.explore.engine import explore
-from latentface.explore.flow import Flow, FlowSettings, flow_path, load_flow, log_prob, train_flow
 from latentface.explore.rls import RlsSettings
+from latentface.prior.flow import Flow, FlowSettings, flow_path, load_flow, log_prob, train_flow
 
 SMALL = FlowSettings(couplings=2, hidden=16, steps=30, batch=64)
 STEPS = 4

@@ -12,9 +12,9 @@ from tiny import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError, MissingDataError, UnknownNameError, WeightsError
-from latentface.explore.space import drawn
-from latentface.explore.flow import FlowSettings, flow_path
+from latentface.explore.engine import explore
 from latentface.explore.registry import METHODS, find_method
+from latentface.explore.space import drawn
 from latentface.explore.start import bank as warmstart
 from latentface.explore.start.bank import (
     BankSettings,
@@ -36,9 +36,11 @@ from latentface.explore.start.encoder import (
 from latentface.explore.start.sight import blur, low_sides, seen
 from latentface.faces import Similarity, Warp
 from latentface.prior.architecture import Architecture
+from latentface.prior.flow import FlowSettings, flow_path
 from latentface.prior.formats import write_figures
 from latentface.prior.prior import Prior
-from latentface.restore.engine import Upscaler
+from latentface.restore.engine import Engine
+from latentface.restore.job import Job
 from latentface.restore.settings import UpscaleSettings
 
 SMALL = BankSettings(size=40)
@@ -279,11 +281,38 @@ def test_what_is_finer_than_the_input_is_left_to_chance(with_encoder, monkeypatc
 def test_a_bank_starts_nearer_than_chance(prior):
     low = Downscale(4, 16).forward(faces_of_the_prior(prior, 6)[1])
     settings = find_method("rlse").settings(steps=1)
-    down, function = Downscale(4, 16), find_method("rlse").function
-    start = WarmStart(prior, "bank", bank=BankSettings(size=400))(low, down, range(6))
-    warm = function(prior, low, degradation=down, settings=settings, seeds=range(6), start=start)
-    cold = function(prior, low, degradation=down, settings=settings, seeds=range(6))
+    start = WarmStart(prior, "bank", bank=BankSettings(size=400))(low, Downscale(4, 16), range(6))
+    warm = explore("rlse", prior, low, settings=settings, start=start)
+    cold = explore("rlse", prior, low, settings=settings)
     assert (warm.consistency_db - cold.consistency_db).mean() > 3
+
+
+class Unpainted:
+    """A prior that notes what it paints, and one of whose paintings is NaN: the `lost`-th, of all faces."""
+
+    def __init__(self, prior, lost):
+        self.prior, self.lost, self.asked = prior, lost, []
+
+    def __getattr__(self, name):
+        return getattr(self.prior, name)
+
+    def synthesis(self, w_plus):
+        self.asked.append(w_plus)
+        return self.prior.synthesis(w_plus) * (float("nan") if len(self.asked) - 1 == self.lost else 1)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3])
+def test_a_code_that_gives_no_picture_blocks_no_other(with_encoder, lost):
+    low, down, prior = tiny_faces(4), Downscale(4, 16), Unpainted(with_encoder, lost)
+    start = WarmStart(prior, "encoder")(low, down, [0, 1, 2, 3])
+    errors = torch.stack(
+        [(down.forward(with_encoder.synthesis(w)) - low).square().mean((1, 2, 3)) for w in prior.asked]
+    )
+    errors[lost] = float("inf")
+    best = errors.argmin(0)
+    assert len(errors) == 4
+    assert len(set(best.tolist())) > 1  # each face has its own
+    assert torch.equal(start, torch.stack(prior.asked)[best, torch.arange(4)])  # w_plus
 
 
 STARTING = sorted(name for name, method in METHODS.items() if method.starts)
@@ -296,35 +325,24 @@ def test_the_methods_that_start_from_style_rows():
 
 @pytest.mark.parametrize("name", STARTING)
 def test_every_search_begins_at_the_start(name):
-    prior, low, down = tiny_prior(16), tiny_faces(2), Downscale(4, 16)
-    method = find_method(name)
+    prior, low = tiny_prior(16), tiny_faces(2)
     regular = {"density_weight": 0.0, "norm_weight": 0.0} if name == "rls" else {}
-    settings = method.settings("equal", **QUICK.get(name, {}), **regular)
+    settings = find_method(name).settings("equal", **QUICK.get(name, {}), **regular)
     w = faces_of_the_prior(prior, 2)[0]
     w_plus = w[:, None].repeat(1, 6, 1)
     w_plus[:, 3:] = w_plus[:, 3:].flip(0)
-
-    def run(start):
-        return method.function(
-            prior, low, degradation=down, settings=settings, seeds=[0, 1], on_step=lambda step: True, start=start
-        )
-
     for start, rows in ((w, w[:, None].expand(-1, 6, -1)), (w_plus, w_plus)):
-        found = run(start).latent["w_plus"]
-        torch.testing.assert_close(found, rows, atol=1e-4, rtol=1e-4)
+        found = explore(name, prior, low, settings=settings, on_step=lambda step: True, start=start)
+        torch.testing.assert_close(found.latent["w_plus"], rows, atol=1e-4, rtol=1e-4)
     with pytest.raises(InputError, match=r"start is \(2, 5, 10\); expected w"):
-        run(w_plus[:, :5])
+        explore(name, prior, low, settings=settings, start=w_plus[:, :5])
 
 
-def test_one_row_starts_at_the_mean_of_many_and_z_cannot_start():
-    prior, low = tiny_prior(16), tiny_faces(2)
-    w_plus = faces_of_the_prior(prior, 12)[0].view(2, 6, 10)
-    rlse = find_method("rlse")
-    common = {"degradation": Downscale(4, 16), "seeds": [0, 1], "start": w_plus}
-    found = rlse.function(prior, low, settings=rlse.settings(steps=1, space="w"), **common)
-    torch.testing.assert_close(found.latent["w_plus"][:, 2], w_plus.mean(1), atol=1e-4, rtol=1e-4)
+def test_a_search_of_z_cannot_start_from_style_rows(prior):
+    settings = find_method("dgp").settings("paper")
+    assert not settings.in_w
     with pytest.raises(InputError, match="space w or w_plus"):
-        rlse.function(prior, low, settings=rlse.settings(steps=1, space="z"), **common)
+        explore("dgp", prior, tiny_faces(2), settings=settings, start=torch.zeros(2, 10))
 
 
 # -- as people use it --------------------------------------------------------------------------------------------------
@@ -332,13 +350,14 @@ def test_one_row_starts_at_the_mean_of_many_and_z_cannot_start():
 
 def test_upscaling_from_an_encoder(with_encoder):
     settings = UpscaleSettings(method="rlse", start="encoder", steps=1, samples=2, projection=False)
-    one = Upscaler(with_encoder, settings)
-    face = one.upscale(tiny_faces(1))[0]
+    engine = Engine(with_encoder, settings)
+    (answer,) = engine.explore([Job(tiny_faces(1), Downscale(4, 16), 16)])
     start = WarmStart(with_encoder, "encoder")(tiny_faces(1).expand(2, -1, -1, -1), Downscale(4, 16), [0, 1])
-    torch.testing.assert_close(face.all_samples, with_encoder.synthesis(start).clamp(0, 1), atol=1e-4, rtol=0)
-    assert not torch.allclose(face.all_samples[0], face.all_samples[1], atol=1e-3)
-    assert face.record["settings"]["start"] == "encoder"
-    assert len(face.record["encoder_sha256"]) == 64
+    torch.testing.assert_close(answer.samples, with_encoder.synthesis(start).clamp(0, 1), atol=1e-4, rtol=0)
+    assert not torch.allclose(answer.samples[0], answer.samples[1], atol=1e-3)
+    request = engine.request((4, 4), (16, 16))
+    assert request["settings"]["start"] == "encoder"
+    assert len(request["encoder_sha256"]) == 64
 
 
 def test_a_method_without_a_start_says_so():
@@ -350,8 +369,8 @@ def test_a_method_without_a_start_says_so():
         UpscaleSettings(method="pulse", stop=0.1).method_settings()
 
 
-def test_upscaling_starts_at_random_unless_asked(prior, with_encoder):
-    assert Upscaler(with_encoder, UpscaleSettings()).start.kind == "random"
-    chosen = Upscaler(with_encoder, UpscaleSettings(start="encoder"))
-    assert chosen.request(4, 16)["encoder_sha256"] == chosen.start.sha256
+def test_upscaling_starts_at_random_unless_asked(with_encoder):
+    assert Engine(with_encoder, UpscaleSettings()).start.kind == "random"
+    chosen = Engine(with_encoder, UpscaleSettings(start="encoder"))
+    assert chosen.request((4, 4), (16, 16))["encoder_sha256"] == chosen.start.sha256
     assert chosen.start.sha256

@@ -12,7 +12,6 @@ from tiny import mobile_prior, normal, small_arch, small_networks, small_prior, 
 from latentface.degradation import Downscale, resize
 from latentface.errors import InputError, UnknownNameError, WeightsError
 from latentface.explore.dgp import DgpSettings, dgp
-from latentface.explore.flow import FlowSettings
 from latentface.explore.ilo import IloSettings, ilo
 from latentface.explore.losses import REACHES, DiscriminatorSemantic
 from latentface.explore.mganprior import MganpriorSettings, mganprior
@@ -20,6 +19,7 @@ from latentface.explore.pulse import PulseSettings, pulse
 from latentface.explore.rls import RlsSettings, rls
 from latentface.explore.rlse import RlseSettings, rlse
 from latentface.prior import load_prior
+from latentface.prior.flow import FlowSettings
 from latentface.prior.formats import identity, write_prior
 from latentface.prior.judge import Judge
 from latentface.prior.published import EMBEDDED, PRIORS

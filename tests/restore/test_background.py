@@ -8,40 +8,18 @@ from pathlib import Path
 import numpy as np
 import photo_scene
 import pytest
-import torch
+from esrgan_files import esrgan_file
 from tiny import tiny_prior
+from together import photographs_of
 
 from latentface.errors import InputError, WeightsError
-from latentface.io.photo import Photo
-from latentface.io.pictures import LUMA
-from latentface.photosettings import PhotoSettings
-from latentface.restore import background as photobackground
+from latentface.io.photo import LUMA, Photo
+from latentface.restore import background as module
 from latentface.restore.background import Background
-from latentface.restore.photo import PhotoUpscaler
-from latentface.restore.settings import UpscaleSettings
+from latentface.restore.settings import PhotoSettings, UpscaleSettings
+from latentface.restore.upscaler import Upscaler
 from latentface.supervised.esrgan import RrdbNet, RrdbShape
 from latentface.supervised.formats import write_baseline
-
-
-def esrgan_file(path: Path, ups: int = 2, sight: bool = True) -> Path:
-    """Write a random ESRGAN as others do; without `sight` it enlarges each pixel by itself, by its nearest neighbour."""
-    torch.manual_seed(1)
-    net = RrdbNet(RrdbShape(blocks=1, features=8, growth=4, tail=(8,) * ups))
-    with torch.no_grad():
-        for name, value in net.named_parameters():
-            if not sight:
-                value.zero_()
-                if name.endswith("weight") and "body" not in name:
-                    value[:3, :3, 1, 1] = torch.eye(3)
-            elif name == "conv_last.bias":
-                value.fill_(0.5)
-    names = {f"conv_ups.{i}": f"conv_up{i + 1}" for i in range(ups)}
-    tensors = {}
-    for name, value in net.state_dict().items():
-        stem, _, end = name.rpartition(".")
-        tensors[f"{names.get(stem, stem)}.{end}"] = value
-    torch.save({"params_ema": tensors}, path)
-    return path
 
 
 @pytest.fixture
@@ -65,7 +43,7 @@ def test_it_has_the_size_of_the_plain_enlargement_and_shows_the_same(
 def test_strips_have_no_seams(tmp_path: Path, photo: Photo, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     background = Background.read(esrgan_file(tmp_path / "x.pth"))
     whole = background.enlarged(photo, factor).pixels.astype(int)
-    monkeypatch.setattr(photobackground, "STRIP", 24)
+    monkeypatch.setattr(module, "STRIP", 24)
     assert np.abs(background.enlarged(photo, factor).pixels - whole).max() <= 1
 
 
@@ -90,10 +68,8 @@ def test_a_photograph_with_faces_on_it(tmp_path: Path, photo: Photo, monkeypatch
     prior = tiny_prior(32)
     prior.alignment = "ffhq"
     background = Background.read(esrgan_file(tmp_path / "x.pth"))
-    upscaler = PhotoUpscaler(
-        prior, UpscaleSettings(steps=2), PhotoSettings(min_face=4, noise=0.0), background=background
-    )
-    result = next(upscaler.upscale([photo]))
+    settings, small = UpscaleSettings(steps=2, noise=0.0), PhotoSettings(min_face=4)
+    (result,) = photographs_of(Upscaler(prior, settings=settings, photo=small, background=background), [photo])
     assert result.record["background"] == background.record
     assert result.record["background"]["factor"] == 4
     assert len(result.record["background"]["sha256"]) == 64

@@ -6,17 +6,17 @@ import numpy as np
 import photo_scene
 import pytest
 import torch
+from together import photographs_of
 from torch import Tensor
 
 from latentface.errors import WeightsError
 from latentface.faces import Patch, Similarity, Warp, compose, detect
 from latentface.faces.align import ffhq_fit
 from latentface.io.photo import Photo
-from latentface.photosettings import PhotoSettings
 from latentface.prior.prior import Prior
 from latentface.prior.registry import load_prior
-from latentface.restore.photo import PhotoUpscaler
 from latentface.restore.settings import UpscaleSettings
+from latentface.restore.upscaler import Upscaler
 
 SIDES = (56.3, 44.8, 38.9, 33.3, 28.5, 24.3)  # px: factors from 1.1 to 2.6
 DEGREES = (0.0, 20.0, -8.0, 25.0, 15.0, -12.0)
@@ -70,8 +70,7 @@ def test_it_comes_back_and_shrinks_to_the_photograph(prior: Prior, faces: Tensor
     """Found, searched for two steps, projected and pasted: inside each mask at least 40 dB, also in the picture itself."""
     picture = composed(faces, PLACES, SIZE, 0.0)
     photo = Photo.read(photo_scene.encoded(picture), "composed.png")
-    upscaler = PhotoUpscaler(prior, UpscaleSettings(steps=2), PhotoSettings(noise=0.0))
-    result = next(upscaler.upscale([photo]))
+    (result,) = photographs_of(Upscaler(prior, settings=UpscaleSettings(steps=2, noise=0.0)), [photo])
     assert len(result.faces) == len(PLACES)
     for face in result.faces:
         warp = Warp([face.transform], prior.resolution, photo.size)
@@ -85,7 +84,7 @@ def test_given_places_come_back_exactly(prior: Prior, faces: Tensor, monkeypatch
     picture = composed(faces, PLACES, SIZE, 0.0)
     photo_scene.know(monkeypatch, PLACES)
     photo = Photo.read(photo_scene.encoded(picture), "composed.png")
-    result = next(PhotoUpscaler(prior, UpscaleSettings(steps=2), PhotoSettings(noise=0.0)).upscale([photo]))
+    (result,) = photographs_of(Upscaler(prior, settings=UpscaleSettings(steps=2, noise=0.0)), [photo])
     assert len(result.faces) == len(PLACES)
     for face, place, truth in zip(result.faces, PLACES, faces, strict=True):
         assert np.abs(face.transform.corners - place.corners).max() < 0.01

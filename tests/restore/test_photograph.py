@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import tracemalloc
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,23 +11,25 @@ import numpy as np
 import photo_scene
 import pytest
 import torch
+from latentface.photosettings import PhotoSettings
 from PIL import Image, ImageCms
 from tiny import tiny_prior
+from together import photographs_of
 from torch import Tensor
 
 from latentface.errors import InputError, PictureError
-from latentface.faces import Patch, Similarity, Warp, paste_faces
+from latentface.faces import Face, Similarity, Warp, paste_faces
 from latentface.io import photo as photofile
 from latentface.io.photo import Photo
-from latentface.photosettings import PhotoSettings
 from latentface.prior.prior import Prior
-from latentface.restore.photo import PhotoUpscaler, prior_wanted, upscale_photo
-from latentface.restore.photoresult import _under_alpha
-from latentface.restore.settings import UpscaleSettings
+from latentface.restore.photo import FoundFaces, prior_wanted
+from latentface.restore.photoresult import PhotoFace, PhotoUpscaled
+from latentface.restore.settings import PhotoSettings, UpscaleSettings
+from latentface.restore.upscaler import Upscaler
 
-SOLVAY = Path(__file__).resolve().parents[1].parent / "shared" / "photos" / "solvay1927.png"
-QUICK = UpscaleSettings(steps=3)
-CLEAN = PhotoSettings(min_face=4.0, noise=0.0)
+SOLVAY = Path(os.environ.get("LATENTFACE_TEST_DATA", "no-data")) / "photos" / "solvay1927.png"
+QUICK = UpscaleSettings(steps=3, noise=0.0)
+SMALL = PhotoSettings(min_face=4.0)
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +45,25 @@ def photo(prior: Prior, monkeypatch: pytest.MonkeyPatch) -> Photo:
     return Photo.read(photo_scene.encoded(photo_scene.scene(prior)), "scene.png")
 
 
+def enlarge(
+    prior: Prior, photo: Photo, settings: UpscaleSettings = QUICK, faces: PhotoSettings = SMALL
+) -> PhotoUpscaled:
+    (result,) = photographs_of(Upscaler(prior, settings=settings, photo=faces), [photo])
+    return result
+
+
+def find(prior: Prior, photo: Photo, settings: UpscaleSettings = QUICK, faces: PhotoSettings = SMALL) -> FoundFaces:
+    found = Upscaler(prior, settings=settings, photo=faces).find(photo, aligned=False)
+    assert isinstance(found, FoundFaces)
+    return found
+
+
 def as_tensor(photo: Photo) -> Tensor:
     return torch.from_numpy(photo.pixels.astype(np.float32) / photo.top).permute(2, 0, 1)
 
 
 def test_known_faces_come_back_in_the_photographs_own_pixels(prior: Prior, photo: Photo) -> None:
-    result = next(PhotoUpscaler(prior, QUICK, CLEAN).upscale([photo]))
+    result = enlarge(prior, photo)
     assert len(result.faces) == 3
     assert not result.left
     for face, place in zip(result.faces, photo_scene.PLACES, strict=True):
@@ -65,7 +80,7 @@ def test_known_faces_come_back_in_the_photographs_own_pixels(prior: Prior, photo
 
 def test_no_seams_where_the_face_is_what_was_there(prior: Prior, photo: Photo) -> None:
     """Faces that hold nothing but the enlarged photograph are pasted without a trace."""
-    result = next(PhotoUpscaler(prior, replace(QUICK, method="bicubic", steps=None), CLEAN).upscale([photo]))
+    result = enlarge(prior, photo, replace(QUICK, method="bicubic", steps=None))
     plain, pasted = as_tensor(photo.enlarged(2.0)), as_tensor(result.render())
     strength = torch.zeros(3, *plain.shape[1:])
     homes = [f.transform.scaled(2.0) for f in result.faces]
@@ -78,21 +93,21 @@ def test_no_seams_where_the_face_is_what_was_there(prior: Prior, photo: Photo) -
 
 def test_the_preset_fast_is_for_aligned_faces(prior: Prior, photo: Photo) -> None:
     with pytest.raises(InputError, match="take the preset paper for photographs"):
-        next(PhotoUpscaler(prior, replace(QUICK, preset="fast"), CLEAN).upscale([photo]))
+        find(prior, photo, replace(QUICK, preset="fast"))
 
 
 def test_faces_do_not_depend_on_the_other_photographs(prior: Prior, photo: Photo) -> None:
-    two = [photo, photo]
-    together = list(PhotoUpscaler(prior, QUICK, CLEAN).upscale(two))
-    alone = next(PhotoUpscaler(prior, QUICK, replace(CLEAN, max_faces=1)).upscale([photo]))
+    together = photographs_of(Upscaler(prior, settings=QUICK, photo=SMALL), [photo, photo])
+    alone = enlarge(prior, photo, faces=replace(SMALL, max_faces=1))
     assert [r.photo is photo for r in together] == [True, True]
     assert min(f.consistency_db for f in (alone.faces[0], together[1].faces[0])) > 60  # both at the bytes' own rounding
-    assert torch.allclose(alone.faces[0].high, together[0].faces[0].high, atol=0.02)
+    assert torch.equal(alone.faces[0].high, together[0].faces[0].high)
+    assert torch.equal(alone.faces[0].high, together[1].faces[0].high)
 
 
 def test_large_faces_are_left_and_counted(prior: Prior, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
     photo_scene.know(monkeypatch, [*photo_scene.PLACES, photo_scene.TOO_LARGE])
-    result = next(PhotoUpscaler(prior, QUICK, CLEAN).upscale([photo]))
+    result = enlarge(prior, photo)
     assert len(result.faces) == 3
     assert "already as large as the 32 px" in result.summary
     assert result.record["faces_found"] == 4
@@ -107,9 +122,9 @@ def test_a_prior_takes_the_faces_that_it_makes_larger(
     photo_scene.know(monkeypatch, [*photo_scene.PLACES, photo_scene.TOO_LARGE])
     made = tiny_prior(resolution)
     made.alignment = "ffhq"
-    found = PhotoUpscaler(made, QUICK, CLEAN).find(photo)
+    found = find(made, photo)
     assert len(found.jobs) == taken
-    assert all(job.warp.factors[0] >= 1.02 for job in found.jobs)
+    assert all(job.degradation.factors[0] >= 1.02 for job in found.jobs)
     assert [face.wants for face in found.left] == [64, 32, 16, 16][: 4 - taken]
     assert prior_wanted(62.7) == 64
     assert prior_wanted(62.8) == 128
@@ -121,9 +136,9 @@ def test_soft_faces_are_redrawn_from_the_detail_that_they_have(
     """Also one that is larger than the prior's faces, and none of which a part lies outside the photograph."""
     outside = Similarity.square((115.0, 72.0), 14.0)
     photo_scene.know(monkeypatch, [*photo_scene.PLACES, photo_scene.TOO_LARGE, outside])
-    monkeypatch.setattr("latentface.restore.engine.detail_side", lambda face, sigma, side: min(side, 10))
-    found = PhotoUpscaler(prior, QUICK, replace(CLEAN, noise=0.1)).find(photo)
-    by_side = {round(job.transform.scale, 1): job.warp for job in found.jobs}
+    monkeypatch.setattr("latentface.restore.aligned.detail_side", lambda face, sigma, side: min(side, 10))
+    found = find(prior, photo, replace(QUICK, noise=0.1))
+    by_side = {round(job.home.scale, 1): job.degradation for job in found.jobs}
     assert {side: warp.low_size for side, warp in by_side.items() if side >= 12 and side != 14} == {
         40.0: (10, 10),
         16.0: (10, 10),
@@ -132,7 +147,7 @@ def test_soft_faces_are_redrawn_from_the_detail_that_they_have(
     assert by_side[14.0].transforms[0].scale == pytest.approx(14)
     assert by_side[40.0].sigma == pytest.approx(0.1 * 10 / 40, abs=0.002)
     assert by_side[14.0].sigma == pytest.approx(0.1, abs=0.002)
-    result = next(PhotoUpscaler(prior, QUICK, CLEAN).upscale([photo]))
+    result = enlarge(prior, photo)
     large = max(result.faces, key=lambda face: face.transform.scale)
     assert large.soft
     assert large.record["detail"] == 10
@@ -140,12 +155,12 @@ def test_soft_faces_are_redrawn_from_the_detail_that_they_have(
     assert large.consistency_db > 40
     assert not next(face for face in result.faces if face.transform.scale < 10).soft
     assert result.render().size == (160, 240)
-    full = PhotoUpscaler(prior, replace(QUICK, detail="full"), CLEAN).find(photo)
+    full = find(prior, photo, replace(QUICK, detail="full"))
     assert len(full.jobs) == 4
-    assert all(job.warp.transforms[0] == job.transform for job in full.jobs)
-    given = PhotoUpscaler(prior, replace(QUICK, detail=8), CLEAN).find(photo)
+    assert all(job.degradation.transforms[0] == job.home for job in full.jobs)
+    given = find(prior, photo, replace(QUICK, detail=8))
     assert len(given.jobs) == 4  # a number is no finding: the large face may be sharp, and is left
-    assert {job.warp.low_size for job in given.jobs if job.transform.scale in (16, 40)} == {(8, 8)}
+    assert {job.degradation.low_size for job in given.jobs if job.home.scale in (16, 40)} == {(8, 8)}
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])
@@ -162,17 +177,17 @@ def test_a_large_sharp_face_is_left_whatever_its_noise(
     noisy = torch.from_numpy(grey + noise * generator.standard_normal((3, 400, 400))).float().clamp(0, 1)
     photo_scene.know(monkeypatch, [Similarity.square((200.0, 200.0), 300.0, 3.0)])
     read = Photo.read(photo_scene.encoded(noisy), "large.png")
-    found = PhotoUpscaler(prior, QUICK, replace(CLEAN, noise=noise)).find(read)
+    found = find(prior, read, replace(QUICK, noise=noise))
     assert [face.wants for face in found.left] == [512]
     assert not found.jobs
 
 
-@pytest.mark.skipif(not SOLVAY.exists(), reason="needs the group photograph of 29 people")
+@pytest.mark.skipif(not SOLVAY.exists(), reason="needs LATENTFACE_TEST_DATA, a folder with photos/solvay1927.png")
 def test_a_group_photograph_is_taken_whole_by_a_prior_of_128_px() -> None:
     made = tiny_prior(128)
     made.alignment = "ffhq"
     photo = Photo.read(SOLVAY.read_bytes(), "solvay1927.png")
-    found = PhotoUpscaler(made, QUICK).find(photo)
+    found = find(made, photo, UpscaleSettings(), PhotoSettings())
     assert len(found.jobs) >= 28
     assert not found.left
 
@@ -185,8 +200,8 @@ def test_a_large_priors_faces_are_kept_as_large_as_the_photograph_shows_them(
     made.alignment = "ffhq"
     places = [photo_scene.PLACES[1], Similarity.square((60.0, 40.0), 44.0, 5.0), photo_scene.PLACES[0]]
     photo_scene.know(monkeypatch, places)
-    whole = next(PhotoUpscaler(made, QUICK, CLEAN).upscale([photo]))
-    small = next(PhotoUpscaler(made, QUICK, CLEAN, whole_faces=False).upscale([photo]))
+    whole = enlarge(made, photo)
+    (small,) = photographs_of(Upscaler(made, settings=QUICK, photo=SMALL, whole_faces=False), [photo])
     assert [f.high.shape[-1] for f in whole.faces] == [256, 256, 256]
     assert [f.high.shape[-1] for f in small.faces] == [256, 128, 128]  # 44, 16 and 12 px, of twice as many shown
     assert small.faces[1].bilinear.shape == small.faces[1].samples[0].shape == (3, 128, 128)
@@ -194,15 +209,15 @@ def test_a_large_priors_faces_are_kept_as_large_as_the_photograph_shows_them(
     assert small.consistency_db is not None
     assert small.consistency_db > 40
     assert np.array_equal(whole.render().pixels, small.render().pixels)
-    monkeypatch.setattr("latentface.restore.photo.FOUND_PIXELS", 1)
-    alone = next(PhotoUpscaler(made, QUICK, CLEAN).upscale([photo]))
-    for one, other in zip(alone.faces, whole.faces, strict=True):
+    monkeypatch.setattr("latentface.restore.engine.KEPT_PIXELS", 1)  # the answers of one face at a time
+    (parts,) = photographs_of(Upscaler(made, settings=QUICK, photo=SMALL, batch_size=2), [photo])
+    for one, other in zip(parts.faces, whole.faces, strict=True):
         assert torch.allclose(one.high, other.high, atol=0.02)
 
 
 def test_methods_for_squares_take_no_photograph(prior: Prior, photo: Photo) -> None:
     with pytest.raises(InputError, match=r"aligned faces only.*--background"):
-        PhotoUpscaler(prior, UpscaleSettings(method="esrgan")).find(photo)
+        find(prior, photo, UpscaleSettings(method="esrgan"))
 
 
 @pytest.mark.parametrize(
@@ -215,13 +230,13 @@ def test_methods_for_squares_take_no_photograph(prior: Prior, photo: Photo) -> N
     ],
 )
 def test_which_faces(prior: Prior, photo: Photo, options: dict[str, object], sides: list[float]) -> None:
-    upscaler = PhotoUpscaler(prior, QUICK, replace(CLEAN, **options))
-    assert [j.warp.transforms[0].scale for j in upscaler.find(photo).jobs] == pytest.approx(sides, abs=0.01)
+    found = find(prior, photo, faces=replace(SMALL, **options))
+    assert [job.degradation.transforms[0].scale for job in found.jobs] == pytest.approx(sides, abs=0.01)
 
 
 def test_samples_spread_and_sheets(prior: Prior, photo: Photo, tmp_path: Path) -> None:
     settings = replace(QUICK, samples=2, answer="mean")
-    result = next(PhotoUpscaler(prior, settings, replace(CLEAN, max_faces=1)).upscale([photo]))
+    result = enlarge(prior, photo, settings, replace(SMALL, max_faces=1))
     face = result.faces[0]
     assert face.samples.shape == (2, 3, 32, 32)
     assert face.consistency_db > 40
@@ -234,13 +249,13 @@ def test_samples_spread_and_sheets(prior: Prior, photo: Photo, tmp_path: Path) -
 
 def test_without_faces_it_is_enlarged_plainly(prior: Prior) -> None:
     plain = Photo.read(photo_scene.encoded(torch.full((3, 30, 40), 0.5)), "grey.png")
-    result = next(PhotoUpscaler(prior, QUICK, replace(CLEAN, factor=1.5)).upscale([plain]))
+    result = enlarge(prior, plain, replace(QUICK, factor=1.5))
     assert result.render().size == (45, 60)
     assert "no face was found" in result.summary
     assert result.record["generated"] is False
     assert result.consistency_db is None
     tiny = Photo.read(photo_scene.encoded(torch.full((3, 1, 3), 0.5)), "tiny.png")
-    assert next(PhotoUpscaler(prior, QUICK, CLEAN).upscale([tiny])).render().size == (2, 6)
+    assert enlarge(prior, tiny).render().size == (2, 6)
 
 
 def test_exif_profile_and_alpha_survive(prior: Prior, photo: Photo, tmp_path: Path) -> None:
@@ -267,7 +282,7 @@ def test_exif_profile_and_alpha_survive(prior: Prior, photo: Photo, tmp_path: Pa
     clear = replace(photo, alpha=cover)
     file = io.BytesIO()
     clear.image().save(file, "PNG")
-    result = next(PhotoUpscaler(prior, QUICK, replace(CLEAN, max_faces=1)).upscale([Photo.read(file.getvalue(), "x")]))
+    result = enlarge(prior, Photo.read(file.getvalue(), "x"), faces=replace(SMALL, max_faces=1))
     result.save(tmp_path / "clear.png")
     with Image.open(tmp_path / "clear.png") as out:
         assert out.mode == "RGBA"
@@ -276,14 +291,30 @@ def test_exif_profile_and_alpha_survive(prior: Prior, photo: Photo, tmp_path: Pa
 
 
 def test_faces_under_an_alpha_have_no_white_fringe() -> None:
-    colours = torch.full((3, 40, 40), 0.1)
-    cover = torch.full((1, 40, 40), 0.5)
-    cover[:, :, :20] = 0.0  # nobody sees what lies here
-    face = torch.full((3, 32, 32), 0.6)  # as the search sees it, on white: 0.5 * 0.2 + 0.5
-    pasted = _under_alpha(colours, cover, [Patch(face, Similarity.square((20.0, 20.0), 20.0, 0.0))])
-    assert torch.equal(pasted[:, :, :20], colours[:, :, :20])
-    torch.testing.assert_close(pasted[:, 18:22, 20:24], torch.full((3, 4, 4), 0.2), atol=1e-5, rtol=0)
-    assert torch.equal(pasted[:, :8], colours[:, :8])  # outside the square
+    cover = np.full((40, 40), 128, np.uint8)
+    cover[:, :20] = 0  # nobody sees what lies here
+    photo = Photo("x", np.full((40, 40, 3), 26, np.uint8), alpha=cover)
+    high = torch.full((3, 32, 32), 0.6)  # as the search sees it, on white: 0.5 * 0.2 + 0.5
+    place = Similarity.square((20.0, 20.0), 20.0)
+    face = PhotoFace(
+        found=Face((10, 10, 30, 30), place.corners, 0.9),
+        transform=place,
+        high=high,
+        samples=high[None],
+        low=high,
+        bilinear=high,
+        factor=1.6,
+        detail=20,
+        sigma=0,
+        consistency_db=50,
+        best_step=1,
+    )
+    result = PhotoUpscaled(photo, 1.0, [face], [], {})
+    plain, drawn = result.enlarged(), result.render()
+    assert np.array_equal(drawn.pixels[:, :20], plain.pixels[:, :20])
+    assert np.abs(drawn.pixels[18:22, 20:24] / 255 - 0.2).max() < 0.01
+    assert np.array_equal(drawn.pixels[:8], plain.pixels[:8])  # outside the square
+    assert np.array_equal(drawn.alpha, cover)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "I;16", "CMYK"])
@@ -295,7 +326,7 @@ def test_modes(prior: Prior, photo: Photo, mode: str, tmp_path: Path) -> None:
     else:
         photo.image().convert(mode).save(file, "TIFF")
     read = Photo.read(file.getvalue(), "x.tif")
-    result = next(PhotoUpscaler(prior, QUICK, replace(CLEAN, max_faces=1)).upscale([read]))
+    result = enlarge(prior, read, faces=replace(SMALL, max_faces=1))
     assert len(result.faces) == 1
     result.save(tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as out:
@@ -311,11 +342,11 @@ def test_modes(prior: Prior, photo: Photo, mode: str, tmp_path: Path) -> None:
 
 
 def test_noise_sets_the_projection(prior: Prior, photo: Photo) -> None:
-    noise = 0.08 * torch.randn(3, *photo.size, generator=torch.Generator().manual_seed(3))
-    rough = Photo.read(photo_scene.encoded(as_tensor(photo) + noise), "rough.png")
+    added = 0.08 * torch.randn(3, *photo.size, generator=torch.Generator().manual_seed(3))
+    rough = Photo.read(photo_scene.encoded(as_tensor(photo) + added), "rough.png")
     told = [
-        next(PhotoUpscaler(prior, QUICK, replace(CLEAN, max_faces=1, noise=n)).upscale([rough])).faces[0]
-        for n in (0.0, None)
+        enlarge(prior, rough, replace(QUICK, noise=noise), replace(SMALL, max_faces=1)).faces[0]
+        for noise in (0.0, "auto")
     ]
     assert told[0].sigma == 0
     assert 0.03 < told[1].sigma < 0.1
@@ -331,9 +362,7 @@ def test_broken_and_giant_files(prior: Prior) -> None:
         Photo.read(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a.heic")
     large = Photo("large", np.zeros((9000, 9000, 1), np.uint8))
     with pytest.raises(InputError, match="use a smaller factor"):
-        PhotoUpscaler(prior, QUICK, PhotoSettings(factor=4)).find(large)
-    with pytest.raises(InputError, match="the options are"):
-        upscale_photo(large, prior, faktor=2)
+        find(prior, large, UpscaleSettings(factor=4))
 
 
 @pytest.mark.parametrize("factor", [1.0, 2.0, 2.7])
@@ -355,31 +384,6 @@ def test_enlarging_in_strips_is_enlarging(
     if whole.alpha is not None:
         assert strips.alpha is not None
         assert np.abs(strips.alpha.astype(int) - whole.alpha).max() <= 1
-
-
-@pytest.mark.parametrize("wrong", [{"factor": 0.5}, {"min_face": 0}, {"max_faces": -1}, {"noise": 2.0}])
-def test_settings_are_checked(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="expected"):
-        PhotoSettings(**wrong)  # type: ignore[arg-type]
-
-
-def test_memory_does_not_grow_with_the_folder(prior: Prior, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
-    from latentface.restore import photo as photograph
-
-    monkeypatch.setattr(photograph, "WINDOW_PHOTOS", 2)
-    photo_scene.know(monkeypatch, [])
-    data = photo_scene.encoded(torch.rand(3, 200, 300))
-
-    def peak(count: int) -> int:
-        upscaler = PhotoUpscaler(prior, QUICK, CLEAN)
-        tracemalloc.start()
-        for result in upscaler.upscale(Photo.read(data, str(i)) for i in range(count)):
-            result.render()
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return most
-
-    assert peak(24) < 1.3 * peak(6)
 
 
 def test_the_fit_steadies_shaky_landmarks() -> None:

@@ -14,16 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentface.degradation import Degradation, enlargements
+from latentface.degradation import Degradation
 from latentface.explore.engine import explore
 from latentface.explore.registry import Method, with_steps
 from latentface.explore.result import Exploration, OnStep, Step
-from latentface.prior.exits import whole_rows
+from latentface.prior.exits import exit_for, whole_rows
 from latentface.prior.prior import Prior
 
 FULL_SHARE = 0.4  # of a search's steps at full size: docs/decisions.md
-# From the input to an exit: below it the exit, which is softer than the prior, cannot follow the input.
-LEAST_ENLARGEMENT = 2.0
 
 
 def coarse_steps(
@@ -39,12 +37,6 @@ def coarse_steps(
     if published or not method.coarse or not isinstance(steps, int) or not settings.in_w or not prior.exits:
         return 0
     return max(0, steps - (full_steps or max(1, round(steps * FULL_SHARE))))
-
-
-def exit_for(prior: Prior, degradation: Degradation, faces: int) -> int | None:
-    """Return the resolution of the smallest exit at which inputs are enlarged enough, None where none is."""
-    low = degradation.high_size[0] / min(enlargements(degradation, faces))  # px of the largest face
-    return min((r for r in prior.exits if r >= LEAST_ENLARGEMENT * low), default=None)
 
 
 def explore_coarse(
@@ -64,7 +56,7 @@ def explore_coarse(
     Without such steps, or an exit that suits the inputs, it is the method's own search. Where `on_step` stops the first
     stage, its faces are evaluated once at full size, untold.
     """
-    resolution = exit_for(prior, degradation, len(low)) if steps else None
+    resolution = exit_for(prior.exits, degradation, len(low)) if steps else None
     if resolution is None:
         return explore(
             method, prior, low, degradation=degradation, settings=settings, seeds=seeds, start=start, on_step=on_step

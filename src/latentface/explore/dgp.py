@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
 from latentface.degradation import Degradation
-from latentface.errors import InputError, UnknownNameError
+from latentface.errors import InputError
 from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem, best_of
 from latentface.explore.optim import Adam
@@ -58,22 +59,14 @@ class DgpSettings(MethodSettings):
     micro_batch: int | None = None
     keep_generators: bool = False
 
+    choices: ClassVar = {"space": SPACES}
+
     def __post_init__(self) -> None:
-        if self.space not in SPACES:
-            raise UnknownNameError("latent space", self.space, SPACES)
+        MethodSettings.__post_init__(self)
         if not len(self.steps) == len(self.latent_rates) == len(self.generator_rates) >= 1:
             raise InputError(
                 f"steps, latent_rates and generator_rates have {len(self.steps)}, {len(self.latent_rates)} and {len(self.generator_rates)} stages; give each as many"
             )
-        if min(self.steps) < 1 or min(self.candidates, self.candidate_blocks) < 1:
-            raise InputError("each stage's steps, candidates and candidate_blocks must be at least 1")
-        if (
-            min(*self.latent_rates, *self.generator_rates, self.feature_weight, self.pixel_weight, self.prior_weight)
-            < 0
-        ):
-            raise InputError("rates and weights must not be negative")
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise InputError(f"micro_batch is {self.micro_batch}; expected at least 1, or None")
 
     @property
     def in_w(self) -> bool:

@@ -137,7 +137,6 @@ def explore(
         begin = None if start is None else checked_start(prior, start, len(low))
         at_once = settings.at_once(prior) or len(low)
         parts = [range(i, min(i + at_once, len(low))) for i in range(0, len(low), at_once)]
-        shown = _Shown(on_step, low, degradation, len(parts))
         founds: list[Found] = []
         for rows in parts:
             own, operator_ = (low, degradation) if len(parts) == 1 else faces_of(low, degradation, rows)
@@ -145,9 +144,11 @@ def explore(
             problem = chosen.function(
                 prior, own, degradation=operator_, settings=settings, seeds=own_seeds, start=own_begin
             )
-            founds.append(_solve_all(problem, own, operator_, shown.part(rows)))
-            passes = problem.cost * founds[-1].steps + problem.draws / 3
-            shown.ended(rows, founds[-1])
+            told = on_step if len(parts) == 1 else _of_part(on_step, rows, len(founds), len(parts))
+            if founds and founds[-1].stopped:
+                told = _stop  # the start's picture is the result
+            founds.append(_solve_all(problem, own, operator_, told))
+        passes = problem.cost * founds[-1].steps + problem.draws / 3
         found = _together(founds)
     return finish(
         found.high,
@@ -299,50 +300,22 @@ def _together(founds: Sequence[Found]) -> Found:
     )
 
 
-class _Shown:
-    """Tells of the parts of a batch as of one: NaN for faces that are not in work, the input enlarged until they are."""
+def _stop(step: Step) -> bool:
+    return True
 
-    def __init__(self, on_step: OnStep | None, low: Tensor, degradation: Degradation, parts: int) -> None:
-        self.on_step, self.parts, self.faces = on_step, parts, len(low)
-        self.pictures = degradation.fit(low).clamp(0, 1) if on_step is not None and parts > 1 else low
-        self.done, self.stopped = 0, False
 
-    def part(self, rows: range) -> OnStep | None:
-        """Return the callback for the faces `rows` of the batch."""
-        if self.on_step is None or self.parts == 1:
-            return self.on_step
-        if self.stopped:
-            return lambda step: True  # the start's picture is the result
-        return lambda step: self._tell(step, rows)
-
-    def ended(self, rows: range, found: Found) -> None:
-        """Note that a part is done."""
-        self.done, self.stopped = self.done + 1, self.stopped or found.stopped
-        if self.on_step is not None and self.parts > 1:
-            self.pictures[rows] = found.high.clamp(0, 1)
-
-    def _tell(self, step: Step, rows: range) -> bool | None:
-        def among(values: Tensor) -> Tensor:
-            out = values.new_full((self.faces,), math.nan)
-            out[rows] = values
-            return out
-
-        def preview() -> Tensor:
-            out = self.pictures.clone()
-            out[rows] = step.preview()
-            return out
-
-        assert self.on_step is not None
-        return self.on_step(
-            replace(
-                step,
-                number=self.done * step.total + step.number,
-                total=self.parts * step.total,
-                losses={k: among(v) for k, v in step.losses.items()},
-                consistency_db=among(step.consistency_db),
-                preview=preview,
-            )
+def _of_part(on_step: OnStep | None, rows: range, done: int, parts: int) -> OnStep | None:
+    """Return `on_step` for the faces `rows` of a batch that is searched in parts, of which some are done."""
+    if on_step is None:
+        return None
+    return lambda step: on_step(
+        replace(
+            step,
+            number=done * step.total + step.number,
+            total=parts * step.total,
+            faces=slice(rows.start, rows.stop),
         )
+    )
 
 
 def _check_factor(degradation: Degradation, factor: float) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,13 +48,12 @@ class IloSettings(MethodSettings):
     pixel_weight: float = 4.0
     geocross: float = 0.01
 
+    choices: ClassVar = {"noise": ("searched", "constant")}
+
     def __post_init__(self) -> None:
-        if not self.steps or min(self.steps) < 1:
-            raise InputError(f"steps are {self.steps}; expected at least 1 for each stage")
-        if self.noise not in ("searched", "constant"):
-            raise InputError(f"noise is {self.noise!r}; expected 'searched' or 'constant'")
-        if min(self.rate, self.pixel_weight) <= 0 or self.geocross < 0 or (self.feature_rate or 0) < 0:
-            raise InputError("rate and pixel_weight must be positive, geocross and feature_rate not negative")
+        MethodSettings.__post_init__(self)
+        if not self.steps:
+            raise InputError("steps is empty; expected a number for each stage")
 
 
 def ilo(

@@ -11,8 +11,6 @@ from torch import Tensor
 from latentface.degradation import Degradation
 from latentface.explore.result import MethodSettings
 
-InterpolationSettings = MethodSettings  # nothing to set but the projection
-
 
 def bilinear(low: Tensor, *, degradation: Degradation, settings: MethodSettings) -> Tensor:
     """Enlarge low (B, 3, h, w) by bilinear interpolation, (B, 3, H, W)."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from latentface.degradation import Degradation
-from latentface.errors import InputError, UnknownNameError
+from latentface.errors import InputError
 from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem
 from latentface.explore.optim import Adam, Descent
@@ -52,17 +53,12 @@ class MganpriorSettings(MethodSettings):
     trunk: str = "discriminator"
     feature_blocks: tuple[int, ...] | None = None
 
+    choices: ClassVar = {"optimiser": ("descent", "adam"), "trunk": TRUNKS}
+
     def __post_init__(self) -> None:
-        if self.optimiser not in ("descent", "adam"):
-            raise UnknownNameError("optimiser", self.optimiser, ("descent", "adam"))
-        if self.trunk not in TRUNKS:
-            raise UnknownNameError("trunk", self.trunk, TRUNKS)
-        if min(self.steps, self.codes) < 1 or self.compose < 4:
-            raise InputError(
-                f"steps is {self.steps}, codes {self.codes} (at least 1), compose {self.compose} px (at least 4)"
-            )
-        if min(self.rate, self.pixel_weight) <= 0 or self.feature_weight < 0:
-            raise InputError("rate and pixel_weight must be positive, feature_weight not negative")
+        MethodSettings.__post_init__(self)
+        if self.compose < 4:
+            raise InputError(f"compose is {self.compose} px; expected at least 4")
 
 
 def mganprior(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from latentface.degradation import Degradation
-from latentface.errors import InputError, UnknownNameError
+from latentface.errors import InputError
 from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem
 from latentface.explore.optim import SCHEDULES
@@ -46,10 +46,7 @@ class PulseSettings(MethodSettings):
     stop_at_eps: bool = False
 
     def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise UnknownNameError("schedule", self.schedule, SCHEDULES)
-        if self.steps < 1 or min(self.rate, self.pixel_weight) <= 0 or min(self.geocross, self.eps) < 0:
-            raise InputError("steps, rate and pixel_weight must be positive, geocross and eps not negative")
+        MethodSettings.__post_init__(self)
         if self.stop_at_eps and self.eps == 0:
             raise InputError("stop_at_eps needs an eps above 0 (the paper's is 2e-3)")
 

@@ -19,7 +19,7 @@ class Method:
     """A method that `upscale` and `bench` can call.
 
     Attributes:
-        name, summary, source: what people read; module, function, settings_class: where the code is.
+        name, summary, source: what people read; module, settings_class: where the code is, `explore/NAME.py` by default.
         presets: "paper" (published settings) and "equal" (as many generator passes as RLSE's 100 steps and 16 draws,
             which is 105); PULSE has "eps", its own stopping rule, and ESRGAN "l1", its first stage, too.
         searches: whether it states a problem (`explore.engine.Problem`) in a prior's latent space; the others answer at once.
@@ -32,8 +32,8 @@ class Method:
     name: str
     summary: str
     source: str
-    module: str
-    settings_class: str
+    module: str = ""
+    settings_class: str = ""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"paper": {}, "equal": {}})
     searches: bool = True
     seeded: bool = True
@@ -46,8 +46,11 @@ class Method:
     @property
     def function(self) -> Callable[..., Any]:
         """The method itself: (prior, low, degradation, settings, seeds, start) -> Problem or (low, degradation, settings) -> high."""
-        function: Callable[..., Any] = getattr(importlib.import_module(self.module), self.name)
+        function: Callable[..., Any] = self._named(self.name)
         return function
+
+    def _named(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.module or f"latentface.explore.{self.name}"), name)
 
     def settings(self, preset: str = "equal", **changes: Any) -> Any:
         """Return its settings: a preset, with changes; "default" has the settings of "paper".
@@ -58,9 +61,10 @@ class Method:
         preset = "paper" if preset == "default" else preset
         if preset not in self.presets:
             raise UnknownNameError(f"preset of {self.name}", preset, ("default", *self.presets))
-        made = getattr(importlib.import_module(self.module), self.settings_class)
         try:
-            return made(**{**self.presets[preset], **changes})
+            return self._named(self.settings_class or f"{self.name.capitalize()}Settings")(
+                **{**self.presets[preset], **changes}
+            )
         except TypeError as error:
             raise InputError(f"{self.name}: {error}") from None
 
@@ -71,7 +75,7 @@ def _interpolation(name: str) -> Method:
         summary=f"{name} interpolation",
         source="the field's floor",
         module="latentface.explore.interpolate",
-        settings_class="InterpolationSettings",
+        settings_class="MethodSettings",
         searches=False,
         seeded=False,
     )
@@ -100,8 +104,6 @@ METHODS: dict[str, Method] = {
             name="rlse",
             summary="latent exploration with a pixel and a discriminator semantic loss (the default)",
             source="Shi, Zhang, Li, Ge; ICASSP 2022",
-            module="latentface.explore.rlse",
-            settings_class="RlseSettings",
             starts=True,
             alike=True,
             coarse=True,
@@ -113,8 +115,6 @@ METHODS: dict[str, Method] = {
             name="pulse",
             summary="style rows and noise maps on spheres, with a geodesic distance between the rows",
             source="Menon, Damian, Hu, Ravi, Rudin; CVPR 2020",
-            module="latentface.explore.pulse",
-            settings_class="PulseSettings",
             starts=True,
             presets={
                 "paper": {},
@@ -126,8 +126,6 @@ METHODS: dict[str, Method] = {
             name="mganprior",
             summary="several codes, their features mixed by channel weights",
             source="Gu, Shen, Zhou; CVPR 2020",
-            module="latentface.explore.mganprior",
-            settings_class="MganpriorSettings",
             presets={
                 "paper": {},
                 "equal": {"codes": 5, "steps": 42, "optimiser": "adam", "rate": 0.2, "feature_weight": 0.8},
@@ -137,8 +135,6 @@ METHODS: dict[str, Method] = {
             name="dgp",
             summary="a latent code and the generator's own weights, block by block, by discriminator features",
             source="Pan, Zhan, Dai, Lin, Loy, Luo; ECCV 2020",
-            module="latentface.explore.dgp",
-            settings_class="DgpSettings",
             starts=True,
             presets={
                 "paper": {},
@@ -155,8 +151,6 @@ METHODS: dict[str, Method] = {
             name="ilo",
             summary="style rows, then features deeper and deeper in the generator",
             source="Daras, Dean, Jalal, Dimakis; ICML 2021",
-            module="latentface.explore.ilo",
-            settings_class="IloSettings",
             starts=True,
             presets={"paper": {}, "equal": {"steps": (90, 5, 5, 5), "tied": True, "rate": 0.4, "geocross": 0.002}},
         ),
@@ -164,8 +158,6 @@ METHODS: dict[str, Method] = {
             name="rls",
             summary="style rows from the mean, held where a normalising flow says that w are likely",
             source="Gheisari, Genovesio; NeurIPS workshop 2022",
-            module="latentface.explore.rls",
-            settings_class="RlsSettings",
             seeded=False,  # as published, it starts from the mean w
             starts=True,
             presets={
@@ -178,12 +170,6 @@ METHODS: dict[str, Method] = {
         _supervised("fsrnet", "FSRNet (5 landmarks)", "Chen, Tai, Liu, Shen, Yang; CVPR 2018"),
     )
 }
-
-
-def total_steps(settings: Any) -> int | None:
-    """Return a search's iterations, over all stages where it has several; None where there is no search."""
-    steps = getattr(settings, "steps", None)
-    return sum(steps) if isinstance(steps, tuple) else steps
 
 
 def with_steps(settings: Any, steps: int) -> Any:

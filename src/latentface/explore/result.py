@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from latentface.degradation import Degradation, counted_share, project
-from latentface.errors import InputError
+from latentface.errors import InputError, UnknownNameError
+from latentface.explore.optim import SCHEDULES
 
 if TYPE_CHECKING:
     from latentface.prior.prior import Prior
+
+
+COUNTS = ("steps", "candidates", "candidate_blocks", "codes", "micro_batch")
+POSITIVE = ("rate", "pixel_weight")
+SHARES = ("together", "betas")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +32,17 @@ class MethodSettings:
     """
 
     project: bool = False
+    choices: ClassVar[Mapping[str, Collection[str]]] = {}  # a setting's name -> what it may be
+
+    def __post_init__(self) -> None:
+        known = {"schedule": SCHEDULES, **self.choices}
+        for one in fields(self):
+            name, value = one.name, getattr(self, one.name)
+            if name in known and value not in known[name]:
+                raise UnknownNameError(name.replace("_", " "), value, known[name])
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float) and not isinstance(number, bool):
+                    _check_number(name, number)
 
     @property
     def in_w(self) -> bool:
@@ -49,6 +67,22 @@ class MethodSettings:
         return ""
 
 
+def _check_number(name: str, value: float) -> None:
+    """Check a setting by what its name says that it is. Raises InputError."""
+    if name in COUNTS and not value >= 1:
+        raise InputError(f"{name} is {value}; expected at least 1")
+    if name in POSITIVE and not value > 0:
+        raise InputError(f"{name} is {value}; expected more than 0")
+    if name in SHARES and not 0 <= value <= 1:
+        raise InputError(f"{name} is {value}; expected a share from 0 to 1")
+    if name == "stop" and not 0 < value < 1:
+        raise InputError(f"stop is {value}; expected a share between 0 and 1, such as 0.02, or None for never")
+    if (name.endswith(("_weight", "_rate", "_rates")) and not value >= 0) or (
+        name in ("geocross", "eps") and not value >= 0
+    ):
+        raise InputError(f"{name} is {value}; expected 0 or more")
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step of a search, for `on_step`; return True from there to stop.
@@ -57,6 +91,7 @@ class Step:
         number: from 1 to `total`; losses: each (B,), weighted as they are summed; consistency_db: (B,) of this iterate.
         preview: call it for the best pictures so far, (B, 3, H, W) in [0, 1].
         share: of the whole search's time that this step takes, about; None: 1 / total.
+        faces: the rows of the batch that the tensors are of, where a batch is searched in parts.
     """
 
     number: int
@@ -65,6 +100,7 @@ class Step:
     consistency_db: Tensor
     preview: Callable[[], Tensor]
     share: float | None = None
+    faces: slice = field(default_factory=partial(slice, None))
 
     @property
     def part(self) -> float:

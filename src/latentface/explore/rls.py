@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
 from latentface.degradation import Degradation
-from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem
-from latentface.explore.flow import FlowSettings, flow_path, load_flow, log_prob
 from latentface.explore.optim import SCHEDULES
 from latentface.explore.result import MethodSettings
 from latentface.explore.space import Variables
+from latentface.prior.flow import FlowSettings, flow_path, load_flow, log_prob
 from latentface.prior.prior import Prior
 
 
@@ -47,15 +47,7 @@ class RlsSettings(MethodSettings):
     cross_weight: float = 0.5
     flow: FlowSettings = field(default_factory=FlowSettings)
 
-    def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise UnknownNameError("schedule", self.schedule, SCHEDULES)
-        if self.pixel_norm not in ("l1", "l2"):
-            raise UnknownNameError("pixel norm", self.pixel_norm, ("l1", "l2"))
-        if self.steps < 1 or min(self.rate, self.pixel_weight) <= 0:
-            raise InputError("steps, rate and pixel_weight must be positive")
-        if min(self.density_weight, self.norm_weight, self.cross_weight) < 0:
-            raise InputError("density_weight, norm_weight and cross_weight must not be negative")
+    choices: ClassVar = {"pixel_norm": ("l1", "l2")}
 
     @property
     def regular(self) -> bool:

@@ -15,18 +15,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor
 
 from latentface.degradation import Degradation
-from latentface.errors import InputError, UnknownNameError
 from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem, best_of, draws_of
-from latentface.explore.metric import metric_for, metric_is_kept
 from latentface.explore.optim import SCHEDULES, Adam
 from latentface.explore.result import MethodSettings
 from latentface.explore.space import Space, Variables
+from latentface.prior.metric import metric_for, metric_is_kept
 from latentface.prior.prior import Prior
 
 
@@ -39,7 +38,7 @@ class RlseSettings(MethodSettings):
         together: share of the steps in which a face's style rows move as one ("w first"); afterwards each is free.
         candidates: draws a face; the best by pixel loss is the start.
         pixel_weight: of the pixel loss in [0, 1] units; pixel_norm: "l2", or "prior" for a mean square in the prior's own
-            metric (`explore.metric`, aligned faces only).
+            metric (`prior.metric`, aligned faces only).
         semantic_weight: of the discriminator semantic loss, 0 for none; semantic_layers: which of D's blocks, 0 the
             shallowest, None for all.
         stop: end a batch none of whose faces improved by this share in 10 steps; None, the poster's setting, for never.
@@ -57,21 +56,7 @@ class RlseSettings(MethodSettings):
     semantic_layers: tuple[int, ...] | None = None
     stop: float | None = None
 
-    def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise UnknownNameError("schedule", self.schedule, SCHEDULES)
-        if self.pixel_norm not in ("l1", "l2", "prior"):
-            raise UnknownNameError("pixel norm", self.pixel_norm, ("l1", "l2", "prior"))
-        if min(self.steps, self.candidates) < 1:
-            raise InputError(f"steps is {self.steps} and candidates {self.candidates}; both must be at least 1")
-        if not (self.rate > 0 and self.pixel_weight > 0 and self.semantic_weight >= 0):
-            raise InputError("rate and pixel_weight must be positive, semantic_weight not negative")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(f"betas is {self.betas}; expected two numbers from 0 up and below 1")
-        if not 0 <= self.together <= 1:
-            raise InputError(f"together is {self.together}; expected a share of the steps, 0 to 1")
-        if self.stop is not None and not 0 < self.stop < 1:
-            raise InputError(f"stop is {self.stop}; expected a share between 0 and 1, such as 0.02, or None for never")
+    choices: ClassVar = {"pixel_norm": ("l2", "prior")}
 
     @property
     def aligned_only(self) -> bool:
@@ -86,9 +71,7 @@ class RlseSettings(MethodSettings):
         """The prior's metric, where it is not kept yet."""
         if self.pixel_norm != "prior" or metric_is_kept(prior, degradation):
             return ""
-        return (
-            f"how the prior's faces vary at {degradation.low_size[0]} px is measured once: about half a minute on a CPU"
-        )
+        return f"measuring once how the prior's faces vary at {degradation.low_size[0]} px: about 30 s on a CPU"
 
 
 def rlse(

@@ -10,7 +10,7 @@ Shape legend: B batch, L style rows, D width of w, C channels, r side of the fea
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentface.degradation import Degradation, enlargements
 from latentface.errors import InputError, WeightsError
 from latentface.io.weights import filled, read_card, read_tensors, write_weights
 from latentface.prior.mobilestylegan import Affine, MobileGenerator, inverse_haar, pointwise
+
+# From the input to an exit: below it the exit, which is softer than the prior, cannot follow the input.
+LEAST_ENLARGEMENT = 2.0
 
 
 class ExitLayer(nn.Module):
@@ -69,6 +73,12 @@ def beside(prior_path: str | Path) -> Path:
 def rows_of(resolution: int) -> int:
     """Return how many style rows an exit of that resolution has: those of its blocks and one for the picture."""
     return 2 * (int(math.log2(resolution)) - 2)
+
+
+def exit_for(exits: Iterable[int], degradation: Degradation, faces: int) -> int | None:
+    """Return the resolution of the smallest exit at which inputs are enlarged enough, None where none is."""
+    low = degradation.high_size[0] / min(enlargements(degradation, faces))  # px of the largest face
+    return min((r for r in exits if r >= LEAST_ENLARGEMENT * low), default=None)
 
 
 def whole_rows(w_plus: Tensor, rows: int) -> Tensor:

@@ -95,9 +95,10 @@ def result_side(engine: Engine, height: int, width: int) -> int:
         raise InputError(
             f"{height} px times {factor:g} is {high} px, and the prior {prior.name} makes faces of {most} px; the largest factor here is {most / height:g}"
         )
-    if height < high < height * LEAST_FACTOR:  # its pseudo-inverse would enlarge every rounding
+    asked = 1.0 if factor is None else factor
+    if 1 < asked < LEAST_FACTOR or height < high < height * LEAST_FACTOR:  # A+ would enlarge every rounding
         raise InputError(
-            f"{height} px times {factor:g} is {high} px; expected a factor of 1, or of {LEAST_FACTOR} at least"
+            f"{height} px times {asked:g} is {high} px; expected a factor of 1, or of {LEAST_FACTOR} at least"
         )
     return max(high, height)
 

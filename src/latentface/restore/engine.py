@@ -25,13 +25,14 @@ from torch import Tensor
 from latentface.degradation import project, resize
 from latentface.devices import Batches, out_of_memory
 from latentface.errors import InputError, LatentfaceError
-from latentface.explore.coarse import coarse_steps, exit_for, explore_coarse
+from latentface.explore.coarse import coarse_steps, explore_coarse
 from latentface.explore.registry import find_method
 from latentface.explore.result import Step, psnr_each
 from latentface.explore.start.bank import WarmStart
 from latentface.faces.place import SMALL as SMALL_INNER
 from latentface.faces.trust import trusted
 from latentface.prior.alone import rows_are_alone
+from latentface.prior.exits import exit_for
 from latentface.prior.prior import Prior
 from latentface.restore.job import Answer, Job, OnJobs
 from latentface.restore.settings import UpscaleSettings
@@ -127,7 +128,7 @@ class Engine:
 
     def exit_side(self, job: Job) -> int | None:
         """Return the side of the exit at which a job is searched first, None for none."""
-        return exit_for(self.prior, job.degradation, 1) if self.coarse_steps else None
+        return exit_for(self.prior.exits, job.degradation, 1) if self.coarse_steps else None
 
     def seconds_a_face(self, job: Job) -> float:
         """Return the seconds that a sample of such a face takes, by a few steps; 0 where there is no search."""

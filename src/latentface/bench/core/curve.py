@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from latentface.explore.result import Step, psnr_each
@@ -19,8 +21,12 @@ class Curve:
     def __call__(self, step: Step) -> None:
         wanted = {max(1, round(part * step.total)) for part in PARTS}
         if step.number in wanted:
-            self.figures[step.number] = psnr_each(step.preview().cpu().float(), self.truth)
+            values = self.truth.new_full((len(self.truth),), math.nan)  # of faces that are not in work
+            values[step.faces] = psnr_each(step.preview().cpu().float(), self.truth[step.faces])
+            self.figures[step.number] = values
 
     def of(self, row: int) -> dict[str, float]:
         """Return one face's figures: `psnr@STEP` -> dB."""
-        return {f"psnr@{number}": float(values[row]) for number, values in self.figures.items()}
+        return {
+            f"psnr@{number}": float(values[row]) for number, values in self.figures.items() if not values[row].isnan()
+        }

@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from latentface.bench.core.curve import Curve
-from latentface.bench.core.progress import OnProgress, Progress, duration, quiet
-from latentface.bench.core.protocol import Protocol
+from latentface.bench.core.progress import Progress, duration
+from latentface.bench.core.protocol import resume
 from latentface.bench.core.records import Key, Records
+from latentface.bench.core.settings import FaceSettings, RunSettings
+from latentface.bench.core.setup import PROTOCOL, batch_size, make_protocol
 from latentface.bench.core.stopwatch import time_call
 from latentface.bench.core.tasks import Task, load_batch, seed_of, to_8_bit
 from latentface.bench.core.variants import TRUTH, Variant
@@ -27,18 +27,15 @@ from latentface.devices import Batches, out_of_memory
 from latentface.errors import InputError, LatentfaceError, UnknownNameError
 from latentface.io.pictures import read_picture, write_picture
 from latentface.metrics.registry import METRICS
-
-if TYPE_CHECKING:
-    from latentface.metrics.suite import Suite
-    from latentface.prior.prior import Prior
+from latentface.metrics.suite import Suite
+from latentface.prior.prior import Prior
 
 WALL = 12  # faces whose low picture and truth are kept for the picture wall
 TRIAL_STEPS = 4
 
 
-@dataclass(kw_only=True)
 class Runner:
-    """One run of a table.
+    """One run of a table: the metrics are loaded, and the folder's figures must belong to the same protocol.
 
     Attributes:
         side: px of the faces that are compared, `sizes.high_side`.
@@ -46,26 +43,40 @@ class Runner:
         folder: of the output; records, curve, set_records: its `per_image.csv`, `steps.csv` and `sets.csv`.
         protocol, command: printed under the table; remarks: further lines there.
         unavailable: (dataset, factor, variant) -> why there are no figures; filled while it runs.
+
+    Raises:
+        InputError: the folder holds figures of another protocol. OutputError: it cannot be written.
     """
 
-    prior: Prior
-    side: int
-    tasks: Sequence[Task]
-    variants: Sequence[Variant]
-    suite: Suite
-    metrics: Sequence[str]
-    folder: Path
-    records: Records
-    curve: Records | None
-    set_records: Records
-    protocol: Protocol
-    command: str = ""
-    on_progress: OnProgress = quiet
-    unavailable: dict[tuple[str, str, str], str] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
-    _cost: dict[tuple[str, int], float] = field(default_factory=dict)  # (variant, low side) -> seconds a batch
-    _left: dict[tuple[str, str, str], int] = field(default_factory=dict)  # place -> faces that are not done
-    _correction: float = 1.0
+    def __init__(
+        self,
+        table: FaceSettings,
+        run: RunSettings,
+        prior: Prior,
+        side: int,
+        tasks: Sequence[Task],
+        variants: Sequence[Variant],
+        metrics: Sequence[str],
+        *,
+        curve: bool = False,
+    ) -> None:
+        self.prior, self.side, self.tasks, self.variants, self.metrics = prior, side, tasks, variants, metrics
+        self.folder, self.command, self.on_progress = run.folder, run.command, run.on_progress
+        self.batch, self.seed = batch_size(run.batch_size, prior, self.folder), table.seed
+        self.protocol = make_protocol(table, prior, side, tasks, variants, self.batch)
+        resume(self.folder / PROTOCOL, self.protocol)
+        self.on_progress(Progress("loading the metrics"))
+        self.suite = Suite(metrics, device=prior.device, fetch=not run.no_fetch)
+        for name, reason in self.suite.missing.items():
+            self.on_progress(Progress(f"the metric {name} is not at hand: {reason}"))
+        self.records = Records(self.folder / "per_image.csv")
+        self.curve = Records(self.folder / "steps.csv") if curve else None
+        self.set_records = Records(self.folder / "sets.csv")
+        self.unavailable: dict[tuple[str, str, str], str] = {}
+        self.remarks: list[str] = []
+        self._cost: dict[tuple[str, int], float] = {}  # (variant, low side) -> seconds a batch
+        self._left: dict[tuple[str, str, str], int] = {}  # place -> faces that are not done
+        self._correction = 1.0
 
     def run(self) -> None:
         """Do what is not done yet.
@@ -82,20 +93,10 @@ class Runner:
                 self._run_variant(task, variant)
         self._tell("done")
 
-    @property
-    def seed(self) -> int:
-        """What every face's own seed is made from."""
-        return self.protocol.seed
-
     def seeds(self, images: Sequence[str], size: int) -> list[int]:
         """Return the seeds of some faces, filled up to `size` as `load_batch` fills a batch."""
         own = [seed_of(self.seed, image) for image in images]
         return own + own[-1:] * (size - len(own))
-
-    @property
-    def batch(self) -> int:
-        """Faces that are searched together."""
-        return self.protocol.batch
 
     def remark(self, line: str) -> None:
         """Keep a line for under the table, once."""

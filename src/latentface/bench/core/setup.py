@@ -1,22 +1,18 @@
-"""Put a run together: prior, device, sets, metrics, protocol and the folder that a run resumes in."""
+"""What a run is put together from: prior, device, tasks, batch and protocol."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from latentface.bench.core.progress import Progress
-from latentface.bench.core.protocol import Protocol, resume, stored_batch
-from latentface.bench.core.records import Records
-from latentface.bench.core.runner import Runner
-from latentface.bench.core.settings import DeviceSettings, FaceSettings, PriorSource, RunSettings, TableSettings
+from latentface.bench.core.protocol import Protocol, stored_batch
+from latentface.bench.core.settings import DeviceSettings, FaceSettings, PriorSource, TableSettings
 from latentface.bench.core.sizes import high_side
 from latentface.bench.core.tasks import Task, low_side, task_with_truth
 from latentface.bench.core.variants import Variant
 from latentface.datasets import FaceSet
 from latentface.devices import pick_device
 from latentface.errors import InputError
-from latentface.metrics.suite import Suite
 from latentface.prior import registry
 from latentface.prior.prior import Prior
 
@@ -83,47 +79,4 @@ def make_protocol(
         batch=batch,
         device=prior.device.type,
         variants={v.name: v.described(prior) for v in variants},
-    )
-
-
-def make_runner(
-    table: FaceSettings,
-    run: RunSettings,
-    prior: Prior,
-    side: int,
-    tasks: Sequence[Task],
-    variants: Sequence[Variant],
-    metrics: Sequence[str],
-    *,
-    curve: bool = False,
-) -> Runner:
-    """Load the metrics, check that the folder's figures belong to the same protocol, and return what runs the tasks.
-
-    Args:
-        curve: whether the PSNR is kept at some steps of each search.
-
-    Raises:
-        InputError: the folder holds figures of another protocol. OutputError: it cannot be written.
-    """
-    folder = run.folder
-    protocol = make_protocol(table, prior, side, tasks, variants, batch_size(run.batch_size, prior, folder))
-    resume(folder / PROTOCOL, protocol)
-    run.on_progress(Progress("loading the metrics"))
-    suite = Suite(metrics, device=prior.device, fetch=not run.no_fetch)
-    for name, reason in suite.missing.items():
-        run.on_progress(Progress(f"the metric {name} is not at hand: {reason}"))
-    return Runner(
-        prior=prior,
-        side=side,
-        tasks=tasks,
-        variants=variants,
-        suite=suite,
-        metrics=metrics,
-        folder=folder,
-        records=Records(folder / "per_image.csv"),
-        curve=Records(folder / "steps.csv") if curve else None,
-        set_records=Records(folder / "sets.csv"),
-        protocol=protocol,
-        command=run.command,
-        on_progress=run.on_progress,
     )

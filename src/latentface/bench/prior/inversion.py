@@ -56,10 +56,7 @@ class InversionSettings(MethodSettings):
     candidates: int = 32
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.candidates, self.memory) < 1:
-            raise InputError(
-                f"steps is {self.steps}, candidates {self.candidates} and memory {self.memory}; each must be at least 1"
-            )
+        MethodSettings.__post_init__(self)
         if not 0 < self.first <= 1:
             raise InputError(f"first is {self.first}; expected a share of the steps above 0, up to 1")
 

@@ -28,12 +28,11 @@ LAST_ROWS = {
 }
 
 
-def prior_page(
-    study: Study, runner: Runner, rows: Sequence[Row], groups: Groups | None, steps: int
-) -> tuple[list[str], list[str]]:
+def prior_page(study: Study, rows: Sequence[Row], groups: Groups | None, steps: int) -> tuple[list[str], list[str]]:
     """Return the parts of prior.md and the lines under them; without `groups` where nothing was inverted."""
-    parts = [f"## The prior {study.prior.name}", _quality(study, runner, rows)]
-    lines = _notes(study, runner, steps)
+    runner = study.runner
+    parts = [f"## The prior {study.prior.name}", _quality(study, rows)]
+    lines = _notes(study, steps)
     if runner.tasks:
         parts.append(_inversions(rows, runner, study.dataset))
     by_group = group_markdown(groups, group_rows(groups, runner)) if groups is not None else ""
@@ -43,8 +42,8 @@ def prior_page(
     return parts, [*lines, f"Device {runner.protocol.device}.", *last_lines(runner)]
 
 
-def _quality(study: Study, runner: Runner, rows: Sequence[Row]) -> str:
-    searches = {v.name for v in runner.variants}
+def _quality(study: Study, rows: Sequence[Row]) -> str:
+    searches = {v.name for v in study.runner.variants}
     columns = list(dict.fromkeys(r.method for r in rows if r.method not in searches))
     found = {(r.method, r.metric): r.value for r in rows}
     titles = {m.format(kind): title.format(kind) for kind in study.features for m, title in ROWS.items()}
@@ -67,8 +66,8 @@ def _inversions(rows: Sequence[Row], runner: Runner, dataset: str) -> str:
     return markdown(["nearest face found in", *metrics], lines)
 
 
-def _notes(study: Study, runner: Runner, steps: int) -> list[str]:
-    p, protocol = study.prior, runner.protocol
+def _notes(study: Study, steps: int) -> list[str]:
+    p, runner, protocol = study.prior, study.runner, study.runner.protocol
     shrunk = (
         "" if p.resolution == study.side else f"samples shrunk by area to {study.side} px, the size of the comparison, "
     )

@@ -12,18 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median_low
 
-from latentface.bench.core.draws import place_faces
 from latentface.bench.core.progress import Progress
 from latentface.bench.core.records import Records
 from latentface.bench.core.runner import Runner
 from latentface.bench.core.settings import RunSettings
-from latentface.bench.core.setup import MEANT_FOR, make_runner, open_prior
+from latentface.bench.core.setup import MEANT_FOR, open_prior
 from latentface.bench.core.sizes import high_side
 from latentface.bench.core.tasks import Task, low_side, square_side, task_with_truth
 from latentface.bench.core.variants import Variant, make_variant
 from latentface.bench.prior import quality
 from latentface.bench.prior.card import card_figures, check_card, write_card
-from latentface.bench.prior.features import open_features
 from latentface.bench.prior.group_table import group_rows
 from latentface.bench.prior.groups import Groups, tell_groups
 from latentface.bench.prior.inversion import inversions
@@ -69,24 +67,8 @@ def run_prior(table: PriorSettings, run: RunSettings) -> Path:
     tasks, variants = _searches(faces, side, inverted, steps, table)
     wanted = [m for m in METRIC_NAMES if m != PERCEPTUAL or METRICS[m].at_hand()]
     wanted += ["consistency"] if len(tasks) > 1 else []
-    runner = make_runner(table, run, prior, side, tasks, variants, wanted)
-    features, missing = open_features(prior.device, fetch=not run.no_fetch)
-    study = Study(
-        prior=prior,
-        side=side,
-        held=place_faces([table.high], table.limit, table.seed),
-        train=place_faces(table.train, table.train_limit, table.seed),
-        dataset=faces.name,
-        samples=samples,
-        detections=detections,
-        truncations=tuple(table.truncations),
-        seed=table.seed,
-        batch=runner.batch if prior.resolution > MEANT_FOR else max(16, runner.batch),
-        features=features,
-        missing=missing,
-        records=runner.set_records,
-        on_progress=run.on_progress,
-    )
+    runner = Runner(table, run, prior, side, tasks, variants, wanted)
+    study = Study(table, runner, samples, detections, fetch=not run.no_fetch)
     groups: Groups | None = None
     if tasks:
         traits = Records(runner.folder / "traits.csv")
@@ -101,8 +83,8 @@ def run_prior(table: PriorSettings, run: RunSettings) -> Path:
     if groups is not None:
         write_rows(runner.folder / "groups.csv", group_rows(groups, runner))
     run.on_progress(Progress("drawing the sheet"))
-    write_prior_sheet(runner.folder / "prior.png", study, runner)
-    target = write_table(runner.folder, "prior", rows, *prior_page(study, runner, rows, groups, steps))
+    write_prior_sheet(runner.folder / "prior.png", study)
+    target = write_table(runner.folder, "prior", rows, *prior_page(study, rows, groups, steps))
     if table.into_card:
         drawn = samples_at(1.0 if 1.0 in study.truncations else max(study.truncations))
         figures = card_figures(rows, drawn, VALIDATION, [v.name for v in runner.variants], run.command)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from latentface.bench.core.draws import Places, latents, paint, read_places, sample
 from latentface.bench.core.progress import Progress
-from latentface.bench.core.runner import Runner
 from latentface.bench.prior.features import SQUEEZE_SIDE, gather
 from latentface.bench.prior.quality import nearest
 from latentface.bench.prior.study import Study
@@ -37,9 +36,9 @@ def in_rows(pictures: Sequence[Tensor], columns: int = 12) -> list[Sequence[Tens
     return [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
 
 
-def write_prior_sheet(path: Path, study: Study, runner: Runner) -> None:
+def write_prior_sheet(path: Path, study: Study) -> None:
     """Draw the sections below each other, every picture at 96 px. Raises OutputError."""
-    kept = [s for s in prior_sections(study, runner) if any(s.rows)]
+    kept = [s for s in prior_sections(study) if any(s.rows)]
     columns = max((len(row) for s in kept for row in s.rows), default=1)
     height = sum(HEAD + len(s.rows) * (SIDE + GAP) for s in kept) + GAP
     sheet = Image.new("RGB", (GAP + columns * (SIDE + GAP), max(height, 1)), "white")
@@ -57,9 +56,9 @@ def write_prior_sheet(path: Path, study: Study, runner: Runner) -> None:
     write_picture(path, sheet, {"latentface": "faces of a prior and of its data: keep it out of publications"})
 
 
-def prior_sections(study: Study, runner: Runner) -> list[Section]:
+def prior_sections(study: Study) -> list[Section]:
     """Return what the sheet shows; all of it is made anew from seeds but for the inversions, which lie in the folder."""
-    p, n = study.prior, min(SHOWN, study.samples)
+    p, runner, n = study.prior, study.runner, min(SHOWN, study.samples)
     options = {"seed": study.seed, "batch": min(16, study.batch), "side": min(study.side, SEEN)}
     plain, cut = (torch.cat(list(sample(p, n, truncation, **options))) for truncation in (1.0, 0.7))
     sections = [

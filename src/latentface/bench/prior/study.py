@@ -4,49 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 from torch import Tensor
 
-from latentface.bench.core.draws import Places, read_places, sample
-from latentface.bench.core.progress import OnProgress, Progress
-from latentface.bench.core.records import Key, Records
+from latentface.bench.core.draws import place_faces, read_places, sample
+from latentface.bench.core.progress import Progress
+from latentface.bench.core.records import Key
+from latentface.bench.core.runner import Runner
+from latentface.bench.core.setup import MEANT_FOR
 from latentface.bench.core.statistics import Estimate
 from latentface.bench.prior import quality
-from latentface.bench.prior.features import Features, gather
+from latentface.bench.prior.features import gather, open_features
+from latentface.bench.prior.settings import PriorSettings
 from latentface.bench.tables.tables import Row
-from latentface.prior.prior import Prior
+from latentface.datasets import open_faces
 
 TRAIN, VALIDATION = "training faces", "validation faces"
 
 
-@dataclass(kw_only=True)
 class Study:
     """One run's faces, what is known of them, and where figures are kept; features are computed when first asked for.
 
     Attributes:
-        side: px of the faces that are compared; the prior's larger ones are shrunk by area.
+        runner: of the searches; side: px of the faces that are compared; the prior's larger ones are shrunk by area.
         held, train: the faces of both sets, in a random order; samples: how many faces a distance is measured on.
-        detections: how many faces are looked for with a detector; records: `sets.csv`.
-        missing: features that are not at hand -> why.
+        detections: how many faces are looked for with a detector; features: by name; missing: those not at hand -> why.
     """
 
-    prior: Prior
-    side: int
-    held: Places
-    train: Places
-    dataset: str
-    samples: int
-    detections: int
-    truncations: tuple[float, ...]
-    seed: int
-    batch: int
-    features: dict[str, Features]
-    missing: dict[str, str]
-    records: Records
-    on_progress: OnProgress
-    _known: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    def __init__(self, table: PriorSettings, runner: Runner, samples: int, detections: int, fetch: bool) -> None:
+        self.runner, self.samples, self.detections = runner, samples, detections
+        self.prior, self.side, self.seed = runner.prior, runner.side, table.seed
+        self.truncations = table.truncations
+        self.batch = runner.batch if self.prior.resolution > MEANT_FOR else max(16, runner.batch)
+        self.dataset = open_faces(table.high).name
+        self.held = place_faces([table.high], table.limit, table.seed)
+        self.train = place_faces(table.train, table.train_limit, table.seed)
+        self.features, self.missing = open_features(self.prior.device, fetch=fetch)
+        self.records, self.on_progress = runner.set_records, runner.on_progress
+        self._known: dict[str, dict[str, Tensor]] = {}
 
     def pictures(self, method: str, count: int) -> Iterator[Tensor]:
         """Yield the first faces of a set: a truncation's samples, the training or the validation faces."""

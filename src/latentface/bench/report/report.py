@@ -16,7 +16,7 @@ from latentface.bench.core.variants import POSTER_ORDER, title_of
 from latentface.bench.report.markup import to_html
 from latentface.bench.report.plots import all_plots
 from latentface.bench.tables.notes import NOTICE
-from latentface.bench.tables.tables import TABLES, cell, read_rows
+from latentface.bench.tables.tables import TABLES, cell, markdown, read_rows
 from latentface.errors import InputError
 from latentface.io.atomic import read_bytes, write_text
 
@@ -62,12 +62,10 @@ def table_section(folder: Path, name: str) -> str:
         return to_html((folder / f"{name}.md").read_text(encoding="utf-8"))
     if not (folder / f"{name}.csv").is_file():
         return ""
-    lines = [f"## {name}", "", "| data set | method | factor | metric | mean | n |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {r.dataset} | {r.method} | {r.factor}x | {r.metric} | {cell(r.value, r.metric)} | {r.value.n} |"
-        for r in read_rows(folder / f"{name}.csv")
-    ]
-    return to_html("\n".join(lines))
+    head = ["data set", "method", "factor", "metric", "mean", "n"]
+    rows = read_rows(folder / f"{name}.csv")
+    lines = [[r.dataset, r.method, f"{r.factor}x", r.metric, cell(r.value, r.metric), str(r.value.n)] for r in rows]
+    return to_html(f"## {name}\n\n{markdown(head, lines)}")
 
 
 def data_uri(data: bytes, kind: str) -> str:

@@ -11,13 +11,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import Degradation, resize
-from latentface.errors import InputError, UnknownNameError
+from latentface.errors import InputError
 from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem
 from latentface.explore.optim import SCHEDULES, Adam
@@ -65,13 +66,10 @@ class AblatedSettings(RlseSettings):
     geocross: float = 0.0
     latent_weight: float = 0.0
 
+    choices: ClassVar = {**CHOICES, "pixel_norm": ("l1", "l2", "prior")}
+
     def __post_init__(self) -> None:
         RlseSettings.__post_init__(self)
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise UnknownNameError(name, getattr(self, name), known)
-        if min(self.geocross, self.latent_weight) < 0:
-            raise InputError("geocross and latent_weight must not be negative")
         if self.semantic_ratio is not None and not self.semantic_ratio > 0:
             raise InputError(f"semantic_ratio is {self.semantic_ratio}; expected a positive number, or None")
 

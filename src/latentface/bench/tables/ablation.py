@@ -15,7 +15,7 @@ from latentface.bench.core.progress import Progress
 from latentface.bench.core.records import Records
 from latentface.bench.core.runner import Runner, check_metrics
 from latentface.bench.core.settings import RunSettings
-from latentface.bench.core.setup import make_runner, open_table, shrunk
+from latentface.bench.core.setup import open_table, shrunk
 from latentface.bench.core.tasks import Task
 from latentface.bench.core.unexpected import KINDS, Damage, DamagedTask
 from latentface.bench.tables.ablation_rows import DEFAULT, UNEXPECTED, group_of, make_rows
@@ -70,7 +70,7 @@ def run_ablation(table: AblationSettings, run: RunSettings) -> Path:
             continue
         if lines:  # of the first table
             parts += ["\n".join(f"- {line}" for line in lines), "## Inputs that are not what is assumed"]
-        runner = make_runner(table, run, prior, side, some, compared, wanted)
+        runner = Runner(table, run, prior, side, some, compared, wanted)
         runner.run()
         apart = [m for m in wanted if METRICS[m].scope != "set"]
         if "psnr" in wanted:

@@ -17,7 +17,7 @@ from torch import Tensor
 from latentface.bench.core.progress import Progress
 from latentface.bench.core.runner import WALL, Runner, check_metrics
 from latentface.bench.core.settings import RunSettings
-from latentface.bench.core.setup import make_runner, open_table, shrunk
+from latentface.bench.core.setup import open_table, shrunk
 from latentface.bench.core.tasks import Task, load_batch, seed_of, to_8_bit
 from latentface.bench.core.variants import Variant, make_variant
 from latentface.bench.tables.notes import last_lines, protocol_line
@@ -60,7 +60,7 @@ def run_samples(table: SamplesSettings, run: RunSettings) -> Path:
     prior, side = open_table(table, run)
     tasks = shrunk(faces, side, sorted(set(table.factors)), table)
     variant = make_variant(table.method, table.preset, project=True)
-    runner = make_runner(table, run, prior, side, tasks, [variant], wanted)
+    runner = Runner(table, run, prior, side, tasks, [variant], wanted)
     for task in tasks:
         _measure(runner, task, variant, count)
     names = names_of(variant, count)

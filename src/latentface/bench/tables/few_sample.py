@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from latentface.bench.core.progress import Progress
-from latentface.bench.core.runner import check_metrics
+from latentface.bench.core.runner import Runner, check_metrics
 from latentface.bench.core.settings import RunSettings
-from latentface.bench.core.setup import make_runner, open_table
+from latentface.bench.core.setup import open_table
 from latentface.bench.core.tasks import low_side, task_with_truth
 from latentface.bench.core.variants import make_variant, title_of
 from latentface.bench.tables.notes import last_lines, protocol_line
@@ -71,7 +71,7 @@ def run_few_sample(table: FewSampleSettings, run: RunSettings, *, trainer: Calla
                 )
                 write_text(target.with_suffix(".done"), budget + "\n")
             variants.append(make_variant(name, table.preset, name=label, weights=str(target)))
-    runner = make_runner(table, run, prior, side, [task], variants, wanted)
+    runner = Runner(table, run, prior, side, [task], variants, wanted)
     runner.run()
     write_sheets(runner, "few-sample_faces")
     reference = variants[0].name

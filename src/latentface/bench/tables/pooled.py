@@ -20,7 +20,7 @@ from latentface.bench.core.settings import RunSettings
 from latentface.bench.core.setup import open_table
 from latentface.bench.core.statistics import Array, Estimate, difference, estimate
 from latentface.bench.tables.notes import NOTICE
-from latentface.bench.tables.settings import SemanticSettings, Table2Settings
+from latentface.bench.tables.settings import SemanticSettings
 from latentface.bench.tables.table2 import WITH, WITHOUT, run_table2
 from latentface.bench.tables.tables import Row, gap_text, headed, markdown, values_of, write_table
 from latentface.errors import InputError
@@ -45,18 +45,7 @@ def run_pooled(table: SemanticSettings, run: RunSettings) -> Path:
     prior, side = open_table(table, run)
     cells: dict[int, Records] = {}
     for seed in seeds:
-        cell = Table2Settings(
-            high=table.high,
-            prior=prior,
-            high_size=table.high_size,
-            preset=table.preset,
-            seed=seed,
-            kernel=table.kernel,
-            metrics=tuple(wanted),
-            limit=table.limit,
-            factors=table.factors,
-            lows=(),
-        )
+        cell = replace(table, prior=prior, seed=seed, metrics=tuple(wanted))
 
         def told(progress: Progress, seed: int = seed) -> None:
             run.on_progress(replace(progress, message=f"seed {seed}: {progress.message}"))

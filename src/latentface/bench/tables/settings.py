@@ -133,10 +133,12 @@ class FewSampleSettings(TableSettings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SemanticSettings(TableSettings):
-    """Options of the pooled test of the semantic loss."""
+class SemanticSettings(Table2Settings):
+    """Options of the pooled test of the semantic loss: of its Table 2 for each seed."""
 
-    seed: Annotated[int, HIDDEN] = 0  # `seeds` stand for it
+    seed: Annotated[int, HIDDEN] = 0  # each of `seeds` in its turn
     factors: Factors = (16, 32)
+    lows: Annotated[tuple[int, ...], HIDDEN] = ()
+    projection: Annotated[Projection, HIDDEN] = "off"
     seeds: Annotated[tuple[int, ...], WHOLE] = (0, 1, 2)
     """Separated by commas."""

@@ -9,7 +9,7 @@ from latentface.bench.core import poster
 from latentface.bench.core.runner import Runner, check_metrics
 from latentface.bench.core.sets import Galleries, gallery_of, set_figures
 from latentface.bench.core.settings import RunSettings
-from latentface.bench.core.setup import make_runner, open_table
+from latentface.bench.core.setup import open_table
 from latentface.bench.core.tasks import Task, low_side, task_with_truth, task_without_truth
 from latentface.bench.core.variants import TRUTH, make_variants, title_of
 from latentface.bench.tables.notes import notes
@@ -48,7 +48,7 @@ def run_table1(table: Table1Settings, run: RunSettings) -> Path:
             tasks.append(task_with_truth(with_truth, side, low, table.kernel, table.limit))
         if without is not None:
             tasks.append(task_without_truth(without, side, low, table.kernel, table.limit))
-    runner = make_runner(table, run, prior, side, tasks, variants, wanted, curve=True)
+    runner = Runner(table, run, prior, side, tasks, variants, wanted, curve=True)
     runner.run()
     matched = any(METRICS[m].reference == "other photo" for m in wanted)
     sets = set_figures(runner, galleries_for(with_truth, table) if matched else {})

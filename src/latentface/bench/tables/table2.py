@@ -11,10 +11,10 @@ from pathlib import Path
 
 from latentface.bench.core import poster
 from latentface.bench.core.progress import Progress
-from latentface.bench.core.runner import check_metrics
+from latentface.bench.core.runner import Runner, check_metrics
 from latentface.bench.core.sets import set_figures
 from latentface.bench.core.settings import RunSettings
-from latentface.bench.core.setup import make_runner, open_table
+from latentface.bench.core.setup import open_table
 from latentface.bench.core.tasks import Task, low_side, task_with_truth
 from latentface.bench.core.variants import Variant, make_variant
 from latentface.bench.tables.notes import notes
@@ -86,7 +86,7 @@ def run_table2(table: Table2Settings, run: RunSettings) -> Path:
     lows = sorted(set(sizes), reverse=True)
     tasks = [task_with_truth(faces, side, low, table.kernel, table.limit) for low in lows]
     variants = [v for pair in pairs for v in pair]
-    runner = make_runner(table, run, prior, side, tasks, variants, wanted, curve=True)
+    runner = Runner(table, run, prior, side, tasks, variants, wanted, curve=True)
     runner.run()
     rows = aggregate(runner.records, tasks, [v.name for v in variants], wanted, set_figures(runner, {}))
     apart = [m for m in wanted if METRICS[m].scope == "image"]

@@ -6,8 +6,9 @@ import itertools
 
 import pytest
 import torch
-from latentface.explore.lbfgs import descend
 from torch import Tensor
+
+from latentface.bench.prior.lbfgs import descend
 
 
 def bowls(seed: int = 0) -> tuple[Tensor, Tensor]:

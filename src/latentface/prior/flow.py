@@ -23,7 +23,7 @@ from latentface.devices import seeded
 from latentface.errors import InputError
 from latentface.prior.prior import Prior
 
-VERSION = 1  # raise it when a cached flow would no longer be what training makes
+VERSION = 2  # raise it when a cached flow would no longer be what training makes
 REACH = 1.0  # a coupling scales by exp of at most this
 
 
@@ -56,14 +56,12 @@ class Coupling(nn.Module):
     """Half of the numbers scale and shift the other half: x2' = x2 exp(s(x1)) + t(x1), and log |det| = sum s."""
 
     order: Tensor
-    back: Tensor
 
     def __init__(self, width: int, hidden: int, order: Tensor) -> None:
         super().__init__()
         self.keep = width // 2
         moved = width - self.keep
         self.register_buffer("order", order)
-        self.register_buffer("back", order.argsort())
         self.net = nn.Sequential(
             nn.Linear(self.keep, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 2 * moved)
         )
@@ -83,19 +81,12 @@ class Coupling(nn.Module):
         s, t = self._parameters_of(x1)
         return torch.cat([x1, x2 * s.exp() + t], -1), s.sum(-1)
 
-    def inverse(self, y: Tensor) -> Tensor:
-        """The other way, (..., D) -> (..., D)."""
-        x1, y2 = y[..., : self.keep], y[..., self.keep :]
-        s, t = self._parameters_of(x1)
-        return torch.cat([x1, (y2 - t) * (-s).exp()], -1)[..., self.back]
-
 
 class Flow(nn.Module):
     """w (..., D) -> u (..., D), standard normal where w is a mapped z."""
 
     mean: Tensor
     whiten: Tensor
-    colour: Tensor
     log_scale: Tensor
 
     def __init__(self, width: int, settings: FlowSettings = FlowSettings()) -> None:
@@ -103,7 +94,6 @@ class Flow(nn.Module):
         self.width, self.settings = width, settings
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("whiten", torch.eye(width))
-        self.register_buffer("colour", torch.eye(width))
         self.register_buffer("log_scale", torch.zeros(()))
         generator = torch.Generator().manual_seed(settings.seed)
         orders = [torch.randperm(width, generator=generator) for _ in range(settings.couplings)]
@@ -117,7 +107,6 @@ class Flow(nn.Module):
         values = values.clamp_min(values.max() * 1e-6)
         self.mean.copy_(v.mean(0))
         self.whiten.copy_(vectors / values.sqrt())
-        self.colour.copy_((vectors * values.sqrt()).t())
         self.log_scale.copy_(-values.log().sum() / 2)
 
     def forward(self, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,13 +117,6 @@ class Flow(nn.Module):
             x, change = coupling(x)
             log_det = log_det + change
         return x, log_det
-
-    def inverse(self, u: Tensor) -> Tensor:
-        """u (..., D) -> w (..., D): a standard normal u gives a draw of w."""
-        for coupling in reversed(list(self.couplings)):
-            assert isinstance(coupling, Coupling)
-            u = coupling.inverse(u)
-        return u @ self.colour + self.mean
 
 
 def log_prob(u: Tensor, log_det: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 from latentface.cache import kept, made_of_prior
 from latentface.degradation import Degradation, Downscale
 from latentface.errors import InputError
-from latentface.explore.coarse import exit_for
+from latentface.prior.exits import exit_for
 from latentface.prior.layers import rows_alone
 from latentface.prior.prior import Prior
 
@@ -85,7 +85,7 @@ def metric_for(prior: Prior, degradation: Degradation) -> PriorMetric:
     """
     if not isinstance(degradation, Downscale):
         raise InputError("the prior's own pixel metric takes aligned faces only; use the preset paper for photographs")
-    size = exit_for(prior, degradation, 1) or degradation.high
+    size = exit_for(prior.exits, degradation, 1) or degradation.high
     return _loaded(prior.at(size), degradation.low, size, degradation.kernel)
 
 
@@ -98,7 +98,7 @@ def metric_is_kept(prior: Prior, degradation: Degradation) -> bool:
     """Return whether the metric was measured before, so that it is at hand at once."""
     if not isinstance(degradation, Downscale):
         return False
-    size = exit_for(prior, degradation, 1) or degradation.high
+    size = exit_for(prior.exits, degradation, 1) or degradation.high
     return metric_path(prior.at(size), degradation.low, size, degradation.kernel).is_file()
 
 

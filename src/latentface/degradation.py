@@ -165,11 +165,8 @@ def resampling_matrix(low: int, high: int, kernel: str) -> Tensor:
 class Downscale:
     """Shrink square pictures from `high` to `low` pixels a side: x = R Y R^T.
 
-    Any low size from 2 px up works with any high size at least as large; the factor need not be whole.
-
-    Raises:
-        InputError: sizes that cannot be used, or a negative sigma.
-        UnknownNameError: a kernel that is not in `KERNELS`.
+    Any low size from 2 px up works with any high size at least as large; the factor need not be whole. Raises
+    InputError: sizes that cannot be used, or a negative sigma. UnknownNameError: a kernel that is not in `KERNELS`.
     """
 
     mask: Tensor | None = None  # every pixel counts

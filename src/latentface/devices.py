@@ -27,8 +27,7 @@ KEPT = 2**31 - 1  # bytes of freed memory that stay with the process
 def pick_device(name: str = "auto") -> torch.device:
     """Return the device of that name; "auto" is the first of CUDA, Apple's MPS and the CPU that computes what is needed.
 
-    Raises:
-        InputError: there is no such device here.
+    Raises InputError: there is no such device here.
     """
     if name == "auto":
         there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -111,8 +110,7 @@ class Batches:
     def run(self, items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
         """Return the results of `work` for all items, in order.
 
-        Raises:
-            InputError: one item alone does not fit the memory.
+        Raises InputError: one item alone does not fit the memory.
         """
         done: list[R] = []
         while len(done) < len(items):

@@ -87,7 +87,5 @@ def test_nothing_in_noise_and_on_a_blank_sheet() -> None:
 def test_errors() -> None:
     with pytest.raises(InputError, match="expected a float picture"):
         detect(torch.zeros(1, 3, 8, 8))
-    with pytest.raises(InputError, match="threshold is 2"):
-        detect(torch.zeros(3, 8, 8), threshold=2)
     with pytest.raises(InputError, match="min_face is -1"):
         detect(torch.zeros(3, 8, 8), min_face=-1)

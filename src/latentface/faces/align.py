@@ -40,8 +40,7 @@ def ffhq_transform(landmarks: ArrayLike) -> Similarity:
     Args:
         landmarks: (5, 2), the order of `LANDMARKS`, edge coordinates in pixels. The nose is not used.
 
-    Raises:
-        InputError: another shape, or points that coincide.
+    Raises InputError: another shape, or points that coincide.
     """
     left, right, _, mouth_left, mouth_right = _landmarks(landmarks)
     eyes, eye_to_eye = (left + right) / 2, right - left
@@ -58,8 +57,7 @@ def ffhq_transform(landmarks: ArrayLike) -> Similarity:
 def fit_similarity(source: ArrayLike, target: ArrayLike) -> Similarity:
     """Return the similarity that brings the points `source` (N, 2) nearest to `target` (N, 2) in least squares (Umeyama 1991).
 
-    Raises:
-        InputError: shapes that differ, or points that coincide.
+    Raises InputError: shapes that differ, or points that coincide.
     """
     s, t = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if s.shape != t.shape or s.ndim != 2 or s.shape[1] != 2 or len(s) < 2:
@@ -102,9 +100,7 @@ ALIGNMENTS: dict[str, Callable[[ArrayLike], Similarity]] = {"ffhq": ffhq_transfo
 def align(landmarks: ArrayLike, alignment: str = "ffhq") -> Similarity:
     """Return the oriented square of five landmarks by a prior's `alignment`.
 
-    Raises:
-        UnknownNameError: an alignment that is not in `ALIGNMENTS`.
-        InputError: landmarks that give no square.
+    Raises UnknownNameError: an alignment that is not in `ALIGNMENTS`. InputError: landmarks that give no square.
     """
     if alignment not in ALIGNMENTS:
         raise UnknownNameError("alignment", alignment, ALIGNMENTS)
@@ -125,8 +121,7 @@ def crop(photo: Tensor, transform: Similarity, size: int) -> tuple[Tensor, Tenso
     Returns:
         The picture (3, size, size) in [0, 1] and the mask (1, size, size), True where the photograph was.
 
-    Raises:
-        InputError: a square that lies wholly outside the photograph.
+    Raises InputError: a square that lies wholly outside the photograph.
     """
     _, height, width = photo.shape
     ratio = transform.scale / size

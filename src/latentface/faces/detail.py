@@ -38,8 +38,7 @@ def detail_side(picture: Tensor, sigma: float = 0.0, side: int | None = None) ->
         side: how many pixels it has, where it was cut out of a photograph on a finer grid; at most s. A cut between the
             pixels dims the finest detail, the more, the nearer it is to half a pixel: a grid twice as fine meets both.
 
-    Raises:
-        InputError: not a square picture.
+    Raises InputError: not a square picture.
     """
     if picture.ndim != 3 or picture.shape[0] != 3 or picture.shape[1] != picture.shape[2]:
         raise InputError(f"picture: got {tuple(picture.shape)}, expected a square face (3, s, s) in [0, 1]")

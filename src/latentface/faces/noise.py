@@ -41,8 +41,7 @@ def estimate_sigma(
         tables: the JPEG file's quantisation tables (the first is luma's), in any order of the 64 numbers; None: not a
             JPEG, or one that was saved as something else: its blocks are looked for.
 
-    Raises:
-        InputError: no picture.
+    Raises InputError: no picture.
     """
     if photo.ndim != 3 or photo.shape[0] != 3 or 0 in photo.shape:
         raise InputError(f"photo: got {tuple(photo.shape)}, expected a picture (3, H, W) in [0, 1]")

@@ -57,8 +57,7 @@ def paste_faces(
         feather: 0 (a hard edge) to 0.5.
         in_place: change `background` itself, where memory is short.
 
-    Raises:
-        InputError: a background that is no picture, a factor or feather out of range.
+    Raises InputError: a background that is no picture, a factor or feather out of range.
     """
     if background.ndim != 3 or background.shape[0] != 3:
         raise InputError(f"background: got {tuple(background.shape)}, expected a picture (3, H, W)")

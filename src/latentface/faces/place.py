@@ -33,10 +33,8 @@ class Placed:
 def place(transform: Similarity, size: int, photo: tuple[int, int], kernel: str) -> Placed:
     """Build the operator of one face of `size` px in a photograph of (H, W) pixels.
 
-    A pixel counts where its whole area lies in the aligned square.
-
-    Raises:
-        InputError: the face is as large as `size` (within 2 %) or larger, smaller than 2 px, or not in the photograph.
+    A pixel counts where its whole area lies in the aligned square. Raises InputError: the face is as large as `size`
+    (within 2 %) or larger, smaller than 2 px, or not in the photograph.
     """
     if transform.scale * LEAST_FACTOR > size:
         raise InputError(

@@ -56,8 +56,7 @@ def taps(
         box: left, top, width, height of the wanted output pixels.
         source: (H, W).
 
-    Raises:
-        UnknownNameError: a kernel that is not in `KERNELS`.
+    Raises UnknownNameError: a kernel that is not in `KERNELS`.
     """
     if kernel not in RADIUS:
         raise UnknownNameError("kernel", kernel, KERNELS)
@@ -89,9 +88,7 @@ def taps(
         yield Taps(first, torch.where(weight != 0, index, 0.0).long(), weight, inside & solid[:, 0])
 
 
-def resample(
-    source: Tensor, transform: Similarity, box: tuple[int, int, int, int], kernel: str = "bicubic"
-) -> tuple[Tensor, Tensor]:
+def resample(source: Tensor, transform: Similarity, box: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
     """Return the source (C, H, W) seen through `transform` in a box of output pixels; arguments as `taps`.
 
     Returns:
@@ -101,7 +98,7 @@ def resample(
     flat = source.reshape(channels, -1)
     out = source.new_zeros(channels, box[3] * box[2])
     mask = torch.zeros(1, box[3] * box[2], dtype=torch.bool, device=source.device)
-    for part in taps(transform, box, (height, width), kernel):
+    for part in taps(transform, box, (height, width)):
         weight, index = part.weight.to(source), part.index.to(source.device)
         here = slice(part.first, part.first + len(index))
         for c in range(channels):

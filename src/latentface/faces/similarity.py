@@ -19,8 +19,7 @@ from latentface.errors import InputError
 class Similarity:
     """A turn, a scale and a shift: x' = a x - b y + dx, y' = b x + a y + dy; never a reflection.
 
-    Raises:
-        InputError: numbers that are not finite, or a scale of zero.
+    Raises InputError: numbers that are not finite, or a scale of zero.
     """
 
     a: float

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 
-import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
@@ -44,28 +43,26 @@ class Warp:
     Args:
         transforms: a face each, the unit square -> its photograph (`latentface.faces.align`).
         size: R, the prior's resolution.
-        photos: (H, W) of the photograph, or one pair a face.
+        photo: (H, W) of the photograph.
         kernel: one of `latentface.degradation.KERNELS`.
         sigma: standard deviation of the photographs' noise, in units of the full grey range.
 
-    Raises:
-        InputError: no face, a face as large as R (within 2 %) or larger, or outside its photograph, or a negative sigma.
-        UnknownNameError: a kernel that does not exist.
+    Raises InputError: no face, a face as large as R (within 2 %) or larger, or outside its photograph, or a negative
+    sigma. UnknownNameError: a kernel that does not exist.
     """
 
     def __init__(
         self,
         transforms: Sequence[Similarity],
         size: int,
-        photos: tuple[int, int] | Sequence[tuple[int, int]],
+        photo: tuple[int, int],
         *,
         kernel: str = "bicubic",
         sigma: float = 0.0,
     ) -> None:
         if kernel not in KERNELS:
             raise UnknownNameError("kernel", kernel, KERNELS)
-        pairs = _size_pairs(photos, len(transforms))
-        faces = [place(t, size, p, kernel) for t, p in zip(transforms, pairs, strict=True)]
+        faces = [place(t, size, photo, kernel) for t in transforms]
         self._set(faces, size, kernel, sigma, max((inner_side(t.scale, size) for t in transforms), default=size))
 
     def _set(self, faces: Sequence[Placed], size: int, kernel: str, sigma: float, inner: int) -> None:
@@ -84,8 +81,7 @@ class Warp:
     def join(cls, parts: Sequence[Warp]) -> Warp:
         """Return one Warp of all faces of several, in order, for a common batch.
 
-        Raises:
-            InputError: sizes, kernels, sigmas or inner sides do not agree.
+        Raises InputError: sizes, kernels, sigmas or inner sides do not agree.
         """
         kinds = {(w.size, w.kernel, w.sigma, w.inner) for w in parts}
         if len(kinds) != 1:
@@ -112,8 +108,7 @@ class Warp:
     def at(self, high: int) -> Warp:
         """Return the same operator from high faces of another side.
 
-        Raises:
-            InputError: a face is as large as `high` (within 2 %) or larger.
+        Raises InputError: a face is as large as `high` (within 2 %) or larger.
         """
         most = max(t.scale for t in self.transforms)
         if most * LEAST_FACTOR > high:
@@ -146,13 +141,10 @@ class Warp:
         """High pixels to a photograph's pixel, a face each."""
         return tuple(self.size / f.transform.scale for f in self.faces)
 
-    def cut(self, photos: Tensor | Sequence[Tensor]) -> Tensor:
-        """Cut the faces' low pictures (B, 3, h, w) out of one photograph (3, H, W), or of one a face; masked pixels are 0."""
-        each = [photos] * len(self) if isinstance(photos, Tensor) else list(photos)
-        if len(each) != len(self):
-            raise InputError(f"got {len(each)} photographs for {len(self)} faces; expected one, or one a face")
-        low = each[0].new_zeros(len(self), 3, *self._low)
-        for out, face, photo in zip(low, self.faces, each, strict=True):
+    def cut(self, photo: Tensor) -> Tensor:
+        """Cut the faces' low pictures (B, 3, h, w) out of the photograph (3, H, W); masked pixels are 0."""
+        low = photo.new_zeros(len(self), 3, *self._low)
+        for out, face in zip(low, self.faces, strict=True):
             x, y, w, h = face.box
             out[:, :h, :w] = photo[:, y : y + h, x : x + w] * face.mask.to(photo)
         return low
@@ -251,14 +243,3 @@ def inner_side(side: float, size: int) -> int:
     A power of two of at least `SMALL`, so that all small faces have the same; never more than `size`.
     """
     return min(size, max(SMALL, 1 << math.ceil(math.log2(OVERSAMPLING * side))))
-
-
-def _size_pairs(photos: tuple[int, int] | Sequence[tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    sizes = np.asarray(photos, dtype=np.int64)
-    if sizes.shape == (2,):
-        sizes = np.broadcast_to(sizes, (count, 2))
-    if sizes.shape != (count, 2):
-        raise InputError(
-            f"photos: got sizes of shape {sizes.shape} for {count} faces; expected (H, W), or one pair a face"
-        )
-    return [(int(h), int(w)) for h, w in sizes]

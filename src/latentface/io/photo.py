@@ -60,8 +60,7 @@ class Photo:
     def read(cls, data: bytes, name: str = "the photograph") -> Self:
         """Decode a file's bytes.
 
-        Raises:
-            PictureError: empty, no picture, broken, too large, or HEIC without the plug-in that reads it.
+        Raises PictureError: empty, no picture, broken, too large, or HEIC without the plug-in that reads it.
         """
         register_heic(data, name)
         return cls._decoded(open_picture(data, name), name)
@@ -70,8 +69,7 @@ class Photo:
     def of(cls, picture: object, name: str = "the picture") -> Self:
         """Return a path, a file's bytes, a file object, a Pillow image, an array (H, W, 3) or a tensor (3, H, W) as one.
 
-        Raises:
-            PictureError: a file that cannot be read. InputError: another type or shape.
+        Raises PictureError: a file that cannot be read. InputError: another type or shape.
         """
         if isinstance(picture, str | Path):
             return cls.read(read_bytes(picture), str(picture))
@@ -133,8 +131,7 @@ class Photo:
     def enlarged(self, factor: float) -> Photo:
         """Return it enlarged by bicubic interpolation, floor(factor * side) a side, with exactly that factor.
 
-        Raises:
-            InputError: the result would have more than `MAX_RESULT` pixels.
+        Raises InputError: the result would have more than `MAX_RESULT` pixels.
         """
         (width, height), box = self._enlarging(factor)
         pixels = np.empty((height, width, self.pixels.shape[2]), self.pixels.dtype)

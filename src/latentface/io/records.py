@@ -71,10 +71,7 @@ def is_done(path: Path, expected: Mapping[str, Any]) -> bool:
     """Say whether `path` (NAME.png) and its JSON hold the result of the same request.
 
     A picture of the same request whose JSON is missing was cut off between the two: it is not done, and may be
-    written again.
-
-    Raises:
-        OutputError: something else stands there, and must not be overwritten in silence.
+    written again. Raises OutputError: something else stands there, and must not be overwritten in silence.
     """
     record = read_record(path)
     there = os.path.exists(path)  # unlike Path.exists, silent on a name that is too long: writing it tells why
@@ -113,8 +110,7 @@ def check_beside(path: Path, samples: int = 1, names: Iterable[str] = (), *, fac
         samples: how many faces; from 2 on, each is written, and their spread.
         names: what else is: "compare", "steps"; faces: whether a folder of faces is.
 
-    Raises:
-        OutputError: another picture stands there, and must not be overwritten in silence.
+    Raises OutputError: another picture stands there, and must not be overwritten in silence.
     """
     several = [*map(str, range(1, samples + 1)), "spread"] if samples > 1 else []
     places = [beside(path, name) for name in (*several, *names)]
@@ -126,8 +122,7 @@ def check_beside(path: Path, samples: int = 1, names: Iterable[str] = (), *, fac
 def begin_result(path: Path) -> None:
     """Take away what an older result left at NAME.png and beside it, so that nothing of it stands with a newer picture.
 
-    Raises:
-        OutputError: something of it cannot be taken away.
+    Raises OutputError: something of it cannot be taken away.
     """
     record = path.with_suffix(".json")
     for old in (record, *_older(path)):

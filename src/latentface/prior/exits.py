@@ -95,8 +95,7 @@ def write_exits(path: str | Path, heads: Mapping[int, ExitLayer], prior_sha256: 
 def read_exits(path: str | Path, generator: MobileGenerator, prior_sha256: str) -> dict[int, ExitLayer]:
     """Return resolution -> head, in float32 on the CPU.
 
-    Raises:
-        WeightsError: no such file, broken, no exits, or those of another prior.
+    Raises WeightsError: no such file, broken, no exits, or those of another prior.
     """
     card, values = read_card(path, "exits"), read_tensors(path)
     if card.get("prior_sha256") != prior_sha256:

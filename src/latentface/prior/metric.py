@@ -78,10 +78,7 @@ def metric_for(prior: Prior, degradation: Degradation) -> PriorMetric:
 
     It is measured once, in half a minute, on the prior's faces at the exit where it has one that suits, and kept in
     `metrics/` in LATENTFACE_CACHE or the user's cache folder. Of a prior without a sha256 (made in memory) only the
-    metric that was used last is kept.
-
-    Raises:
-        InputError: a photograph's degradation, which has a grid a face.
+    metric that was used last is kept. Raises InputError: a photograph's degradation, which has a grid a face.
     """
     if not isinstance(degradation, Downscale):
         raise InputError("the prior's own pixel metric takes aligned faces only; use the preset paper for photographs")

@@ -90,8 +90,7 @@ class Prior:
     def exits(self) -> dict[int, ExitLayer]:
         """The heads of the prior's exits by resolution, from `NAME.exits.safetensors`; none where there is no such file.
 
-        Raises:
-            WeightsError: the file is broken, or another prior's.
+        Raises WeightsError: the file is broken, or another prior's.
         """
         path = self.exits_path
         if path is None or not isinstance(self.generator, MobileGenerator):
@@ -113,8 +112,7 @@ class Prior:
     def at(self, resolution: int) -> Self:
         """Return the prior as its exit of a resolution makes faces: fewer layers and style rows, the same latent space.
 
-        Raises:
-            InputError: there is no such exit.
+        Raises InputError: there is no such exit.
         """
         if resolution == self.resolution:
             return self
@@ -139,8 +137,7 @@ class Prior:
     def with_judge(self, judge: Judge | None) -> Self:
         """Return the prior with another judge, or with none.
 
-        Raises:
-            InputError: the judge knows faces of another alignment.
+        Raises InputError: the judge knows faces of another alignment.
         """
         if judge is not None and judge.alignment != self.alignment:
             raise InputError(

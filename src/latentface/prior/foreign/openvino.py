@@ -54,8 +54,7 @@ def read_constants(xml: bytes, flat: bytes, name: str = "the network") -> list[C
     Args:
         xml: the graph; flat: the constants' bytes, little-endian.
 
-    Raises:
-        WeightsError: it is no such graph, or a constant lies outside the flat file.
+    Raises WeightsError: it is no such graph, or a constant lies outside the flat file.
     """
     import torch
 
@@ -142,10 +141,8 @@ def mobilestylegan(members: Mapping[str, bytes]) -> MobileGenerator:
     """Return MobileStyleGAN's generator from both of its networks' files.
 
     Constant factors go into the weights: 1 / sqrt(9 C) of each convolution, 1 / sqrt(C) of the picture's, and the half of
-    each inverse Haar transform. The channels before a transform are put into planes, ll, lh, hl, hh, of C each.
-
-    Raises:
-        WeightsError: a file is missing, broken, or another network's.
+    each inverse Haar transform. The channels before a transform are put into planes, ll, lh, hl, hh, of C each. Raises
+    WeightsError: a file is missing, broken, or another network's.
     """
     import torch
 
@@ -206,8 +203,7 @@ def write_ffhq1024(members: Mapping[str, bytes], target: Path, provenance: Mappi
     Args:
         members: path in the archive -> contents, `FFHQ1024_MEMBERS`; provenance: lines for the card.
 
-    Raises:
-        WeightsError: see `mobilestylegan`. OutputError: the file cannot be written.
+    Raises WeightsError: see `mobilestylegan`. OutputError: the file cannot be written.
     """
     from safetensors.torch import load_file
 

@@ -181,6 +181,8 @@ class Downscale:
         if not (math.isfinite(sigma) and sigma >= 0):
             raise InputError(f"sigma is {sigma}; expected a number from 0 up (in units of the full grey range)")
         self.low, self.high, self.kernel, self.sigma = low, high, kernel, sigma
+        self.low_size, self.high_size, self.factors = (low, low), (high, high), (high / low,)
+        self.kind: Hashable = ("downscale", low, high, kernel, sigma)
         r = resampling_matrix(low, high, kernel)
         values, vectors = torch.linalg.eigh(r @ r.t())  # A A^T is the Kronecker product of this with itself
         inverse = r.t() @ vectors @ torch.diag(1 / values) @ vectors.t()  # R+ = R^T (R R^T)^-1
@@ -189,26 +191,6 @@ class Downscale:
 
     def __repr__(self) -> str:
         return f"Downscale(low={self.low}, high={self.high}, kernel={self.kernel!r}, sigma={self.sigma})"
-
-    @property
-    def low_size(self) -> tuple[int, int]:
-        """(low, low)."""
-        return self.low, self.low
-
-    @property
-    def high_size(self) -> tuple[int, int]:
-        """(high, high)."""
-        return self.high, self.high
-
-    @property
-    def factors(self) -> tuple[float, ...]:
-        """(high / low,): the same for every face."""
-        return (self.high / self.low,)
-
-    @property
-    def kind(self) -> Hashable:
-        """Sizes, kernel and noise."""
-        return ("downscale", self.low, self.high, self.kernel, self.sigma)
 
     def select(self, faces: Sequence[int]) -> Downscale:
         """Return itself."""

@@ -122,20 +122,15 @@ class Batches:
                 if not out_of_memory(error):
                     raise
             # Outside the except block, whose traceback holds the tensors that filled the memory.
-            free_memory(self.device)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            elif self.device.type == "mps":
+                torch.mps.empty_cache()
             if len(part) == 1:
                 raise InputError("one face does not fit this device's memory; use --device cpu or a smaller prior")
             self.size = len(part) // 2
             self.say(f"a batch of {len(part)} does not fit the device's memory; going on with {self.size}")
         return done
-
-
-def free_memory(device: torch.device) -> None:
-    """Give a device's unused memory back to its driver."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
 
 
 _seeding = threading.RLock()

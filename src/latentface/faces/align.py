@@ -134,7 +134,7 @@ def crop(photo: Tensor, transform: Similarity, size: int) -> tuple[Tensor, Tenso
     region = photo[:, low[1] : high[1], low[0] : high[0]]
     if block > 1:
         region = F.avg_pool2d(region[None], block, ceil_mode=True)[0]
-    local = Similarity(transform.a, transform.b, transform.dx - low[0], transform.dy - low[1]).scaled(1 / block)
+    local = transform.shifted(-low[0], -low[1]).scaled(1 / block)
     picture, mask = resample(region, local.pixels(size), (0, 0, size, size))
     if not bool(mask.any()):
         raise InputError(f"the square about {transform.centre} lies outside the photograph of {width} x {height} px")

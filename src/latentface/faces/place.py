@@ -82,7 +82,7 @@ def fitting_rows(face: Placed, size: int, low: tuple[int, int]) -> sparse.csr_ma
     Only valid pixels are taken, and rows sum to 1; a row without any is empty.
     """
     left, top, width, height = face.box
-    local = face.transform.then(Similarity(1.0, 0.0, -left, -top)).pixels(size)
+    local = face.transform.shifted(-left, -top).pixels(size)
     rows = _gather(
         taps(local, (0, 0, size, size), (height, width), "bilinear"), (size * size, height * width), _weights(size)
     )

@@ -71,8 +71,11 @@ class Warp:
         if not (math.isfinite(sigma) and sigma >= 0):
             raise InputError(f"sigma is {sigma}; expected a number from 0 up (in units of the full grey range)")
         self.faces, self.size, self.kernel, self.sigma, self.inner = tuple(faces), size, kernel, sigma, inner
-        self._low = (max(f.box[3] for f in faces), max(f.box[2] for f in faces))
-        self.mask = torch.zeros(len(faces), 1, *self._low, dtype=torch.bool)  # (B, 1, h, w): the pixels that count
+        self.transforms = tuple(f.transform for f in faces)
+        self.factors = tuple(size / t.scale for t in self.transforms)  # high pixels to a photograph's pixel
+        self.kind: Hashable = ("warp", size, kernel, sigma, inner)  # what faces of one batch have in common
+        self.low_size, self.high_size = (max(f.box[3] for f in faces), max(f.box[2] for f in faces)), (size, size)
+        self.mask = torch.zeros(len(faces), 1, *self.low_size, dtype=torch.bool)  # (B, 1, h, w): the pixels that count
         for mask, face in zip(self.mask, faces, strict=True):
             mask[0, : face.box[3], : face.box[2]] = face.mask
         self._cache: dict[tuple[str, int, torch.dtype, torch.device], Sparse] = {}
@@ -96,11 +99,6 @@ class Warp:
         warp._set(faces, size, kernel, sigma, inner)
         return warp
 
-    @property
-    def kind(self) -> Hashable:
-        """What faces of one batch have in common."""
-        return ("warp", self.size, self.kernel, self.sigma, self.inner)
-
     def select(self, indices: Sequence[int]) -> Warp:
         """Return a Warp of these faces, in this order; a face may come several times, for several samples."""
         return self._of([self.faces[i] for i in indices], self.size, self.kernel, self.sigma, self.inner)
@@ -121,29 +119,9 @@ class Warp:
     def __len__(self) -> int:
         return len(self.faces)
 
-    @property
-    def low_size(self) -> tuple[int, int]:
-        """(h, w), the common box."""
-        return self._low
-
-    @property
-    def high_size(self) -> tuple[int, int]:
-        """(R, R)."""
-        return self.size, self.size
-
-    @property
-    def transforms(self) -> tuple[Similarity, ...]:
-        """The faces' transforms."""
-        return tuple(f.transform for f in self.faces)
-
-    @property
-    def factors(self) -> tuple[float, ...]:
-        """High pixels to a photograph's pixel, a face each."""
-        return tuple(self.size / f.transform.scale for f in self.faces)
-
     def cut(self, photo: Tensor) -> Tensor:
         """Cut the faces' low pictures (B, 3, h, w) out of the photograph (3, H, W); masked pixels are 0."""
-        low = photo.new_zeros(len(self), 3, *self._low)
+        low = photo.new_zeros(len(self), 3, *self.low_size)
         for out, face in zip(low, self.faces, strict=True):
             x, y, w, h = face.box
             out[:, :h, :w] = photo[:, y : y + h, x : x + w] * face.mask.to(photo)
@@ -155,7 +133,7 @@ class Warp:
         None: R. For what wants an upright face: a discriminator's features, a start from the nearest thumbnails, a baseline.
         Where no valid pixel is near, the face's mean colour stands. Linear and differentiable.
         """
-        self._check(pictures, self._low, "low")
+        self._check(pictures, self.low_size, "low")
         mask = self.mask.to(pictures) if len(self) > 1 else self.mask.to(pictures).expand(len(pictures), -1, -1, -1)
         mean = (pictures * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True)
         side = checked_side(size, self.size)
@@ -169,7 +147,7 @@ class Warp:
 
     def adjoint(self, low: Tensor) -> Tensor:
         """Return A^T x; (B, 3, h, w) -> (B, 3, R, R); differentiable."""
-        self._check(low, self._low, "low")
+        self._check(low, self.low_size, "low")
         back = self._warped_back(low)
         return back if self._shrink is None else self._shrink.adjoint(back)
 
@@ -195,7 +173,7 @@ class Warp:
         return None if self.inner == self.size else shrinking(self.inner, self.size)
 
     def _warped(self, inner: Tensor) -> Tensor:
-        return apply(self._matrix("rows", inner), inner, self._low, len(self))
+        return apply(self._matrix("rows", inner), inner, self.low_size, len(self))
 
     def _warped_back(self, low: Tensor) -> Tensor:
         return apply(self._matrix("rows", low), low, (self.inner, self.inner), len(self), transposed=True)
@@ -205,12 +183,12 @@ class Warp:
         if self.inner > SMALL:
             return lambda low: self._warped(self._warped_back(low))
         matrix = self._matrix("gram", like)
-        return lambda low: apply(matrix, low, self._low, len(self))
+        return lambda low: apply(matrix, low, self.low_size, len(self))
 
     def _solve(
         self, gram: Callable[[Tensor], Tensor], low: Tensor, damping: Tensor | float, tolerance: float | None = None
     ) -> Tensor:
-        self._check(low, self._low, "low")
+        self._check(low, self.low_size, "low")
         return solve(gram, low * self.mask.to(low.device), damping, tolerance)
 
     def _check(self, picture: Tensor, size: tuple[int, int], what: str) -> None:
@@ -228,8 +206,8 @@ class Warp:
 
     def _rows(self, name: str, face: Placed, side: int) -> sparse.csr_matrix:
         if name == "fit":
-            return fitting_rows(face, side, self._low)
-        rows = high_rows(face, self.inner, self.kernel, self._low)
+            return fitting_rows(face, side, self.low_size)
+        rows = high_rows(face, self.inner, self.kernel, self.low_size)
         if name == "rows":
             return rows
         gram = (rows @ rows.T).tocsr()

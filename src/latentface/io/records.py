@@ -19,7 +19,7 @@ from PIL import PngImagePlugin
 from latentface import __version__
 from latentface.errors import OutputError
 
-# Facts about one run, which two runs of the same request may differ in.
+# Facts about one run, which two runs of the same request may differ in; of equal others the results are equal.
 _INCIDENTAL = frozenset(
     {"seconds", "device", "steps_dtype", "threads", "batch", "version", "consistency_db", "best_step", "input"}
 )
@@ -33,12 +33,6 @@ def text_chunks(record: Mapping[str, Any]) -> dict[str, str]:
         "Comment": str(record.get("notice", "")),
         "latentface": json.dumps(full),
     }
-
-
-def request_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a record names the input and the settings: equal requests give equal results."""
-    plain: dict[str, Any] = json.loads(json.dumps(record))  # tuples become lists, as in a file
-    return {k: v for k, v in plain.items() if k not in _INCIDENTAL}
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -89,8 +83,8 @@ def is_done(path: Path, expected: Mapping[str, Any]) -> bool:
 
 
 def _matches(record: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
-    request = request_of(expected)
-    return all(record.get(k) == v for k, v in request.items())
+    plain = json.loads(json.dumps(expected))  # tuples become lists, as in a file
+    return all(record.get(k) == v for k, v in plain.items() if k not in _INCIDENTAL)
 
 
 def beside(path: Path, what: str) -> Path:

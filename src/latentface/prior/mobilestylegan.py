@@ -10,48 +10,36 @@ Shape legend: B batch, L style rows (`num_ws`), D width of w, C channels, r side
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentface.prior.architecture import resolutions_of
+from latentface.prior.architecture import Sizes, check_counts, resolutions_of
 from latentface.prior.blocks import BlockNetwork, MappingNetwork
 from latentface.prior.layers import rows_alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MobileArchitecture:
-    """What the generator is built from; stored in a prior's card. `channels`: of the features of each side r, 4 to R / 2."""
+class MobileArchitecture(Sizes):
+    """What the generator is built from; `channels` from 4 px to R / 2."""
 
     family: ClassVar[str] = "mobilestylegan"
-    resolution: int
-    channels: Mapping[int, int]
-    z_dim: int = 512
-    w_dim: int = 512
-    mapping_layers: int = 8
 
     def __post_init__(self) -> None:
         sides = resolutions_of(self.resolution)[:-1]
         table = {int(k): int(v) for k, v in dict(self.channels).items()}
         if sorted(table) != sides or min(table.values()) < 1 or any(table[r] % 4 for r in sides[:-1]):
             raise ValueError(f"channels is {table}; it needs a multiple of 4 for each of {sides}, the last any number")
-        sizes = (self.z_dim, self.w_dim, self.mapping_layers)
-        if not all(isinstance(value, int) and value > 0 for value in sizes):
-            raise ValueError(f"z_dim, w_dim and mapping_layers are {sizes}; they must be whole numbers of at least 1")
+        check_counts(self, "z_dim", "w_dim", "mapping_layers")
         object.__setattr__(self, "channels", table)
 
-    @property
-    def num_ws(self) -> int:
-        """Style rows: one for the first convolution, two a block, one for the picture."""
-        return 2 * len(self.channels)
-
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {"family": self.family, **asdict(self), "channels": {str(k): v for k, v in self.channels.items()}}
+        """Return plain JSON types, with the family's name."""
+        return {"family": self.family, **Sizes.to_json(self)}
 
 
 class Affine(nn.Linear):
@@ -203,7 +191,7 @@ class SynthesisBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, side: int, last: bool) -> None:
         super().__init__()
-        self.side = side
+        self.convs = 1 if side == 4 else 2
         if side == 4:
             self.const = nn.Parameter(torch.randn(1, outputs, 4, 4))
             self.conv1 = StyledLayer(outputs, outputs, w_dim, side, depthwise=False)
@@ -213,11 +201,6 @@ class SynthesisBlock(nn.Module):
             self.conv2 = StyledLayer(outputs, outputs, w_dim, side)
         if last:
             self.image = PictureLayer(outputs, w_dim)
-
-    @property
-    def convs(self) -> int:
-        """How many style rows and noise maps its convolutions take."""
-        return 1 if self.side == 4 else 2
 
     def forward(
         self, x: Tensor | None, rgb: None, ws: Tensor, noise: Sequence[Tensor | None], dtype: torch.dtype | None = None
@@ -280,8 +263,3 @@ class MobileGenerator(nn.Module):
         """z (B, z_dim) -> w_plus (B, L, D), all rows alike."""
         w: Tensor = self.mapping(z)
         return w[:, None].expand(-1, self.arch.num_ws, -1)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """z (B, z_dim) -> picture (B, 3, R, R) in about [-1, 1]."""
-        picture: Tensor = self.synthesis(self.style(z))[1]
-        return picture

@@ -17,7 +17,7 @@ from latentface.devices import fast_dtype
 from latentface.errors import InputError, WeightsError
 from latentface.io.atomic import sha256
 from latentface.prior.blocks import Entry
-from latentface.prior.exits import ExitLayer, beside, check_exit, read_exits
+from latentface.prior.exits import ExitLayer, beside, read_exits
 from latentface.prior.family import AnyGenerator
 from latentface.prior.formats import ALIGNMENTS, identity, read_prior
 from latentface.prior.judge import Judge
@@ -116,10 +116,12 @@ class Prior:
         """
         if resolution == self.resolution:
             return self
+        if resolution not in self.exits:
+            known = ", ".join(f"{r} px" for r in self.exits) or "none"
+            raise InputError(f"there is no exit of {resolution} px (there are: {known})")
         other = copy.copy(self)
-        head = check_exit(resolution, self.exits)
         assert isinstance(self.generator, MobileGenerator)  # no other family has exits
-        other.generator = self.generator.exit(resolution, head)
+        other.generator = self.generator.exit(resolution, self.exits[resolution])
         other.resolution, other.num_ws = resolution, other.generator.arch.num_ws
         other.sha256 = f"{self.sha256}-{resolution}" if self.sha256 else ""
         other.__dict__["exits"] = {}

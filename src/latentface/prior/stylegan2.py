@@ -124,17 +124,13 @@ class SynthesisBlock(nn.Module):
         super().__init__()
         self.resolution = resolution
         self.first = inputs == 0
+        self.convs = 1 if self.first else 2
         if self.first:
             self.const = nn.Parameter(torch.randn(outputs, resolution, resolution))
         else:
             self.conv0 = SynthesisLayer(inputs, outputs, w_dim, resolution, up=True, clamp=clamp)
         self.conv1 = SynthesisLayer(outputs, outputs, w_dim, resolution, up=False, clamp=clamp)
         self.torgb = ToRGB(outputs, w_dim, clamp=clamp)
-
-    @property
-    def convs(self) -> int:
-        """How many style rows (and noise maps) its convolutions take."""
-        return 1 if self.first else 2
 
     def forward(
         self, x: Tensor | None, rgb: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None], dtype: None = None

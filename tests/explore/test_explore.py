@@ -14,7 +14,6 @@ from latentface.degradation import Downscale, project
 from latentface.errors import InputError, UnknownNameError
 from latentface.explore.dgp import DgpSettings
 from latentface.explore.engine import Iterate, Problem, explore
-from latentface.explore.interpolate import InterpolationSettings
 from latentface.explore.optim import Descent
 from latentface.explore.registry import METHODS
 from latentface.explore.result import MethodSettings, psnr_each
@@ -301,7 +300,7 @@ def test_what_it_is_given_stays_as_it_was(prior):
 
 QUICK = {
     "rlse": SHORT,
-    "bicubic": InterpolationSettings(project=True),
+    "bicubic": MethodSettings(project=True),
     "dgp": DgpSettings(steps=(3,), latent_rates=(0.05,), generator_rates=(0.01,), candidates=2),
     "grey": GreySettings(stages=(4, 2)),
 }

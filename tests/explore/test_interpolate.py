@@ -10,7 +10,8 @@ from tiny import tiny_faces
 
 from latentface.degradation import Downscale
 from latentface.explore.engine import explore
-from latentface.explore.interpolate import InterpolationSettings, bicubic, bilinear
+from latentface.explore.interpolate import bicubic, bilinear
+from latentface.explore.result import MethodSettings
 from latentface.faces import Similarity, Warp
 
 
@@ -31,7 +32,7 @@ def test_equals_pillow(prior, name, filter):
 def test_projection_makes_it_exact(prior):
     low = tiny_faces(2)
     plain = explore("bicubic", prior, low)
-    exact = explore("bicubic", prior, low, settings=InterpolationSettings(project=True))
+    exact = explore("bicubic", prior, low, settings=MethodSettings(project=True))
     assert (exact.consistency_db > 60).all()
     assert (plain.consistency_db < exact.consistency_db).all()
 
@@ -40,4 +41,4 @@ def test_projection_makes_it_exact(prior):
 def test_a_photographs_face_is_turned_upright(method):
     warp = Warp([Similarity(7, 0.4, 8, 3)], 16, (32, 32))
     low = warp.cut(tiny_faces(1, 32)[0])
-    assert torch.equal(method(low, degradation=warp, settings=InterpolationSettings()), warp.fit(low))
+    assert torch.equal(method(low, degradation=warp, settings=MethodSettings()), warp.fit(low))

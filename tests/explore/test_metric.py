@@ -11,11 +11,11 @@ from tiny import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError
-from latentface.explore import metric as module
 from latentface.explore.engine import explore
 from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings
 from latentface.faces import Similarity, Warp
+from latentface.prior import metric as module
 from latentface.prior.metric import (
     PriorMetric,
     measured_answers,

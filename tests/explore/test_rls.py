@@ -10,9 +10,9 @@ from tiny import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore import flow as flows
 from latentface.explore.engine import explore
 from latentface.explore.rls import RlsSettings
+from latentface.prior import flow as flows
 from latentface.prior.flow import Flow, FlowSettings, flow_path, load_flow, log_prob, train_flow
 
 SMALL = FlowSettings(couplings=2, hidden=16, steps=30, batch=64)
@@ -80,11 +80,10 @@ def test_without_regularizers_no_flow_is_trained(monkeypatch):
     assert set(found.history) == {"pixel", "consistency_db"}
 
 
-def test_the_flow_is_invertible_and_its_density_is_its_jacobian():
+def test_the_flows_density_is_its_jacobian():
     flow = train_flow(tiny_prior(8), SMALL).double()
     w = torch.randn(3, 10, generator=torch.Generator().manual_seed(1)).double()
-    u, log_det = flow(w)
-    torch.testing.assert_close(flow.inverse(u), w, atol=1e-4, rtol=1e-4)  # its matrices were made in float32
+    log_det = flow(w)[1]
     for i in range(3):
         jacobian = torch.autograd.functional.jacobian(lambda r: flow(r)[0], w[i])
         assert torch.linalg.slogdet(jacobian)[1].item() == pytest.approx(log_det[i].item(), abs=1e-4)

@@ -8,8 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from latentface.cli.photos import is_photograph
-from latentface.photosettings import PhotoSettings
 from PIL import Image
 from tiny import tiny_faces, tiny_prior
 
@@ -20,8 +18,9 @@ from latentface.faces.detect import Face
 from latentface.faces.kind import is_aligned
 from latentface.io.photo import Photo
 from latentface.io.pictures import to_tensor
-from latentface.restore.photo import PhotoUpscaler
+from latentface.prior.prior import Prior
 from latentface.restore.settings import UpscaleSettings
+from latentface.restore.upscaler import Upscaler
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +104,19 @@ def prior() -> SimpleNamespace:
     return SimpleNamespace(resolution=128, alignment="ffhq")
 
 
-def test_files(astronaut: torch.Tensor, square: Similarity, prior: SimpleNamespace) -> None:
+def test_pictures(astronaut: torch.Tensor, square: Similarity) -> None:
+    small, large = tiny_prior(128), tiny_prior(256)
+    small.alignment = large.alignment = "ffhq"
+
+    def aligned(prior: Prior, picture: torch.Tensor) -> bool:
+        return Upscaler(prior).takes_for_aligned(Photo.read(png(picture), "a.png"))
+
     face = cut(astronaut, square, 96)
-    assert not is_photograph(png(face), "a.png", prior)
-    assert is_photograph(png(torch.cat([face, face[:, :, -1:]], 2)), "a.png", prior)  # no square
-    assert is_photograph(png(cut(astronaut, square, 128)), "a.png", prior)  # as large as the prior's faces
-    assert is_photograph(png(astronaut), "a.png", SimpleNamespace(resolution=1024, alignment="ffhq"))
-    assert not is_photograph(png(tiny_faces(1, 8)[0]), "a.png", prior)
-    assert is_photograph(b"no picture", "a.png", prior)  # whose reader says what is wrong
+    assert aligned(small, face)
+    assert not aligned(small, torch.cat([face, face[:, :, -1:]], 2))  # no square
+    assert not aligned(small, cut(astronaut, square, 128))  # as large as the prior's faces
+    assert aligned(large, cut(astronaut, square, 128))
+    assert aligned(small, tiny_faces(1, 8)[0])
 
 
 def test_one_column_more_makes_a_photograph_of_the_same_face(astronaut: torch.Tensor, square: Similarity) -> None:
@@ -121,13 +125,12 @@ def test_one_column_more_makes_a_photograph_of_the_same_face(astronaut: torch.Te
     picture = cut(astronaut, wide, 97)[:, :96]
     large = tiny_prior(128)
     large.alignment = "ffhq"
-    settings = UpscaleSettings(steps=1, method="pulse", detail="full")
-    photos = PhotoUpscaler(large, settings, photo_settings=PhotoSettings(noise=0.0))
-    found = photos.find(Photo.read(png(picture), "a.png"))
+    up = Upscaler(large, settings=UpscaleSettings(steps=1, method="pulse", detail="full", noise=0.0))
+    found = up.find(Photo.read(png(picture), "a.png"), aligned=False)
     assert not found.left
     assert len(found.jobs) == 1
-    place = found.jobs[0].transform
+    place = found.jobs[0].home
     assert place.scale == pytest.approx(96, rel=0.06)
     assert place.centre == pytest.approx((48.5, 48.5), abs=3)
-    result = next(photos.finish([found]))
+    result = next(up.finish([found]))
     assert result.record["faces_upscaled"] == 1

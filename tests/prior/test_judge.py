@@ -9,15 +9,16 @@ import torch
 import torch.nn.functional as F
 from tiny import mobile_prior, normal, small_arch, small_networks, small_prior, tiny_faces
 
+from latentface.bench.tables.ablated import ABLATED, CHOICES, AblatedSettings, semantic_loss
 from latentface.degradation import Downscale, resize
 from latentface.errors import InputError, UnknownNameError, WeightsError
-from latentface.explore.dgp import DgpSettings, dgp
-from latentface.explore.ilo import IloSettings, ilo
-from latentface.explore.losses import REACHES, DiscriminatorSemantic
-from latentface.explore.mganprior import MganpriorSettings, mganprior
-from latentface.explore.pulse import PulseSettings, pulse
-from latentface.explore.rls import RlsSettings, rls
-from latentface.explore.rlse import RlseSettings, rlse
+from latentface.explore.dgp import DgpSettings
+from latentface.explore.engine import explore
+from latentface.explore.ilo import IloSettings
+from latentface.explore.mganprior import MganpriorSettings
+from latentface.explore.pulse import PulseSettings
+from latentface.explore.rls import RlsSettings
+from latentface.explore.rlse import RlseSettings
 from latentface.prior import load_prior
 from latentface.prior.flow import FlowSettings
 from latentface.prior.formats import identity, write_prior
@@ -113,13 +114,15 @@ def test_an_untrained_judge_has_the_shape_and_other_numbers():
     assert not any(p.requires_grad for p in one.network.parameters())
 
 
-@pytest.mark.parametrize("reach", REACHES)
+@pytest.mark.parametrize("reach", CHOICES["semantic_reach"])
 @pytest.mark.parametrize(("large", "size"), [(32, 16), (8, 16)])
 def test_the_semantic_loss_at_the_judges_size(reach, large, size):
     judge, down = judge_of(size, torch.float64), Downscale(4, large)
     x, high = tiny_faces(2, dtype=torch.float64), tiny_faces(2, large, seed=2, dtype=torch.float64)
     y = down.forward(high)
-    got = DiscriminatorSemantic(judge, x, down, reach=reach)(y, high)
+    prior = mobile_prior(32)
+    prior.judge = judge
+    got = semantic_loss(prior, x, down, AblatedSettings(semantic_reach=reach))(y, high)
     if reach == "bilinear":
         pair = [F.interpolate(v, size=(size, size), mode="bilinear", align_corners=False) for v in (y, x)]
     else:
@@ -134,17 +137,17 @@ def test_the_semantic_loss_at_the_judges_size(reach, large, size):
 # -- the methods on MobileStyleGAN, with a judge of another size ---------------------------------------------------------
 
 RUNS = {
-    "rlse": (rlse, RlseSettings(steps=3, candidates=2)),
-    "rlse, projected": (rlse, RlseSettings(steps=3, candidates=2, semantic_reach="projected")),
-    "rlse, random": (rlse, RlseSettings(steps=3, candidates=2, semantic_model="random")),
-    "pulse": (pulse, PulseSettings(steps=3)),
+    "rlse": ("rlse", RlseSettings(steps=3, candidates=2)),
+    "rlse, projected": (ABLATED, AblatedSettings(steps=3, candidates=2, semantic_reach="projected")),
+    "rlse, random": (ABLATED, AblatedSettings(steps=3, candidates=2, semantic_model="random")),
+    "pulse": ("pulse", PulseSettings(steps=3)),
     "dgp": (
-        dgp,
+        "dgp",
         DgpSettings(steps=(2, 2), latent_rates=(1e-2, 1e-2), generator_rates=(1e-3, 1e-3), candidates=3),
     ),
-    "mganprior": (mganprior, MganpriorSettings(codes=3, steps=3, optimiser="adam", rate=0.02, feature_weight=0.1)),
-    "ilo": (ilo, IloSettings(steps=(3, 3, 3, 3))),
-    "rls": (rls, RlsSettings(steps=3, rate=0.05, flow=FlowSettings(couplings=2, hidden=8, steps=5, batch=16))),
+    "mganprior": ("mganprior", MganpriorSettings(codes=3, steps=3, optimiser="adam", rate=0.02, feature_weight=0.1)),
+    "ilo": ("ilo", IloSettings(steps=(3, 3, 3, 3))),
+    "rls": ("rls", RlsSettings(steps=3, rate=0.05, flow=FlowSettings(couplings=2, hidden=8, steps=5, batch=16))),
 }
 
 
@@ -163,7 +166,7 @@ def of_the_prior(prior, count, size=8):
 def test_every_method_runs(judged, name):
     method, settings = RUNS[name]
     low = of_the_prior(judged, 2)
-    found = method(judged, low, degradation=Downscale(8, 32), settings=settings, seeds=[0, 1])
+    found = explore(method, judged, low, degradation=Downscale(8, 32), settings=settings, seeds=[0, 1])
     assert found.high.shape == (2, 3, 32, 32)
     assert all(v.isfinite().all() for v in (found.high, found.low_again, found.consistency_db))
     assert all(v.isfinite().all() for v in found.latent.values())
@@ -179,7 +182,9 @@ def test_dgp_moves_the_weights_of_mobilestylegan(judged):
         steps=(3,), latent_rates=(1e-9,), generator_rates=(1e-2,), candidates=1, keep_generators=True
     )
     before = {k: v.clone() for k, v in judged.generator.synthesis.named_parameters()}
-    found = dgp(judged, of_the_prior(judged, 2), degradation=Downscale(8, 32), settings=settings, seeds=[0, 1])
+    found = explore(
+        "dgp", judged, of_the_prior(judged, 2), degradation=Downscale(8, 32), settings=settings, seeds=[0, 1]
+    )
     for name, value in before.items():
         assert torch.equal(dict(judged.generator.synthesis.named_parameters())[name], value)
         kept = next(v for k, v in found.latent.items() if k.endswith(name))
@@ -192,15 +197,16 @@ def test_methods_that_need_a_judge_say_so():
     for name in ("rlse", "dgp", "mganprior"):
         method, settings = RUNS[name]
         with pytest.raises(WeightsError, match="mobile has no judge"):
-            method(prior, low, degradation=Downscale(4, 32), settings=settings, seeds=[0])
+            explore(method, prior, low, degradation=Downscale(4, 32), settings=settings, seeds=[0])
     settings = RlseSettings(steps=2, candidates=1, semantic_weight=0)
-    assert rlse(prior, low, degradation=Downscale(4, 32), settings=settings, seeds=[0]).high.isfinite().all()
+    found = explore("rlse", prior, low, degradation=Downscale(4, 32), settings=settings, seeds=[0])
+    assert found.high.isfinite().all()
 
 
 def test_rlse_in_half_precision_gives_exact_pictures(judged, monkeypatch):
     low, settings = of_the_prior(judged, 2), RlseSettings(steps=3, candidates=2)
     monkeypatch.setattr("latentface.prior.prior.fast_dtype", lambda device: torch.bfloat16)
-    found = rlse(judged, low, degradation=Downscale(8, 32), settings=settings, seeds=[0, 1])
+    found = explore("rlse", judged, low, degradation=Downscale(8, 32), settings=settings, seeds=[0, 1])
     exact = judged.synthesis(found.latent["w_plus"]).clamp(0, 1)
     torch.testing.assert_close(found.high, exact)
     again = -10 * torch.log10((found.low_again - low).square().mean((1, 2, 3)))

@@ -10,7 +10,7 @@ from latentface.degradation import Downscale
 from latentface.errors import InputError, MissingDataError
 from latentface.explore.engine import explore
 from latentface.explore.registry import find_method
-from latentface.supervised import load_baseline, write_baseline
+from latentface.supervised.formats import load_baseline, write_baseline
 from latentface.supervised.methods import SupervisedSettings, bundled
 from latentface.supervised.registry import make_network
 from latentface.supervised.vdsr import VdsrShape

@@ -1,1 +1,1 @@
-"""How tables are shown: Markdown, plots, sheets, one HTML page."""
+"""How tables are shown: plots, Markdown as HTML, one page."""

@@ -1,1 +1,1 @@
-"""The tables: the poster's, times, ablations."""
+"""The tables: the poster's, times, ablations; their settings, notes and sheets."""

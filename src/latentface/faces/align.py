@@ -113,15 +113,8 @@ def crop(photo: Tensor, transform: Similarity, size: int) -> tuple[Tensor, Tenso
     Beyond the photograph's border nothing is repeated or mirrored: those pixels take the crop's median colour and are
     False in the mask. Where the square shrinks 4 times or more, whole blocks of pixels are averaged first.
 
-    Args:
-        photo: (3, H, W) in [0, 1].
-        transform: the unit square -> the photograph.
-        size: the crop's side in pixels.
-
-    Returns:
-        The picture (3, size, size) in [0, 1] and the mask (1, size, size), True where the photograph was.
-
-    Raises InputError: a square that lies wholly outside the photograph.
+    Returns the picture (3, size, size) in [0, 1] and the mask (1, size, size), True where the photograph was. Raises
+    InputError: a square that lies wholly outside the photograph.
     """
     _, height, width = photo.shape
     ratio = transform.scale / size

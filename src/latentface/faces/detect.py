@@ -53,12 +53,11 @@ class Face:
 
 
 def detect(photo: Tensor, *, min_face: float = 12.0, refine: bool = True) -> list[Face]:
-    """Find the faces of a photograph, the largest first.
+    """Find the faces of a photograph (3, H, W) in [0, 1] of any size, the largest first.
 
     Takes about 0.6 s a megapixel and pass on one core, and 0.06 s a face for the second looks.
 
     Args:
-        photo: (3, H, W) float RGB in [0, 1], any size.
         min_face: the least size in pixels, the longer side of the box; from 24 up the double-size pass is left out.
         refine: look again at each face; without it landmarks are coarser.
 

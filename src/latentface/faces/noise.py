@@ -33,10 +33,9 @@ BLOCKINESS = 3.0  # JPEG's rms error in units of the mean excess step across its
 def estimate_sigma(
     photo: Tensor, box: tuple[float, float, float, float], tables: Sequence[Sequence[int]] | None = None
 ) -> float:
-    """Return the standard deviation of a photograph's noise about a face, 0 or from 1.5 / 255 to 0.2.
+    """Return the standard deviation of a photograph's (3, H, W) noise about a face, 0 or from 1.5 / 255 to 0.2.
 
     Args:
-        photo: (3, H, W) in [0, 1].
         box: left, top, right, bottom of the face in pixels; a region of at least `REGION` px about it is measured.
         tables: the JPEG file's quantisation tables (the first is luma's), in any order of the 64 numbers; None: not a
             JPEG, or one that was saved as something else: its blocks are looked for.

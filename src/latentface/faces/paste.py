@@ -51,10 +51,7 @@ def paste_faces(
     Pixels outside all squares keep their bits.
 
     Args:
-        background: (3, F * H, F * W) in [0, 1], the photograph enlarged by `factor`.
-        patches: the faces and their transforms into the photograph before enlarging.
-        factor: F > 0.
-        feather: 0 (a hard edge) to 0.5.
+        background: (3, F * H, F * W) in [0, 1], the photograph enlarged by `factor` F; feather: 0 (a hard edge) to 0.5.
         in_place: change `background` itself, where memory is short.
 
     Raises InputError: a background that is no picture, a factor or feather out of range.

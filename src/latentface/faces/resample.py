@@ -52,9 +52,8 @@ def taps(
     """Yield the weights of a box of output pixels, in chunks of at most `MAX_TAPS`.
 
     Args:
-        transform: edge coordinates of the output -> those of the source, in pixels.
+        transform: edge coordinates of the output -> those of the source (H, W), in pixels.
         box: left, top, width, height of the wanted output pixels.
-        source: (H, W).
 
     Raises UnknownNameError: a kernel that is not in `KERNELS`.
     """

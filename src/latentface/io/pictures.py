@@ -30,11 +30,8 @@ PICTURE_SUFFIXES = frozenset(
     }
 )
 MAX_PIXELS = 150_000_000  # 150 megapixels: 1.8 GB as float32 RGB, more than any camera's file, less than a bomb
-
-
 DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})  # Pillow's, one channel of more than 8 bits
-
-
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "HEIF")
 
 
@@ -170,9 +167,6 @@ def to_uint8(picture: Tensor) -> np.ndarray:
 def to_pillow(picture: Tensor) -> Image.Image:
     """Round a tensor picture (3, H, W) in [0, 1] to an 8-bit Pillow image."""
     return Image.fromarray(to_uint8(picture))
-
-
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 
 
 def write_picture(

@@ -39,11 +39,7 @@ class Entry:
 
 
 _archives = threading.local()
-
-
 KEPT_OPEN = 16  # archives a thread keeps open
-
-
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 
 

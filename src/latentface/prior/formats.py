@@ -1,10 +1,7 @@
 """The prior's file: safetensors with `g.*` (averaged generator), `d.*` (discriminator), `w.*` (latent statistics).
 
-The metadata key `latentface` holds the card as JSON: architecture, alignment, data, pictures shown, figures, licence,
-date.
-
-The card's `figures` are what was measured of the prior afterwards. They are no part of what it is: `identity` leaves
-them out, so results, encoders and caches that name a prior stay its own when its figures are written into the file.
+The metadata key `latentface` holds the card as JSON. Its `figures` are what was measured of the prior afterwards: `identity`
+leaves them out, so results, encoders and caches that name a prior stay its own when its figures are written into the file.
 """
 
 from __future__ import annotations
@@ -63,9 +60,6 @@ def identity(path: str | Path) -> str:
 
 def write_figures(path: str | Path, figures: Mapping[str, Any]) -> None:
     """Replace the figures in a prior's card, atomically; every tensor keeps its bytes, and the prior its `identity`.
-
-    Args:
-        figures: plain JSON values; see `latentface.bench.prior.card` for those that `bench prior` writes.
 
     Raises WeightsError: it is no prior, or a broken one. OutputError: it cannot be written.
     """

@@ -17,12 +17,9 @@ from torch import Tensor, nn
 SQRT2 = math.sqrt(2.0)
 ONE_SMALL = 20480  # numbers of one picture up to which PyTorch takes another algorithm (`ConvParams::use_mkldnn`)
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Frozen weights. A search runs thousands of passes with the same ones.
-
 
 class Layer(nn.Module):
-    """A module that keeps what it computes from its frozen parameters alone, so that each pass need not compute it again."""
+    """A module that keeps what it computes from its frozen parameters alone: a search runs thousands of passes with them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,12 +51,8 @@ class Layer(nn.Module):
         return {**self.__dict__, "_kept": {}}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Filters. The kernel [1, 3, 3, 1] is separable: its outer product, normalised to sum 1.
-
-
 def _fir(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the kernel times `gain` for each of the channels, (C, 1, 4, 4)."""
+    """Return the outer product of [1, 3, 3, 1], of sum `gain`, for each of the channels, (C, 1, 4, 4)."""
     with torch.inference_mode(False):
         k = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device)
         k2 = torch.outer(k, k)
@@ -136,12 +129,11 @@ def downsample2(x: Tensor, gain: float = 1.0) -> Tensor:
     return _with_adjoint(x, lambda x: _filtered(x, 1, gain, 2), adjoint)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Layers with equalised learning rates: weights are stored with unit variance and scaled when used.
-
-
 class Linear(Layer):
-    """A fully connected layer; `lr_multiplier` slows it, `activate` adds a leaky ReLU (0.2) with gain sqrt(2)."""
+    """A fully connected layer, its weights of unit variance scaled when used; `lr_multiplier` slows it.
+
+    `activate` adds a leaky ReLU (0.2) with gain sqrt(2).
+    """
 
     def __init__(
         self, inputs: int, outputs: int, *, activate: bool = False, bias_init: float = 0.0, lr_multiplier: float = 1.0

@@ -70,15 +70,8 @@ class Prior:
     def read(cls, path: str | Path, *, name: str | None = None) -> Self:
         """Read a prior's file. Raises WeightsError."""
         generator, discriminator, statistics, card = read_prior(path)
-        return cls(
-            generator,
-            discriminator,
-            statistics,
-            card,
-            name=name or Path(path).stem,
-            sha256=identity(path),
-            path=Path(path),
-        )
+        name = name or Path(path).stem
+        return cls(generator, discriminator, statistics, card, name=name, sha256=identity(path), path=Path(path))
 
     @property
     def exits_path(self) -> Path | None:
@@ -192,8 +185,6 @@ class Prior:
         """Sides of the L - 1 noise maps, in the order of the layers."""
         return self.generator.synthesis.noise_shapes
 
-    # -- the generator ------------------------------------------------------------------------------------------------
-
     def mapping(self, z: Tensor) -> Tensor:
         """z (B, z_dim) -> w_plus (B, L, D), all rows alike."""
         return self.generator.style(z)
@@ -224,12 +215,7 @@ class Prior:
         return self.to_unit(picture)
 
     def leave(
-        self,
-        w_plus: Tensor,
-        side: int,
-        noise: Sequence[Tensor | None] | None = None,
-        *,
-        enter: Entry | None = None,
+        self, w_plus: Tensor, side: int, noise: Sequence[Tensor | None] | None = None, *, enter: Entry | None = None
     ) -> Entry:
         """Return where synthesis stands after the block of a side, from the start or from an earlier entry."""
         return side, *self.generator.synthesis(w_plus, noise, enter=enter, leave=side)
@@ -247,8 +233,6 @@ class Prior:
     def to_unit(pictures: Tensor) -> Tensor:
         """[-1, 1] -> [0, 1]; only this package's `prior` knows [-1, 1]."""
         return torch.add(0.5, pictures, alpha=0.5)
-
-    # -- the gaussianised W -------------------------------------------------------------------------------------------
 
     def degaussianise(self, v: Tensor, *, whitened: bool = False) -> Tensor:
         """Standard normal v (..., D) -> w (..., D): LeakyReLU(0.2)(v * std + mean), PULSE's section 3.2.
@@ -271,7 +255,6 @@ class Prior:
             values, vectors = torch.linalg.eigh((cov + cov.t()) / 2)
             values = values.clamp_min(values.max() * 1e-6)  # float16 on disk leaves tiny negative ones
             for key, power in (("root", 0.5), ("inverse", -0.5)):
-                self._factors[key] = (vectors @ torch.diag(values**power) @ vectors.t()).to(
-                    self.statistics["gauss_mean"]
-                )
+                factor = vectors @ torch.diag(values**power) @ vectors.t()
+                self._factors[key] = factor.to(self.statistics["gauss_mean"])
         return self._factors[name]

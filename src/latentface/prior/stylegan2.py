@@ -32,9 +32,6 @@ from latentface.prior.layers import (
     upsample2,
 )
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The generator.
-
 
 class AveragedMapping(MappingNetwork):
     """The mapping network at 1/100 of the rate, with the mean w."""
@@ -197,10 +194,6 @@ class Generator(nn.Module):
         """z (B, z_dim) -> picture (B, 3, R, R) in about [-1, 1]."""
         rgb: Tensor = self.synthesis(self.style(z, truncation))[1]
         return rgb
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The discriminator.
 
 
 class DiscriminatorBlock(nn.Module):

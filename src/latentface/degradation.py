@@ -126,9 +126,7 @@ def project(
     The set of consistent pictures and the cube [0, 1] are both convex, so alternating between them converges where
     they meet. A face is left alone once its largest error is below `tolerance`, so its result depends on it alone.
 
-    Args:
-        high: (B, 3, H, W); low: (B, 3, h, w) in [0, 1].
-        rounds: the most repetitions; at sigma > 0 there is one, since exactness is not wanted.
+    `high` is (B, 3, H, W), `low` (B, 3, h, w) in [0, 1]. At sigma > 0 there is one round: exactness is not wanted.
     """
     high, low = high.detach(), low.detach().to(high)
     for _ in range(rounds if degradation.sigma == 0 else 1):

@@ -46,7 +46,7 @@ def open_picture(data: bytes, name: str = "the picture") -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of sizes and odd metadata; sizes are checked just below
             Image.init()
-            picture = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
+            picture = Image.open(io.BytesIO(data), formats=[kind for kind in _FORMATS if kind in Image.OPEN])
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise PictureError(

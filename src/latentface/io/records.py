@@ -100,11 +100,8 @@ def faces_folder(path: Path) -> Path:
 def check_beside(path: Path, samples: int = 1, names: Iterable[str] = (), *, faces: bool = False) -> None:
     """Check that what will be written beside a result at NAME.png replaces nothing but older results.
 
-    Args:
-        samples: how many faces; from 2 on, each is written, and their spread.
-        names: what else is: "compare", "steps"; faces: whether a folder of faces is.
-
-    Raises OutputError: another picture stands there, and must not be overwritten in silence.
+    From 2 on each of the samples is written, and their spread; `names` says what else ("compare", "steps"), `faces` whether a
+    folder of faces is. Raises OutputError: another picture stands there, and must not be overwritten in silence.
     """
     several = [*map(str, range(1, samples + 1)), "spread"] if samples > 1 else []
     places = [beside(path, name) for name in (*several, *names)]
@@ -140,6 +137,5 @@ def _numbered_faces(path: Path) -> Iterator[Path]:
 
 def _is_beside(path: Path) -> bool:
     """Say whether this package wrote the picture and it is no result of its own, which has a record."""
-    return not os.path.lexists(path.with_suffix(".json")) and _chunks(path).get("Software", "").startswith(
-        "latentface "
-    )
+    own = _chunks(path).get("Software", "").startswith("latentface ")
+    return own and not os.path.lexists(path.with_suffix(".json"))

@@ -139,6 +139,19 @@ def project(
     return high.clamp(0, 1)
 
 
+def kernel_value(t: Tensor, kernel: str) -> Tensor:
+    """Return the kernel at distances t in output pixels; bicubic is Keys's with a = -0.5."""
+    x = t.abs()
+    if kernel == "bicubic":
+        near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+        return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+    if kernel == "bilinear":
+        return (1 - x).clamp(min=0)
+    if kernel == "box":
+        return ((t > -0.5) & (t <= 0.5)).to(t)
+    return torch.where(x < 3, torch.sinc(x) * torch.sinc(x / 3), torch.zeros_like(x))
+
+
 def resampling_matrix(low: int, high: int, kernel: str) -> Tensor:
     """Return R (low, high) in float64, rows summing to 1: the antialiased resampling of `high` pixels to `low`.
 
@@ -153,10 +166,7 @@ def resampling_matrix(low: int, high: int, kernel: str) -> Tensor:
     stretch = max(scale, 1.0)
     centres = (torch.arange(low, dtype=torch.float64)[:, None] + 0.5) * scale
     t = (torch.arange(high, dtype=torch.float64)[None] + 0.5 - centres) / stretch
-    if kernel == "box":
-        weights = ((t > -0.5) & (t <= 0.5)).double()
-    else:
-        weights = torch.where(t.abs() < 3, torch.sinc(t) * torch.sinc(t / 3), torch.zeros_like(t))
+    weights = kernel_value(t, kernel)
     return weights / weights.sum(1, keepdim=True)
 
 

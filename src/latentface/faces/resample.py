@@ -15,25 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentface.degradation import KERNELS
+from latentface.degradation import KERNELS, kernel_value
 from latentface.errors import UnknownNameError
 from latentface.faces.similarity import Similarity
 
 RADIUS = {"bicubic": 2.0, "bilinear": 1.0, "box": 0.5, "lanczos": 3.0}
 MAX_TAPS = 1 << 17  # a chunk's weights: 1 MiB in float64
-
-
-def kernel_value(t: Tensor, kernel: str) -> Tensor:
-    """Return the kernel at distances t in output pixels; bicubic is Keys's with a = -0.5."""
-    x = t.abs()
-    if kernel == "bicubic":
-        near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-        return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
-    if kernel == "bilinear":
-        return (1 - x).clamp(min=0)
-    if kernel == "box":
-        return ((t > -0.5) & (t <= 0.5)).to(t)
-    return torch.where(x < 3, torch.sinc(x) * torch.sinc(x / 3), torch.zeros_like(x))
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,8 +82,12 @@ def metric_for(prior: Prior, degradation: Degradation) -> PriorMetric:
     """
     if not isinstance(degradation, Downscale):
         raise InputError("the prior's own pixel metric takes aligned faces only; use the preset paper for photographs")
+    return _loaded(*_of(prior, degradation))
+
+
+def _of(prior: Prior, degradation: Downscale) -> tuple[Prior, int, int, str]:
     size = exit_for(prior.exits, degradation, 1) or degradation.high
-    return _loaded(prior.at(size), degradation.low, size, degradation.kernel)
+    return prior.at(size), degradation.low, size, degradation.kernel
 
 
 def metric_path(prior: Prior, low: int, high: int, kernel: str) -> Path:
@@ -93,10 +97,7 @@ def metric_path(prior: Prior, low: int, high: int, kernel: str) -> Path:
 
 def metric_is_kept(prior: Prior, degradation: Degradation) -> bool:
     """Return whether the metric was measured before, so that it is at hand at once."""
-    if not isinstance(degradation, Downscale):
-        return False
-    size = exit_for(prior.exits, degradation, 1) or degradation.high
-    return metric_path(prior.at(size), degradation.low, size, degradation.kernel).is_file()
+    return isinstance(degradation, Downscale) and metric_path(*_of(prior, degradation)).is_file()
 
 
 _loading = threading.Lock()

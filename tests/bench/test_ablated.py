@@ -45,7 +45,7 @@ def run(prior, low, seeds, degradation=DOWN, start=None, **settings):
         {},
         {"semantic_weight": 0.0},
         {"semantic_layers": (-1,)},
-        {"pixel_norm": "l1", "schedule": "cosine", "candidates": 1},
+        {"schedule": "cosine", "candidates": 1},
         {"stop": 0.3},
         {"project": True},
     ],
@@ -105,6 +105,7 @@ def test_it_has_rlses_defaults_and_presets():
         {"semantic_ratio": 0.5},
         {"geocross": 0.05},
         {"latent_weight": 5.0},
+        {"pixel_norm": "l1"},
     ],
     ids=str,
 )

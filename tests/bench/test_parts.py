@@ -78,7 +78,7 @@ def test_variants_are_read_as_written() -> None:
 def test_network_time_is_part_of_the_whole_and_leaves_nothing_behind(tiny_prior: Prior) -> None:
     before = torch.autograd.grad
     with network_time(torch.device("cpu")) as split:
-        z = torch.randn(2, 8, requires_grad=True)
+        z = torch.randn(2, tiny_prior.z_dim, requires_grad=True)
         torch.autograd.grad(tiny_prior.synthesis(tiny_prior.mapping(z)).sum(), z)
     assert split.forward > 0
     assert split.backward > 0

@@ -25,6 +25,7 @@ from latentface.cli import run as latentface
 from latentface.datasets import open_faces
 from latentface.degradation import Downscale
 from latentface.errors import InputError
+from latentface.explore.engine import explore
 from latentface.explore.registry import METHODS
 from latentface.explore.result import Step
 from latentface.io.pictures import read_picture, write_picture
@@ -148,7 +149,7 @@ def test_table1_keeps_and_scores_faces_of_the_tables_size(table: dict[str, Any],
     task = task_with_truth(open_faces(faces), R, LOW, "bicubic", 3)
     truth, low = (torch.stack(some) for some in zip(*(task.load(key) for key in task.entries), strict=True))
     settings, seeds = METHODS["rlse"].settings("equal"), [seed_of(0, key) for key in task.entries]
-    found = METHODS["rlse"].function(large, low, degradation=Downscale(LOW, 32), settings=settings, seeds=seeds)
+    found = explore("rlse", large, low, settings=settings, seeds=seeds)
     assert found.high.shape[-1] == 32
     wanted = to_8_bit(by_area(found.high, R))
     kept = torch.stack([read_picture(out / "faces" / "high" / "4x" / "rlse" / f"{key}.png") for key in task.entries])

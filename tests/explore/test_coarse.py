@@ -215,7 +215,10 @@ def test_a_batch_in_parts(mobile, faces):
     assert [s.number for s in told] == list(range(1, 10 * rounds + 1))
     assert {s.total for s in told} == {10 * rounds}
     assert sum(s.part for s in told) == pytest.approx(1)
-    assert told[0].preview().shape == (3, 3, R, R)
+    assert [s.faces for s in told[::10]] == [
+        slice(i, min(i + faces, 3)) if faces < 3 else slice(None) for i in range(0, 3, faces)
+    ]
+    assert told[0].preview().shape == (faces, 3, R, R)
     alone = explore(mobile, 1, low=tiny_faces(3)[2:], seeds=[2])
     torch.testing.assert_close(found.high[2], alone.high[0], atol=2e-3, rtol=1e-3)
 

@@ -91,7 +91,7 @@ def test_it_is_measured_once_and_a_broken_file_again(prior_file, cache, monkeypa
         engine = Engine(prior, UpscaleSettings(preset="fast", steps=1), say=told.append)
         (answer,) = engine.explore([Job(tiny_faces(1), DOWN, 16)])
         assert answer.best_step == 1
-    assert told == ["how the prior's faces vary at 4 px is measured once: about half a minute on a CPU"]
+    assert told == ["measuring once how the prior's faces vary at 4 px: about 30 s on a CPU"]
     assert metric_is_kept(prior, DOWN)
     made = metric_for(prior, DOWN)
     path = metric_path(prior, 4, 16, "bicubic")

@@ -22,7 +22,7 @@ from latentface.io.atomic import check_folder, sha256
 from latentface.io.photo import Photo
 from latentface.io.records import beside, check_beside, faces_folder, is_done, read_record
 from latentface.io.sources import Input, read_entry
-from latentface.prior.registry import PRIORS
+from latentface.prior import registry
 from latentface.restore.aligned import AlignedFace
 from latentface.restore.photoresult import PhotoUpscaled
 from latentface.restore.upscaler import Found, Kind, Result, Upscaler
@@ -128,8 +128,8 @@ class Run:
 
     def _announce(self, count: int) -> None:
         up, background = self.upscaler, self.upscaler.background
-        if up.prior.name in PRIORS and up.engine.method.searches:
-            self.talk.say(PRIORS[up.prior.name].notice)
+        if up.prior.name in registry.PRIORS and up.engine.method.searches:
+            self.talk.say(registry.PRIORS[up.prior.name].notice)
         self.talk.say(
             f"{counted(count, 'picture')}, method {up.settings.method}, prior {up.prior.name} ({up.prior.resolution} px), "
             f"on {up.prior.device}; results in {self.out.output}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from latentface.prior.prior import Prior
 
 
-COUNTS = ("steps", "candidates", "candidate_blocks", "codes", "micro_batch")
+COUNTS = ("steps", "candidates", "candidate_blocks", "codes", "micro_batch", "memory")
 POSITIVE = ("rate", "pixel_weight")
 SHARES = ("together", "betas")
 

@@ -195,7 +195,7 @@ def write_picture(
         for key, value in (text or {}).items():
             extra["pnginfo"].add_itxt(key, value)
     elif kind in ("JPEG", "WEBP"):
-        if not 1 <= quality <= 100:
+        if not isinstance(quality, int) or not 1 <= quality <= 100:
             raise InputError(f"quality is {quality}; expected a whole number from 1 to 100")
         extra["quality"] = quality
     if kind == "JPEG":

@@ -85,9 +85,9 @@ class Engine:
         self.padded = batch is None and not on_cpu
         apart = on_cpu and batch is None and prior.resolution <= SMALL and self.method.searches
         self.workers = torch.get_num_threads() if apart else 0  # 0: the caller's own thread, with all of PyTorch's
-        self.batches = Batches(
-            batch or (TOGETHER if apart and self.method.alike else 1 if on_cpu else MICRO_BATCH), prior.device, say
-        )
+        usual = TOGETHER if apart and self.method.alike else 1 if on_cpu else MICRO_BATCH
+        most = self.method_settings.at_once(prior) or batch or usual
+        self.batches = Batches(min(batch or usual, most), prior.device, say)
         self._alone: dict[int, bool] = {}
         self._told: set[str] = set()
 
@@ -99,7 +99,11 @@ class Engine:
         coarse = {"coarse_steps": self.coarse_steps, "exits_sha256": prior.exits_sha256} if self.coarse_steps else {}
         return {
             "method": self.settings.method,
-            "settings": {**asdict(self.settings), "method_settings": asdict(self.method_settings)},
+            "settings": {
+                **asdict(self.settings),
+                "samples": self.settings.count,
+                "method_settings": asdict(self.method_settings),
+            },
             "prior": prior.name,
             "prior_sha256": prior.sha256,
             "prior_licence": prior.licence,

@@ -57,11 +57,9 @@ def detect(photo: Tensor, *, min_face: float = 12.0, refine: bool = True) -> lis
 
     Takes about 0.6 s a megapixel and pass on one core, and 0.06 s a face for the second looks.
 
-    Args:
-        min_face: the least size in pixels, the longer side of the box; from 24 up the double-size pass is left out.
-        refine: look again at each face; without it landmarks are coarser.
-
-    Raises InputError: no picture, or a size out of range.
+    `min_face` is the least size in px, the longer side of the box; from 24 up the double-size pass is left out. Without
+    `refine` no face is looked at again, and landmarks are coarser. Raises InputError: no picture, or a size out of
+    range.
     """
     if photo.ndim != 3 or photo.shape[0] != 3 or 0 in photo.shape or not photo.is_floating_point():
         raise InputError(f"photo: got {tuple(photo.shape)} {photo.dtype}, expected a float picture (3, H, W) in [0, 1]")

@@ -50,11 +50,9 @@ def paste_faces(
     the face whose middle is nearer, in units of that face's size, so no face is hidden by the margin of a larger one.
     Pixels outside all squares keep their bits.
 
-    Args:
-        background: (3, F * H, F * W) in [0, 1], the photograph enlarged by `factor` F; feather: 0 (a hard edge) to 0.5.
-        in_place: change `background` itself, where memory is short.
-
-    Raises InputError: a background that is no picture, a factor or feather out of range.
+    The background (3, F * H, F * W) is the photograph enlarged by `factor` F; `in_place` changes it itself, where
+    memory is short. The feather is 0 (a hard edge) to 0.5. Raises InputError: a background that is no picture, a factor
+    or feather out of range.
     """
     if background.ndim != 3 or background.shape[0] != 3:
         raise InputError(f"background: got {tuple(background.shape)}, expected a picture (3, H, W)")
@@ -89,7 +87,7 @@ def paste_faces(
 
 
 def compose(background: Tensor, patches: Sequence[Patch], feather: float = 0.0) -> Tensor:
-    """Return a photograph (3, H, W) of known faces at known places, each pixel as its `Warp` shows it where feather is 0."""
+    """Return a photograph (3, H, W) of known faces at known places, as each `Warp` shows them at feather 0."""
     return paste_faces(background, patches, 1.0, feather)
 
 

@@ -36,13 +36,10 @@ class Taps:
 def taps(
     transform: Similarity, box: tuple[int, int, int, int], source: tuple[int, int], kernel: str = "bicubic"
 ) -> Iterator[Taps]:
-    """Yield the weights of a box of output pixels, in chunks of at most `MAX_TAPS`.
+    """Yield the weights of a box (left, top, width, height) of output pixels, in chunks of at most `MAX_TAPS`.
 
-    Args:
-        transform: edge coordinates of the output -> those of the source (H, W), in pixels.
-        box: left, top, width, height of the wanted output pixels.
-
-    Raises UnknownNameError: a kernel that is not in `KERNELS`.
+    The transform goes from edge coordinates of the output to those of the source (H, W), in pixels. Raises
+    UnknownNameError: a kernel that is not in `KERNELS`.
     """
     if kernel not in RADIUS:
         raise UnknownNameError("kernel", kernel, KERNELS)
@@ -75,10 +72,9 @@ def taps(
 
 
 def resample(source: Tensor, transform: Similarity, box: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
-    """Return the source (C, H, W) seen through `transform` in a box of output pixels; arguments as `taps`.
+    """Return the source (C, H, W) seen through `transform` in a box of output pixels (as `taps`), and the mask.
 
-    Returns:
-        The picture (C, height, width), not clamped and 0 where it has no source, and the mask (1, height, width).
+    The picture (C, height, width) is not clamped, and 0 where it has no source; the mask is (1, height, width).
     """
     channels, height, width = source.shape
     flat = source.reshape(channels, -1)

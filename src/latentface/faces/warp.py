@@ -28,7 +28,7 @@ from latentface.faces.place import LEAST_FACTOR, SMALL, Placed, fitting_rows, hi
 from latentface.faces.similarity import Similarity
 
 OVERSAMPLING = 3
-# A photograph's finest diagonal stripes fall between the high pixels of a face tilted by 45 degrees: A+ of them is endless.
+# Finest diagonal stripes fall between the high pixels of a face tilted by 45 degrees: A+ of them is endless.
 # It counts at `SMALL` px; with more, A A^T is smaller by the square, but never below the square of 1 / factor.
 STEADY = 0.01
 ROUGH = 1e-6  # of the squared norms, where `correct` is solved without A A^T at hand: `project` repeats it
@@ -41,10 +41,8 @@ class Warp:
     others, but for the inner side, which is the largest that one of them needs: `join` takes faces of one inner side.
 
     Args:
-        transforms: a face each, the unit square -> its photograph (`latentface.faces.align`).
-        size: R, the prior's resolution.
-        photo: (H, W) of the photograph.
-        kernel: one of `latentface.degradation.KERNELS`.
+        transforms: a face each, the unit square -> the photograph of (H, W) (`latentface.faces.align`).
+        size: R, the prior's resolution; kernel: one of `latentface.degradation.KERNELS`.
         sigma: standard deviation of the photographs' noise, in units of the full grey range.
 
     Raises InputError: no face, a face as large as R (within 2 %) or larger, or outside its photograph, or a negative

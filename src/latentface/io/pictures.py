@@ -179,11 +179,9 @@ def write_picture(
 ) -> None:
     """Write a tensor (3, H, W) in [0, 1] or a Pillow image in the format of the name's ending, atomically.
 
-    Args:
-        text: for a PNG's text chunks; of the others, a JPEG keeps the "Comment".
-        quality: of JPEG and WebP, 1 to 100; extra: what Pillow's `save` takes besides, such as exif.
-
-    Raises InputError: an ending that is not written. OutputError: it cannot be written.
+    The text is for a PNG's chunks; of the others, a JPEG keeps the "Comment". The quality, 1 to 100, is of JPEG and
+    WebP; `extra` is what Pillow's `save` takes besides, such as exif. Raises InputError: an ending that is not written.
+    OutputError: it cannot be written.
     """
     ending = Path(path).suffix.lower()
     if ending not in FORMATS:

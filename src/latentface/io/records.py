@@ -73,12 +73,10 @@ def is_done(path: Path, expected: Mapping[str, Any]) -> bool:
         if os.path.exists(path.with_suffix(".json")):
             raise OutputError(f"{path.with_suffix('.json')}: another file is there; use --overwrite, or another -o")
         return False
-    if record is None:
-        record = _record_in_picture(path)
-        if record is not None and _matches(record, expected):
-            return False
+    complete = record is not None
+    record = record if complete else _record_in_picture(path)
     if record is not None and _matches(record, expected):
-        return there
+        return there and complete
     raise OutputError(f"{path}: another picture or a result of other settings is there; use --overwrite, or another -o")
 
 
@@ -100,8 +98,9 @@ def faces_folder(path: Path) -> Path:
 def check_beside(path: Path, samples: int = 1, names: Iterable[str] = (), *, faces: bool = False) -> None:
     """Check that what will be written beside a result at NAME.png replaces nothing but older results.
 
-    From 2 on each of the samples is written, and their spread; `names` says what else ("compare", "steps"), `faces` whether a
-    folder of faces is. Raises OutputError: another picture stands there, and must not be overwritten in silence.
+    From 2 on each of the samples is written, and their spread; `names` says what else ("compare", "steps"), `faces`
+    whether a folder of faces is. Raises OutputError: another picture stands there, and must not be overwritten in
+    silence.
     """
     several = [*map(str, range(1, samples + 1)), "spread"] if samples > 1 else []
     places = [beside(path, name) for name in (*several, *names)]

@@ -39,7 +39,8 @@ def write_weights(
 ) -> None:
     """Write a file of `what` (one of KEYS) atomically; the tensors named `wide` keep float32.
 
-    The card is anything that JSON holds; the format and `facts`, which readers need, complete it. Raises OutputError: it cannot be written. WeightsError: a number does not fit half precision.
+    The card is anything that JSON holds; the format and `facts`, which readers need, complete it. Raises OutputError:
+    it cannot be written. WeightsError: a number does not fit half precision.
     """
     stored: dict[str, Tensor] = {}
     for name, value in tensors.items():

@@ -21,7 +21,7 @@ def default_channels(resolution: int, base: int = 32768, most: int = 512) -> dic
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sizes:
-    """What every family's networks are built from; stored in a prior's card. `channels`: of the features of each side."""
+    """What every family's networks are built from; stored in its card. `channels`: of the features of each side."""
 
     resolution: int
     channels: Mapping[int, int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What the generators of all families have in common: the mapping network, and the way through the synthesis network's blocks.
+"""What the generators of all families share: the mapping network, and the way through the synthesis network's blocks.
 
 Shape legend: B batch, L style rows (`num_ws`), D width of w, C channels, r side of a block.
 """
@@ -18,7 +18,7 @@ Entry = tuple[int, Tensor, Tensor | None]  # side r, features (B, C, r, r), RGB 
 
 
 class MappingNetwork(nn.Module):
-    """z (B, z_dim) -> w (B, w_dim): second-moment normalisation, then leaky ReLU(0.2)(W x + b) sqrt 2, so many times."""
+    """z (B, z_dim) -> w (B, w_dim): second-moment normalisation, then leaky ReLU(0.2)(W x + b) sqrt 2, `layers` times."""
 
     def __init__(
         self, z_dim: int, w_dim: int, layers: int, linear: Callable[[int, int], nn.Module] = nn.Linear
@@ -38,8 +38,9 @@ class MappingNetwork(nn.Module):
 class BlockNetwork(nn.Module):
     """w_plus (B, L, D) -> picture (B, 3, R, R) in about [-1, 1], not clamped; may be entered and left between blocks.
 
-    A family's blocks are its modules b4, b8, ...: (features or None, RGB or None, style rows (B, convs + 1, D), noise maps,
-    dtype) -> (features, RGB or None), where `convs` says how many style rows and noise maps the convolutions take.
+    A family's blocks are its modules b4, b8, ...: (features or None, RGB or None, style rows (B, convs + 1, D), noise
+    maps, dtype) -> (features, RGB or None), where `convs` says how many style rows and noise maps the convolutions
+    take.
     """
 
     def __init__(self, resolutions: Sequence[int], num_ws: int) -> None:
@@ -56,7 +57,7 @@ class BlockNetwork(nn.Module):
         return [(r, r) for r in self.resolutions for _ in range(self.block(r).convs)]
 
     def repaint(self, features: Tensor, ws: Tensor, side: int) -> Tensor | None:
-        """Return the RGB skip (B, 3, r, r) that starts anew from features after the block of a side; None: there is none."""
+        """Return the RGB skip (B, 3, r, r) that starts anew from features after a block; None: there is none."""
         return None
 
     def paint(self, x: Tensor, rgb: Tensor | None, w: Tensor) -> Tensor | None:
@@ -72,10 +73,10 @@ class BlockNetwork(nn.Module):
         leave: int | None = None,
         dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return features (B, C, r, r) and RGB after the block of side `leave`, or (default) the last ones and the picture.
+        """Return features (B, C, r, r) and RGB after the block of side `leave`; by default the last and the picture.
 
-        `noise` holds L - 1 maps (B or 1, 1, r, r), None meaning the file's constant map. `enter` takes the place of every
-        block up to its side. Features are computed in `dtype`, None for the weights' own.
+        `noise` holds L - 1 maps (B or 1, 1, r, r), None meaning the file's constant map. `enter` takes the place of
+        every block up to its side. Features are computed in `dtype`, None for the weights' own.
         """
         maps: Sequence[Tensor | None] = noise if noise is not None else [None] * (self.num_ws - 1)
         x: Tensor | None = None

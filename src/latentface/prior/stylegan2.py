@@ -132,7 +132,7 @@ class SynthesisBlock(nn.Module):
     def forward(
         self, x: Tensor | None, rgb: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None], dtype: None = None
     ) -> tuple[Tensor, Tensor]:
-        """ws (B, convs + 1, D); noise: one a convolution -> features (B, C, R, R), RGB (B, 3, R, R), in the weights' type."""
+        """ws (B, convs + 1, D); noise: one a convolution -> features (B, C, R, R), RGB (B, 3, R, R)."""
         rows = ws.unbind(1)
         if self.first:
             x = self.const[None].expand(len(ws), -1, -1, -1)

@@ -191,7 +191,8 @@ def write_ffhq1024(members: Mapping[str, bytes], target: Path, provenance: Mappi
     The latent statistics lie in our package: measured anew, they would differ in their last bits, and with them the
     file's sha256, by which results, exits and encoders name their prior.
 
-    `provenance` has lines for the card. Raises WeightsError: see `mobilestylegan`. OutputError: the file cannot be written.
+    `provenance` has lines for the card. Raises WeightsError: see `mobilestylegan`. OutputError: the file cannot be
+    written.
     """
     from safetensors.torch import load_file
 

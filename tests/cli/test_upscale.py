@@ -523,30 +523,22 @@ def test_neither_picture_nor_record_names_the_folder(upscale, face, tmp_path):
 
 
 def test_one_face_that_does_not_fit_the_memory_fails_alone(upscale, face, tmp_path, monkeypatch):
-    from latentface.prior.prior import Prior
+    from latentface.restore import engine
 
-    real, calls, broken = Prior.synthesis, [], -1
+    real = engine.explore_coarse
+    for name in "abc":
+        face(tmp_path / "in" / f"{name}.png", seed=ord(name))
+    large = read_picture(tmp_path / "in" / "b.png")
 
-    def synthesis(prior, *arguments, **named):
-        calls.append(1)
-        if len(calls) == broken:
+    def explored(method, prior, low, **named):
+        if any(torch.equal(one, large) for one in low):
             raise MemoryError
-        return real(prior, *arguments, **named)
+        return real(method, prior, low, **named)
 
-    monkeypatch.setattr(Prior, "synthesis", synthesis)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # one search after another
-    try:
-        for name in "abc":
-            face(tmp_path / "in" / f"{name}.png", seed=ord(name))
-        assert upscale(tmp_path / "in", "-o", tmp_path / "all", "-q", "--aligned").code == 0
-        broken = len(calls) // 3 + 1
-        calls.clear()
-        done = upscale(tmp_path / "in", "-o", tmp_path / "out", "-q", "--aligned")
-    finally:
-        torch.set_num_threads(threads)
+    assert upscale(tmp_path / "in", "-o", tmp_path / "all", "-q", "--aligned").code == 0
+    monkeypatch.setattr(engine, "explore_coarse", explored)
+    done = upscale(tmp_path / "in", "-o", tmp_path / "out", "-q", "--aligned")
     assert done.code == 1
-    assert len(done.err.splitlines()) == 1
     assert "b.png: one face does not fit this device's memory" in done.err
     assert names(tmp_path / "out") == ["a.json", "a.png", "c.json", "c.png"]
     for name in ("a.png", "c.png"):

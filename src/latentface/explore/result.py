@@ -40,6 +40,8 @@ class MethodSettings:
             name, value = one.name, getattr(self, one.name)
             if name in known and value not in known[name]:
                 raise UnknownNameError(name.replace("_", " "), value, known[name])
+            if name == "betas" and not (len(value) == 2 and max(value) < 1):
+                raise InputError(f"betas is {value}; expected two numbers from 0 up and below 1")
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, int | float) and not isinstance(number, bool):
                     _check_number(name, number)

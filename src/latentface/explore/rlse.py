@@ -20,7 +20,6 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from latentface.degradation import Degradation
-from latentface.errors import InputError
 from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem, best_of, draws_of
 from latentface.explore.optim import SCHEDULES, Adam
@@ -58,11 +57,6 @@ class RlseSettings(MethodSettings):
     stop: float | None = None
 
     choices: ClassVar = {"pixel_norm": ("l2", "prior")}
-
-    def __post_init__(self) -> None:
-        MethodSettings.__post_init__(self)
-        if len(self.betas) != 2 or not max(self.betas) < 1:
-            raise InputError(f"betas is {self.betas}; expected two numbers from 0 up and below 1")
 
     @property
     def aligned_only(self) -> bool:

@@ -127,7 +127,9 @@ class Engine:
             "device": str(self.prior.device),
             "steps_dtype": str(self.prior.fast_dtype or self.prior.dtype).removeprefix("torch."),
             "threads": 1 if self.workers else torch.get_num_threads(),
-            **({} if self.workers or self.batches.size == 1 else {"batch": self.batches.size}),
+            "batch": 1
+            if self.workers
+            else self.batches.size,  # numbers of a thread's batch are those of each face alone
         }
 
     def exit_side(self, job: Job) -> int | None:
@@ -227,12 +229,13 @@ class Engine:
                     found = [(jobs[n], self.settings.seed + k) for n, k in (*own, *[own[-1]] * more)]
                     return self._search(found, lambda step: tell(own, step))[: len(own)]
 
-                found = caught(lambda: self.batches.run(part, search))
-                if not isinstance(found, Exception):
-                    return dict(zip(part, found, strict=True))
-                if len(part) == 1:
-                    return {part[0]: found}
-                return {row: one for own in part for row, one in work([own]).items()}  # which of them was it?
+                found = caught(partial(self.batches.run, part, search))
+                if isinstance(found, Exception):  # which of them was it?
+                    alone = [caught(partial(self.batches.run, [own], search)) for own in part]
+                    return {
+                        row: one if isinstance(one, Exception) else one[0] for row, one in zip(part, alone, strict=True)
+                    }
+                return dict(zip(part, found, strict=True))
 
             try:
                 yield from map(work, parts) if pool is None else pool.map(work, parts)

@@ -66,7 +66,7 @@ class GanSettings:
     """Half-life of the generator's average, in pictures."""
     average_rampup: Annotated[float, HIDDEN] = 0.05
     flips: Annotated[bool, HIDDEN] = True
-    noise: Annotated[bool, FLAG] = False  # docs/training.md
+    noise: Annotated[bool, FLAG] = False  # docs/guide/training.md
     """Inject noise maps, as published; without them every detail comes from the latent."""
     augment_target: Annotated[float, QUIETLY] = 0.6
     """What the adaptive augmentation holds; 0 switches it off."""

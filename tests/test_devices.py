@@ -74,14 +74,6 @@ def test_half_precision_where_the_device_multiplies_it(monkeypatch):
     assert devices.fast_dtype(torch.device("mps")) is None
 
 
-def test_how_many_faces_are_searched_together(monkeypatch):
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert [devices.usual_batch(r, cpu) for r in (64, 128, 256, 512, 1024)] == [16, 16, 4, 1, 1]
-    for free, wanted in ((80 << 30, 40), (1 << 40, 64), (1 << 30, 1), (0, 1)):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80 << 30))
-        assert devices.usual_batch(1024, cuda) == wanted
-
-
 @pytest.mark.parametrize("name", ["toaster", "meta", "cuda:99"])
 def test_devices_that_are_not_here(name):
     with pytest.raises(InputError, match="try auto or cpu"):

@@ -106,9 +106,8 @@ def open_faces(source: str | Path) -> FaceSet:
         source: a folder, zip or picture; or `NAME:PATH`, `NAME:PATH#PART`, `NAME:PATH#PART,CROP` with NAME one of
             celeba, celebahq, ffhq, tinyface, as in `celeba:~/data/CelebA#test,square178`.
 
-    Raises:
-        MissingDataError: the path does not exist, or a piece of the data set is not there.
-        InputError: it cannot be used. UnknownNameError: no such data set, part or crop.
+    Raises MissingDataError: the path does not exist, or a piece of the data set is not there. InputError: it cannot be
+    used. UnknownNameError: no such data set, part or crop.
     """
     text = str(source)
     match = re.match(r"^([A-Za-z][\w-]+):(?!//)(.*)$", text, re.DOTALL)  # two letters at least: C:\ is no data set

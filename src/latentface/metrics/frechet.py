@@ -25,11 +25,7 @@ class FrechetAccumulator:
         self._scatter = torch.zeros(width, width, dtype=torch.float64)
 
     def update(self, features: Tensor) -> None:
-        """Add a batch of features (B, D).
-
-        Raises:
-            InputError: another shape, NaN or infinite values.
-        """
+        """Add a batch of features (B, D). Raises InputError: another shape, NaN or infinite values."""
         if features.ndim != 2 or features.shape[1] != len(self._mean) or not bool(torch.isfinite(features).all()):
             raise InputError(f"got features {tuple(features.shape)}, expected finite ones (B, {len(self._mean)})")
         batch = FrechetAccumulator(len(self._mean))
@@ -67,8 +63,7 @@ class FrechetAccumulator:
     def distance(self, other: FrechetAccumulator) -> float:
         """Return the squared Frechet distance to another set, from 0 up; biased upwards for sets of few pictures.
 
-        Raises:
-            InputError: fewer than two pictures in a set, or the widths differ.
+        Raises InputError: fewer than two pictures in a set, or the widths differ.
         """
         return frechet_distance(self.mean, self.covariance, other.mean, other.covariance)
 
@@ -78,8 +73,7 @@ def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covar
 
     The trace of the root is taken from the symmetric C1^(1/2) C2 C1^(1/2), so singular covariances do no harm.
 
-    Raises:
-        InputError: the shapes differ.
+    Raises InputError: the shapes differ.
     """
     if mean_a.shape != mean_b.shape or covariance_a.shape != covariance_b.shape:
         raise InputError(f"got features of width {len(mean_a)} and {len(mean_b)}, expected one width")

@@ -32,8 +32,7 @@ class FeatureDistance(nn.Module):
     Args:
         trunk: with features at its taps; heads: one (C,) a tap.
 
-    Raises:
-        WeightsError: the heads do not fit the trunk.
+    Raises WeightsError: the heads do not fit the trunk.
     """
 
     shift: Tensor
@@ -58,8 +57,7 @@ class FeatureDistance(nn.Module):
         Args:
             result, truth: (B, 3, H, W) in [0, 1], from 32 px up.
 
-        Raises:
-            InputError: the sizes differ or are too small.
+        Raises InputError: the sizes differ or are too small.
         """
         check_pair(result, truth)
         if min(result.shape[-2:]) < LEAST_SIDE:
@@ -122,8 +120,7 @@ class SqueezeNetDistance(FeatureDistance):
     def load(cls, *, fetch: bool = True) -> Self:
         """Load the Keras file and LPIPS's SqueezeNet heads.
 
-        Raises:
-            MissingDataError: a file is not at hand. MissingExtraError: h5py is not installed.
+        Raises MissingDataError: a file is not at hand. MissingExtraError: h5py is not installed.
         """
         path = locate("squeezenet-keras", fetch=fetch)
         heads = read_heads(read_state("lpips-squeeze", fetch=fetch))
@@ -136,8 +133,7 @@ class SqueezeNetDistance(FeatureDistance):
 def read_keras(path: Path) -> dict[str, Tensor]:
     """Read keras-squeezenet's convolutions from its HDF5 file, under torchvision's names and layout (out, in, h, w).
 
-    Raises:
-        MissingExtraError: h5py is not installed.
+    Raises MissingExtraError: h5py is not installed.
     """
     h5py = require("h5py", "metrics", "the SqueezeNet feature distance")
     names = {"conv1": "features.0"}

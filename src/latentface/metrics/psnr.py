@@ -16,8 +16,7 @@ def psnr(result: Tensor, truth: Tensor) -> Tensor:
     Args:
         result, truth: (B, 3, H, W) in [0, 1].
 
-    Raises:
-        InputError: the sizes differ.
+    Raises InputError: the sizes differ.
     """
     check_pair(result, truth)
     return _decibels(result, truth)
@@ -31,8 +30,7 @@ def psnr_y(result: Tensor, truth: Tensor) -> Tensor:
     Args:
         result, truth: (B, 3, H, W) in [0, 1].
 
-    Raises:
-        InputError: the sizes differ.
+    Raises InputError: the sizes differ.
     """
     check_pair(result, truth)
     return _decibels(luma(wide(result)), luma(wide(truth)))

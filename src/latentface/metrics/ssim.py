@@ -22,8 +22,7 @@ def ssim(result: Tensor, truth: Tensor) -> Tensor:
     Args:
         result, truth: (B, 3, H, W) in [0, 1], from 11 px up.
 
-    Raises:
-        InputError: the sizes differ, or a side is below 11 px.
+    Raises InputError: the sizes differ, or a side is below 11 px.
     """
     check_pair(result, truth)
     if min(result.shape[-2:]) < WINDOW:

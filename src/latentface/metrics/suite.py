@@ -36,8 +36,7 @@ class Suite:
     Attributes:
         missing: name -> why it cannot be computed here; such a metric is absent from every score.
 
-    Raises:
-        UnknownNameError: a metric of that name does not exist.
+    Raises UnknownNameError: a metric of that name does not exist.
     """
 
     def __init__(
@@ -69,8 +68,7 @@ class Suite:
     def available(self, scope: str, names: Iterable[str] | None = None, *, side: int | None = None) -> tuple[str, ...]:
         """Return the loaded metrics of a scope ("image" or "set"), of all or of `names`, that faces of `side` px allow.
 
-        Raises:
-            UnknownNameError: a name is no metric's.
+        Raises UnknownNameError: a name is no metric's.
         """
         wanted = self.names if names is None else tuple(find_metric(name).name for name in names)
         lacking = self.lacking(side)
@@ -101,8 +99,7 @@ class Suite:
         Args:
             result, truth: (B, 3, H, W); low: (B, 3, h, w), all in [0, 1]; names: some of the suite's.
 
-        Raises:
-            InputError: sizes do not fit; both are named. UnknownNameError: a name is no metric's.
+        Raises InputError: sizes do not fit; both are named. UnknownNameError: a name is no metric's.
         """
         check_batch(result, "result")
         if truth is not None:
@@ -150,8 +147,7 @@ class Suite:
             results, truths: (N, 3, H, W), N from 2 up; others: (N, 3, S, S), another photograph of each face's person, every
                 person once.
 
-        Raises:
-            InputError: sizes do not fit. UnknownNameError: a name is no metric's.
+        Raises InputError: sizes do not fit. UnknownNameError: a name is no metric's.
         """
         check_batch(results, "results")
         if truths is not None:
@@ -180,8 +176,7 @@ class Suite:
         Args:
             results: (N, 3, H, H); others: (N, 3, S, S), the i-th of the i-th person; N from 2 up.
 
-        Raises:
-            InputError: the counts differ. MissingDataError and others: the network is not at hand.
+        Raises InputError: the counts differ. MissingDataError and others: the network is not at hand.
         """
         check_batch(results, "results")
         check_batch(others, "others")

@@ -39,8 +39,7 @@ class Trunk(nn.Module):
     def load_published(self, state: Mapping[str, Tensor], name: str) -> None:
         """Load torchvision's state dictionary, its classifier and untapped layers left out.
 
-        Raises:
-            WeightsError: a tensor is missing or has another shape.
+        Raises WeightsError: a tensor is missing or has another shape.
         """
         wanted = self.state_dict()
         for key, value in wanted.items():

@@ -42,8 +42,7 @@ def verification(scores_same: Tensor, scores_other: Tensor) -> Verification:
         scores_same: (N,), each face against another photograph of its person.
         scores_other: (N, M), each face against M other people (rank 1 is then known), or (K,), any such pairs.
 
-    Raises:
-        InputError: no scores, another shape, or NaN.
+    Raises InputError: no scores, another shape, or NaN.
     """
     same, other = scores_same.detach().cpu().double(), scores_other.detach().cpu().double()
     if same.ndim != 1 or other.ndim not in (1, 2) or not same.numel() or not other.numel():

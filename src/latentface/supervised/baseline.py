@@ -64,8 +64,7 @@ class Baseline:
     def restore(self, low: Tensor) -> Tensor:
         """Return low pictures (B, 3, h, w) in [0, 1] as (B, 3, h factor, w factor) in [0, 1], on `low`'s device.
 
-        Raises:
-            InputError: `low` is no such batch.
+        Raises InputError: `low` is no such batch.
         """
         check_batch(low, "the low pictures")
         device = self.device
@@ -80,8 +79,7 @@ class Baseline:
 
         Meant for somebody else's ESRGAN; a network trained on aligned faces draws faces everywhere.
 
-        Raises:
-            InputError: the picture or the numbers cannot be used.
+        Raises InputError: the picture or the numbers cannot be used.
         """
         return upscale_in_tiles(self.network, self.factor, picture.to(self.device), tile=tile, overlap=overlap)
 

@@ -34,9 +34,7 @@ def write_baseline(
         tensors: the network's `state_dict()`.
         card: must hold `resolution` (px) and `stage`.
 
-    Raises:
-        OutputError: it cannot be written.
-        WeightsError: a number is not finite in half precision.
+    Raises OutputError: it cannot be written. WeightsError: a number is not finite in half precision.
     """
     facts = {"kind": kind, "shape": asdict(shape), "factor": shape.factor}
     write_weights(path, "baseline", tensors, card, facts)
@@ -45,8 +43,7 @@ def write_baseline(
 def read_baseline_card(path: str | Path) -> dict[str, Any]:
     """Return a baseline's card without reading its tensors.
 
-    Raises:
-        WeightsError: it is no baseline of latentface, or a broken one.
+    Raises WeightsError: it is no baseline of latentface, or a broken one.
     """
     return _checked(read_card(path, "baseline"), path)
 
@@ -54,9 +51,8 @@ def read_baseline_card(path: str | Path) -> dict[str, Any]:
 def load_baseline(path: str | Path, device: str | torch.device = "cpu") -> Baseline:
     """Read a baseline trained here, or somebody else's ESRGAN (.pth, .pt, .safetensors), ready to restore.
 
-    Raises:
-        WeightsError: it is broken, does not fit its card, or is another network; the message names what was seen.
-        UnsafeFileError: reading it would run code; nothing was run.
+    Raises WeightsError: it is broken, does not fit its card, or is another network; the message names what was seen.
+    UnsafeFileError: reading it would run code; nothing was run.
     """
     if not Path(path).is_file():
         raise WeightsError(f"{path}: {'this is a folder' if Path(path).is_dir() else 'there is no such file'}")

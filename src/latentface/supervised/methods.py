@@ -52,8 +52,7 @@ def _restored(kind: str, low: Tensor, degradation: Degradation, settings: Superv
 def bundled(kind: str, degradation: Degradation, stage: str = "gan") -> Path:
     """Return the package's weights for a degradation; of ESRGAN's two stages the one asked for, else the other.
 
-    Raises:
-        InputError: not square, or no whole factor. MissingDataError: none were trained for that size and factor.
+    Raises InputError: not square, or no whole factor. MissingDataError: none were trained for that size and factor.
     """
     (low, width), (high, _) = degradation.low_size, degradation.high_size
     if low != width or high % low:

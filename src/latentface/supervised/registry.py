@@ -43,9 +43,7 @@ def kind_named(kind: str) -> Kind:
 def make_shape(kind: str, size: str, factor: int) -> Shape:
     """Return a baseline's numbers at size "small" or "published".
 
-    Raises:
-        UnknownNameError: there is no such baseline or size.
-        InputError: the factor is no power of two.
+    Raises UnknownNameError: there is no such baseline or size. InputError: the factor is no power of two.
     """
     cls = kind_named(kind).shape
     if size not in SIZES:

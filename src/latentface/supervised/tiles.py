@@ -23,8 +23,7 @@ def upscale_in_tiles(
         tile: side in px of the part that a tile gives to the result; overlap: px around it that it only looks at. Where
             the network sees no farther than `overlap`, the result equals that of the whole picture at once.
 
-    Raises:
-        InputError: the picture or the numbers cannot be used.
+    Raises InputError: the picture or the numbers cannot be used.
     """
     if tile < 1 or overlap < 0:
         raise InputError(f"tile is {tile} and overlap {overlap} px; expected at least 1 and 0")

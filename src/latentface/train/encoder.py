@@ -58,9 +58,8 @@ def train_encoder(
     Args:
         steps, minutes: the budget in all, calls that were cut off included; one of them is needed.
 
-    Raises:
-        TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, one of another run, or the loss
-            diverged. InputError: no budget, or a prior without a file. OutputError: a file cannot be written.
+    Raises TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, one of another run, or the
+    loss diverged. InputError: no budget, or a prior without a file. OutputError: a file cannot be written.
     """
     target = Path(output)
     checkpoint = check_run(target, steps, minutes, resume)

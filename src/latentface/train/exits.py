@@ -179,9 +179,8 @@ def train_exits(
     Args:
         steps, minutes: the budget in all, calls that were cut off included; one of them is needed.
 
-    Raises:
-        TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, one of another run, or the loss
-            diverged. InputError: no budget, or a prior that can have no such exits. OutputError: a file cannot be written.
+    Raises TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, one of another run, or the
+    loss diverged. InputError: no budget, or a prior that can have no such exits. OutputError: a file cannot be written.
     """
     target = Path(output)
     checkpoint = check_run(target, steps, minutes, resume)

@@ -21,8 +21,7 @@ from latentface.io.sources import Entry, Pictures, read_entry
 def decode_square(entry: Entry, resolution: int) -> np.ndarray:
     """Return one picture as uint8 (3, R, R): its central square, resized with the bicubic filter.
 
-    Raises:
-        PictureError: it cannot be read.
+    Raises PictureError: it cannot be read.
     """
     picture = open_picture(read_entry(entry), entry.label)
     if picture.mode not in ("RGB", "L"):
@@ -49,8 +48,7 @@ def load_pictures(
     Sets that would take more than `memory` bytes are kept in a file at `scratch` instead of in memory; its name goes at
     once where the system allows it, so nothing is left behind and processes beside each other do not meet in it.
 
-    Raises:
-        TrainingError: not one picture could be read. OutputError: there is no room for that file.
+    Raises TrainingError: not one picture could be read. OutputError: there is no room for that file.
     """
     shape = (len(pictures), 3, resolution, resolution)
     if int(np.prod(shape)) > memory and scratch is not None:

@@ -78,10 +78,8 @@ def train_prior(
 
     SIGINT and SIGTERM end the run after the current step, with everything saved.
 
-    Raises:
-        TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, or the losses diverged.
-        KeyboardInterrupt: SIGINT came. SystemExit: SIGTERM came.
-        InputError: no budget, or settings that do not fit.
+    Raises TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, or the losses diverged.
+    KeyboardInterrupt: SIGINT came. SystemExit: SIGTERM came. InputError: no budget, or settings that do not fit.
     """
     target = Path(output)
     checkpoint = check_run(target, pictures, minutes, resume, "pictures")

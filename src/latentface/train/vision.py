@@ -109,9 +109,8 @@ class Vision:
 def make_vision(resolution: int, rate: float, seed: int, weights: str | Path | None, device: torch.device) -> Vision:
     """Build it for faces of `resolution`; `rate`: of the heads' Adam.
 
-    Raises:
-        InputError: faces of fewer than 32 px, which the classifier shrinks to nothing.
-        MissingDataError, WeightsError: as `load_efficientnet`.
+    Raises InputError: faces of fewer than 32 px, which the classifier shrinks to nothing. MissingDataError,
+    WeightsError: as `load_efficientnet`.
     """
     if resolution < STRIDE:
         raise InputError(f"vision needs faces of {STRIDE} px and more; these have {resolution}")

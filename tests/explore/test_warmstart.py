@@ -12,9 +12,9 @@ from tiny import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError, MissingDataError, UnknownNameError, WeightsError
-from latentface.explore.space import drawn
 from latentface.explore.flow import FlowSettings, flow_path
 from latentface.explore.registry import METHODS, find_method
+from latentface.explore.space import drawn
 from latentface.explore.start import bank as warmstart
 from latentface.explore.start.bank import (
     BankSettings,

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from latentface.cli.photos import is_photograph
+from latentface.photosettings import PhotoSettings
 from PIL import Image
 from tiny import tiny_faces, tiny_prior
 
-from latentface.cli.photos import is_photograph
 from latentface.faces import Similarity, crop, detect
 from latentface.faces import kind as module
 from latentface.faces.align import FFHQ_LANDMARKS, ffhq_fit
@@ -19,7 +20,6 @@ from latentface.faces.detect import Face
 from latentface.faces.kind import is_aligned
 from latentface.io.photo import Photo
 from latentface.io.pictures import to_tensor
-from latentface.photosettings import PhotoSettings
 from latentface.restore.photo import PhotoUpscaler
 from latentface.restore.settings import UpscaleSettings
 

@@ -9,12 +9,12 @@ import numpy as np
 import photo_scene
 import pytest
 import torch
+from latentface.photosettings import PhotoSettings
 from tiny import tiny_prior
 
 from latentface.errors import InputError, WeightsError
 from latentface.io.photo import Photo
 from latentface.io.pictures import LUMA
-from latentface.photosettings import PhotoSettings
 from latentface.restore import background as photobackground
 from latentface.restore.background import Background
 from latentface.restore.photo import PhotoUpscaler

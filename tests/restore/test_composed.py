@@ -6,13 +6,13 @@ import numpy as np
 import photo_scene
 import pytest
 import torch
+from latentface.photosettings import PhotoSettings
 from torch import Tensor
 
 from latentface.errors import WeightsError
 from latentface.faces import Patch, Similarity, Warp, compose, detect
 from latentface.faces.align import ffhq_fit
 from latentface.io.photo import Photo
-from latentface.photosettings import PhotoSettings
 from latentface.prior.prior import Prior
 from latentface.prior.registry import load_prior
 from latentface.restore.photo import PhotoUpscaler

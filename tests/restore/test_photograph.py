@@ -11,6 +11,7 @@ import numpy as np
 import photo_scene
 import pytest
 import torch
+from latentface.photosettings import PhotoSettings
 from PIL import Image, ImageCms
 from tiny import tiny_prior
 from torch import Tensor
@@ -19,7 +20,6 @@ from latentface.errors import InputError, PictureError
 from latentface.faces import Patch, Similarity, Warp, paste_faces
 from latentface.io import photo as photofile
 from latentface.io.photo import Photo
-from latentface.photosettings import PhotoSettings
 from latentface.prior.prior import Prior
 from latentface.restore.photo import PhotoUpscaler, prior_wanted, upscale_photo
 from latentface.restore.photoresult import _under_alpha

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from latentface.errors import InputError, WeightsError
-from latentface.io.weights import filled, find_card, read_card, read_tensors, write_weights
+from latentface.io.weights import filled, find_card, read_tensors, write_weights
 from latentface.supervised.baseline import Baseline
 from latentface.supervised.blocks import channels_last
 from latentface.supervised.foreign import is_safetensors, read_foreign
-from latentface.supervised.registry import KINDS, Shape, make_network, shape_from_json
+from latentface.supervised.registry import KINDS, Shape, kind_named, make_network
 
 
 def write_baseline(
@@ -40,14 +40,6 @@ def write_baseline(
     write_weights(path, "baseline", tensors, card, facts)
 
 
-def read_baseline_card(path: str | Path) -> dict[str, Any]:
-    """Return a baseline's card without reading its tensors.
-
-    Raises WeightsError: it is no baseline of latentface, or a broken one.
-    """
-    return _checked(read_card(path, "baseline"), path)
-
-
 def load_baseline(path: str | Path, device: str | torch.device = "cpu") -> Baseline:
     """Read a baseline trained here, or somebody else's ESRGAN (.pth, .pt, .safetensors), ready to restore.
 
@@ -64,7 +56,11 @@ def load_baseline(path: str | Path, device: str | torch.device = "cpu") -> Basel
     else:
         card = _checked(card, path)
         kind, resolution, stage = card["kind"], int(card["resolution"]), str(card["stage"])
-        shape, tensors = _shape_of(card, path), read_tensors(path)
+        try:
+            shape = kind_named(kind).shape(**card["shape"])
+        except (KeyError, TypeError, InputError) as error:
+            raise WeightsError(f"{path}: the card's numbers cannot be used ({error})") from None
+        tensors = read_tensors(path)
     network = filled(lambda: make_network(kind, shape), tensors, f"{path}: ")
     channels_last(network.eval().requires_grad_(False).to(device))
     factor = int(getattr(network, "factor"))  # noqa: B009  (nn.Module's attributes are untyped)
@@ -79,10 +75,3 @@ def _checked(card: dict[str, Any], path: str | Path) -> dict[str, Any]:
     else:
         return card
     raise WeightsError(f"{path}: the card cannot be read ({reason})")
-
-
-def _shape_of(card: Mapping[str, Any], path: str | Path) -> Shape:
-    try:
-        return shape_from_json(card["kind"], card["shape"])
-    except (KeyError, TypeError, InputError) as error:
-        raise WeightsError(f"{path}: the card's numbers cannot be used ({error})") from None

@@ -94,11 +94,6 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def named_sets() -> Mapping[str, Layout]:
-    """Return the published data sets that a name can stand before a path for."""
-    return LAYOUTS
-
-
 def open_faces(source: str | Path) -> FaceSet:
     """Open a set of faces.
 

@@ -76,13 +76,6 @@ class Niqe:
 
         Raises InputError: a side is below 96 px, or there are fewer than two blocks.
         """
-        return self.pooled_from(self.block_features(pictures))
-
-    def block_features(self, pictures: Tensor) -> np.ndarray:
-        """Return the statistics of all blocks at native size, (N, 36), to be gathered over batches for `pooled_from`.
-
-        Raises InputError: a side is below 96 px.
-        """
         check_batch(pictures)
         height, width = pictures.shape[-2:]
         if min(height, width) < BLOCK:
@@ -90,10 +83,7 @@ class Niqe:
                 f"pooled NIQE needs sides of at least {BLOCK} px, got {height} x {width}; use niqe, which enlarges"
             )
         top, left = (height % BLOCK) // 2, (width % BLOCK) // 2
-        return np.concatenate([self._block_features(y[top:, left:]) for y in _levels(pictures)])
-
-    def pooled_from(self, features: np.ndarray) -> float:
-        """Return the NIQE of gathered block statistics (N, 36). Raises InputError: fewer than two blocks."""
+        features = np.concatenate([self._block_features(y[top:, left:]) for y in _levels(pictures)])
         if len(features) < 2:
             raise InputError(f"pooled NIQE needs at least two blocks, got {len(features)}; give more pictures")
         return self._distance(features)

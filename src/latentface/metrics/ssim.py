@@ -9,7 +9,6 @@ from torch import Tensor
 from latentface.errors import InputError
 from latentface.metrics.luma import check_pair, luma, wide
 
-DEFINITION = "Wang 2004 on the luma Y: Gaussian window 11, sigma 1.5, valid border, K1 0.01, K2 0.03, peak 1"
 WINDOW, SIGMA = 11, 1.5
 
 

@@ -159,8 +159,8 @@ class Suite:
         if "frechet" in wanted and self._identity is not None and truths is not None:
             scores["frechet"] = self._frechet(self._identity, results, truths)
         asked = [name for name in wanted if METRICS[name].reference == "other photo"]
-        if asked and others is not None:
-            found = self.verification(results, others)
+        if asked and others is not None and self._identity is not None:
+            found = self._verification(self._identity, results, others)
             nan = float("nan")
             values = {
                 "verification-auc": found.auc,
@@ -170,21 +170,13 @@ class Suite:
             scores |= {name: values[name] for name in asked}
         return scores
 
-    def verification(self, results: Tensor, others: Tensor) -> Verification:
-        """Compare results with other photographs of the same people, of which each stands once in the set.
-
-        Args:
-            results: (N, 3, H, H); others: (N, 3, S, S), the i-th of the i-th person; N from 2 up.
-
-        Raises InputError: the counts differ. MissingDataError and others: the network is not at hand.
-        """
-        check_batch(results, "results")
+    @staticmethod
+    def _verification(net: IdentityNet, results: Tensor, others: Tensor) -> Verification:
         check_batch(others, "others")
         if len(results) != len(others) or len(results) < 2:
             raise InputError(
                 f"results has the size {tuple(results.shape)} and others {tuple(others.shape)}, expected as many faces, from 2 up"
             )
-        net = self._identity = self._identity or IdentityNet.load()
         scores = net.embed(results) @ net.embed(others).to(results.device).T  # (N, N)
         apart = ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
         return verification(scores.diagonal(), scores[apart].view(len(scores), -1))

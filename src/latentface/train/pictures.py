@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from latentface.datasets.crop import CROPS
 from latentface.errors import OutputError, PictureError, TrainingError
-from latentface.io.pictures import open_picture, rgb_array
+from latentface.io.pictures import open_picture
 from latentface.io.sources import Entry, Pictures, read_entry
 
 
@@ -24,15 +24,7 @@ def decode_square(entry: Entry, resolution: int) -> np.ndarray:
     Raises PictureError: it cannot be read.
     """
     picture = open_picture(read_entry(entry), entry.label)
-    if picture.mode not in ("RGB", "L"):
-        picture = Image.fromarray((rgb_array(picture) * 255).round().astype(np.uint8))
-    picture = picture.convert("RGB")
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    picture = picture.resize(
-        (resolution, resolution), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
-    )
-    return np.asarray(picture).transpose(2, 0, 1)
+    return CROPS["centre"](picture, resolution, entry.label).transpose(2, 0, 1)
 
 
 def load_pictures(

@@ -93,7 +93,8 @@ def train_prior(
     trainer = GanTrainer(state, loaded, device)
     before = target if resume else init
     inherited = read_card(before) if before is not None and Path(before).exists() else {}
-    description = _description(state, sources.name, len(loaded), device, {**_kept(inherited), **(card or {})})
+    kept = {k: inherited[k] for k in ("alignment", "licence") if k in inherited}
+    description = _description(state, sources.name, len(loaded), device, {**kept, **(card or {})})
 
     def save() -> None:
         if leader:
@@ -175,11 +176,6 @@ def saved_settings(output: str | Path) -> GanSettings:
     if not checkpoint.exists():
         raise TrainingError(f"{checkpoint}: there is no checkpoint to resume; start without --resume")
     return settings_from(read_checkpoint(checkpoint, "a prior", KEYS)["settings"])
-
-
-def _kept(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What a prior that goes on from another keeps of its card: how faces stand, and what the weights may be used for."""
-    return {k: card[k] for k in ("alignment", "licence") if k in card}
 
 
 def _description(

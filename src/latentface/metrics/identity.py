@@ -70,10 +70,7 @@ class IdentityNet:
     def cosine(self, result: Tensor, truth: Tensor) -> Tensor:
         """Return the cosine between the embeddings of both faces, (B,) in [-1, 1], higher is better.
 
-        Args:
-            result, truth: (B, 3, S, S) in [0, 1], in FFHQ alignment.
-
-        Raises InputError: the sizes differ or are not square.
+        Both are in FFHQ alignment. Raises InputError: the sizes differ or are not square.
         """
         check_pair(result, truth)
         return (self.embed(result) * self.embed(truth)).sum(1)

@@ -18,9 +18,6 @@ def ssim(result: Tensor, truth: Tensor) -> Tensor:
     Equation 13 of the paper with its Gaussian window (11 px, sigma 1.5, population moments), where the window lies
     wholly inside the picture, averaged. Differentiable.
 
-    Args:
-        result, truth: (B, 3, H, W) in [0, 1], from 11 px up.
-
     Raises InputError: the sizes differ, or a side is below 11 px.
     """
     check_pair(result, truth)

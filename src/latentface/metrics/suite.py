@@ -13,7 +13,7 @@ from latentface.io.pictures import check_batch
 from latentface.metrics.consistency import consistency, null_space_cosine
 from latentface.metrics.frechet import FrechetAccumulator
 from latentface.metrics.identity import IdentityNet
-from latentface.metrics.lpips import FeatureDistance, Lpips, SqueezeNetDistance
+from latentface.metrics.lpips import DISTANCES, FeatureDistance, load_distance
 from latentface.metrics.luma import check_pair
 from latentface.metrics.niqe import Niqe
 from latentface.metrics.psnr import psnr, psnr_y
@@ -56,10 +56,8 @@ class Suite:
 
     def _load(self, name: str, fetch: bool) -> None:
         files = METRICS[name].files
-        if name == "squeezenet-distance":
-            self._distances[name] = SqueezeNetDistance.load(fetch=fetch).to(self._device)
-        elif name.startswith("lpips-"):
-            self._distances[name] = Lpips.load(name.removeprefix("lpips-"), fetch=fetch).to(self._device)
+        if name in DISTANCES:
+            self._distances[name] = load_distance(name, fetch=fetch).to(self._device)
         elif "niqe" in files:
             self._niqe = self._niqe or Niqe.load(fetch=fetch)
         elif "mobilefacenet" in files:

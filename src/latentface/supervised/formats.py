@@ -22,11 +22,7 @@ from latentface.supervised.registry import KINDS, Shape, kind_named, make_networ
 
 
 def write_baseline(
-    path: str | Path,
-    kind: str,
-    shape: Shape,
-    tensors: Mapping[str, Tensor],
-    card: Mapping[str, Any],
+    path: str | Path, kind: str, shape: Shape, tensors: Mapping[str, Tensor], card: Mapping[str, Any]
 ) -> None:
     """Write a baseline atomically; `card` is completed by format, kind, shape and factor.
 

@@ -79,7 +79,6 @@ class BaselineFit(Fit):
         self.history: list[dict[str, float]] = []
 
     def identity(self) -> dict[str, Any]:
-        """Return what a checkpoint must agree on."""
         return {
             "kind": self.kind,
             "stage": self.stage,

@@ -174,7 +174,6 @@ class EncoderFit(Fit):
         self.history.append({**numbers, "psnr": psnr, "consistency": consistency})
 
     def identity(self) -> dict[str, Any]:
-        """Return what a checkpoint must agree on."""
         return {"prior": self.prior.sha256, "shape": asdict(self.shape), "settings": asdict(self.settings)}
 
 

@@ -317,11 +317,7 @@ class GanTrainer:
             mine.copy_(theirs)
 
     def run(
-        self,
-        *,
-        pictures: int | None = None,
-        minutes: float | None = None,
-        stop: Callable[[], bool] = lambda: False,
+        self, *, pictures: int | None = None, minutes: float | None = None, stop: Callable[[], bool] = lambda: False
     ) -> Iterator[TrainingStep]:
         """Yield steps until `pictures` were shown in all, `minutes` have passed since this call, or `stop` says so."""
         start = last = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from latentface.datasets.crop import CROPS
 from latentface.errors import OutputError, PictureError, TrainingError
 from latentface.io.pictures import open_picture
 from latentface.io.sources import Entry, Pictures, read_entry
+
+AHEAD = 256  # pictures at a time: the pool would queue every result at once
 
 
 def decode_square(entry: Entry, resolution: int) -> np.ndarray:
@@ -55,13 +57,16 @@ def load_pictures(
             return str(error)
 
     kept: list[Entry] = []
+    entries = list(pictures)
     with ThreadPoolExecutor() as pool:
-        for entry, result in zip(pictures, _bounded(pool, one, pictures), strict=True):
-            if isinstance(result, str):
-                warn(f"left out: {result}")
-            else:
-                store[len(kept)] = result
-                kept.append(entry)
+        for start in range(0, len(entries), AHEAD):
+            part = entries[start : start + AHEAD]
+            for entry, result in zip(part, pool.map(one, part), strict=True):
+                if isinstance(result, str):
+                    warn(f"left out: {result}")
+                else:
+                    store[len(kept)] = result
+                    kept.append(entry)
     if not kept:
         raise TrainingError(f"{pictures.name}: not one of {len(pictures)} pictures could be read")
     return torch.from_numpy(store[: len(kept)]), Pictures(pictures.name, kept)
@@ -83,15 +88,6 @@ def _on_disk(scratch: Path, shape: tuple[int, ...]) -> np.ndarray:
         with contextlib.suppress(OSError):
             mine.unlink()
     return store
-
-
-def _bounded(
-    pool: ThreadPoolExecutor, work: Callable[[Entry], np.ndarray | str], pictures: Pictures, ahead: int = 256
-) -> Iterator[np.ndarray | str]:
-    # pool.map would queue every result at once; a window keeps memory flat over a million pictures.
-    entries = list(pictures)
-    for start in range(0, len(entries), ahead):
-        yield from pool.map(work, entries[start : start + ahead])
 
 
 class Shuffled:

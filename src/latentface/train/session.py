@@ -40,10 +40,7 @@ from latentface.train.settings import GanSettings
 
 KEYS = ("architecture", "g_optimiser")  # of a checkpoint
 LOGGED = ("pictures", "seconds", "g_loss", "d_loss", "real_sign", "r1", "augment_p")
-CURVES = (
-    {"g_loss": "g loss", "d_loss": "d loss"},
-    {"real_sign": "E[sign D(real)]", "augment_p": "augmentation p"},
-)
+CURVES = ({"g_loss": "g loss", "d_loss": "d loss"}, {"real_sign": "E[sign D(real)]", "augment_p": "augmentation p"})
 
 
 def train_prior(
@@ -93,7 +90,7 @@ def train_prior(
     trainer = GanTrainer(state, loaded, device)
     before = target if resume else init
     inherited = read_card(before) if before is not None and Path(before).exists() else {}
-    kept = {k: inherited[k] for k in ("alignment", "licence") if k in inherited}
+    kept: dict[str, Any] = {k: inherited[k] for k in ("alignment", "licence") if k in inherited}
     description = _description(state, sources.name, len(loaded), device, {**kept, **(card or {})})
 
     def save() -> None:

@@ -109,14 +109,7 @@ def train_supervised(
     return target
 
 
-def _check(
-    kind: str,
-    factor: int,
-    resolution: int,
-    stage: str,
-    pairs: int | None,
-    features: Features | None,
-) -> None:
+def _check(kind: str, factor: int, resolution: int, stage: str, pairs: int | None, features: Features | None) -> None:
     kind_named(kind)
     check_factor(factor, 2)
     if resolution % factor or resolution // factor < 2:

@@ -24,15 +24,13 @@ class Verification:
         auc: the chance that a same-person score is above another's (ties count half), 0.5 to 1.
         true_accepts: share of same-person scores above `threshold`, which at most 1 % of the others pass.
         rank1: share of faces whose best match in the gallery is their person; None without a gallery.
-        threshold: the score; same, other: how many scores there were.
+        threshold: the score.
     """
 
     auc: float
     true_accepts: float
     rank1: float | None
     threshold: float
-    same: int
-    other: int
 
 
 def verification(scores_same: Tensor, scores_other: Tensor) -> Verification:
@@ -65,6 +63,4 @@ def verification(scores_same: Tensor, scores_other: Tensor) -> Verification:
         true_accepts=float((same > threshold).double().mean()),
         rank1=rank1,
         threshold=float(threshold),
-        same=len(same),
-        other=other.numel(),
     )

@@ -24,11 +24,7 @@ from latentface.supervised.registry import KINDS, Shape, kind_named, make_networ
 def write_baseline(
     path: str | Path, kind: str, shape: Shape, tensors: Mapping[str, Tensor], card: Mapping[str, Any]
 ) -> None:
-    """Write a baseline atomically; `card` is completed by format, kind, shape and factor.
-
-    Args:
-        tensors: the network's `state_dict()`.
-        card: must hold `resolution` (px) and `stage`.
+    """Write a baseline atomically; `card` holds `resolution` (px) and `stage`, and gets format, kind, shape and factor.
 
     Raises OutputError: it cannot be written. WeightsError: a number is not finite in half precision.
     """
@@ -59,8 +55,7 @@ def load_baseline(path: str | Path, device: str | torch.device = "cpu") -> Basel
         tensors = read_tensors(path)
     network = filled(lambda: make_network(kind, shape), tensors, f"{path}: ")
     channels_last(network.eval().requires_grad_(False).to(device))
-    factor = int(getattr(network, "factor"))  # noqa: B009  (nn.Module's attributes are untyped)
-    return Baseline(kind=kind, network=network, factor=factor, resolution=resolution, stage=stage, card=card)
+    return Baseline(kind=kind, network=network, factor=shape.factor, resolution=resolution, stage=stage, card=card)
 
 
 def _checked(card: dict[str, Any], path: str | Path) -> dict[str, Any]:

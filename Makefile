@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test test-gpu lint types check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed  ## upscale a real face with the embedded prior; says where the pictures are
@@ -20,6 +20,9 @@ types: $(VENV)/.installed
 
 check: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+test-gpu: $(VENV)/.installed  ## what needs a CUDA device; skipped without one
+	$(BIN)/python -m pytest -m gpu
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ...")'

@@ -25,35 +25,39 @@ def main(jpeg: Path | None = None, *, folder: Path = Path(".demo"), steps: int |
     import latentface
     from latentface.bench.core.progress import duration
     from latentface.cli.console import Talk
-    from latentface.cli.times import seconds_a_face
     from latentface.degradation import resize
     from latentface.faces import crop, detect
     from latentface.faces.kind import square_of
     from latentface.io.pictures import read_picture, to_pillow, to_tensor, write_picture
     from latentface.io.sheets import comparison_sheet
-    from latentface.restore.engine import NOTICE, Upscaler
+    from latentface.restore.aligned import AlignedFace
+    from latentface.restore.engine import NOTICE
 
     talk = Talk()
     priors = {p.name: p for p in (latentface.load_prior("celeba128"), latentface.load_prior(say=talk.say))}
-    upscalers = [Upscaler(prior, latentface.UpscaleSettings(steps=steps)) for prior in priors.values()]
+    settings = latentface.UpscaleSettings(steps=steps)
+    upscalers = [latentface.Upscaler(prior, settings=settings) for prior in priors.values()]
     photograph = to_tensor(skimage.data.astronaut())
     square = square_of(detect(photograph)[0], upscalers[0].prior.alignment)
     truth = crop(photograph, square, round(square.scale))[0].clamp(0, 1)
     write_picture(folder / "astronaut-truth.png", truth)
 
-    seconds = {(side, up): seconds_a_face(up, side) for side in SIDES for up in upscalers}
+    lows = {}
+    for side in SIDES:
+        name = folder / f"astronaut-{side}px.png"
+        write_picture(name, resize(truth[None], side)[0].clamp(0, 1))
+        lows[name] = read_picture(name)  # so that `latentface upscale` makes the same of the file
+    jobs = {(name, up): AlignedFace.find(up.engine, low).jobs[0] for name, low in lows.items() for up in upscalers}
+    seconds = {key: key[1].engine.seconds_a_face(job) for key, job in jobs.items()}
     total = sum(seconds.values())
     talk.say(f"{len(seconds)} faces to explore: about {duration(total)}")
     rows = []
     with talk.progress("exploring", total, counted=False) as bar:
-        for side in SIDES:
-            name = folder / f"astronaut-{side}px.png"
-            write_picture(name, resize(truth[None], side)[0].clamp(0, 1))
-            low = read_picture(name)  # so that `latentface upscale` makes the same of the file
+        for name, low in lows.items():
             row = {"input": to_pillow(low), "bicubic": low}
             for up in upscalers:
-                share = seconds[side, up]
-                result = up.upscale(low[None], lambda _, step, s=share: bar.advance(bar.task_ids[0], s * step.part))[0]
+                share = seconds[name, up]
+                result = up.face(low, on_step=lambda step, s=share: bar.advance(bar.task_ids[0], s * step.part))
                 result.save(name.with_name(f"{name.stem}-{up.prior.name}.png"))
                 row[f"{up.prior.name} ({up.prior.resolution} px)"] = result.high
             rows.append({**row, "truth": truth})

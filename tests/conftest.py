@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it; read when PyTorch is imported below
 
 import pytest
 from packaged_prior import PackagedPrior
+
+DATA = Path(__file__).resolve().parents[2] / "shared"  # pictures that are not in the package
+if DATA.is_dir():
+    os.environ.setdefault("LATENTFACE_TEST_DATA", str(DATA))
 
 
 @pytest.fixture(autouse=True)

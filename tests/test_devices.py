@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from latentface import devices
+from latentface.errors import InputError
 
 
 @pytest.fixture
@@ -72,9 +74,64 @@ def test_half_precision_where_the_device_multiplies_it(monkeypatch):
     assert devices.fast_dtype(torch.device("mps")) is None
 
 
-def test_how_many_faces_are_searched_together(monkeypatch):
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert [devices.usual_batch(r, cpu) for r in (64, 128, 256, 512, 1024)] == [16, 16, 4, 1, 1]
-    for free, wanted in ((80 << 30, 40), (1 << 40, 64), (1 << 30, 1), (0, 1)):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80 << 30))
-        assert devices.usual_batch(1024, cuda) == wanted
+@pytest.mark.parametrize("name", ["toaster", "meta", "cuda:99"])
+def test_devices_that_are_not_here(name):
+    with pytest.raises(InputError, match="try auto or cpu"):
+        devices.pick_device(name)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "computing", "chosen"),
+    [
+        (False, True, {"mps"}, "mps"),
+        (False, True, set(), "cpu"),
+        (True, True, {"mps"}, "mps"),
+        (True, False, {"cuda"}, "cuda"),
+        (False, False, {"cuda", "mps"}, "cpu"),
+    ],
+)
+def test_auto_takes_the_first_device_that_computes_what_is_needed(monkeypatch, cuda, mps, computing, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(devices, "computes", lambda name: name in computing)
+    assert devices.pick_device("auto").type == chosen
+
+
+def test_a_device_without_sparse_products_or_gradients_computes_too_little(monkeypatch):
+    devices.computes.cache_clear()
+    assert devices.computes("cpu")
+    for module, name in ((torch, "sparse_csr_tensor"), (torch.nn.functional, "conv2d")):
+
+        def missing(*arguments, **named):
+            raise NotImplementedError("not on this device")
+
+        devices.computes.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, missing)
+            assert not devices.computes("cpu")
+            assert not devices.computes("cpu")
+    devices.computes.cache_clear()
+
+
+def test_threads_that_seed_do_not_disturb_each_other():
+    before = torch.get_rng_state()
+
+    def drawn(seed):
+        with devices.seeded(seed):
+            return torch.cat([torch.rand(200) for _ in range(20)])
+
+    alone = [drawn(seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(drawn, range(8)))
+    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_is_chosen_named_and_computes():
+    assert devices.computes("cuda")
+    assert devices.pick_device("auto").type == "cuda"
+    assert devices.fast_dtype(torch.device("cuda")) in (torch.bfloat16, None)
+    with pytest.raises(InputError, match="try auto or cpu"):
+        devices.pick_device(f"cuda:{torch.cuda.device_count()}")

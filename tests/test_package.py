@@ -14,9 +14,23 @@ SOURCE = Path(latentface.__file__).parent
 MODULES = {
     ".".join(p.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): p for p in SOURCE.rglob("*.py")
 }
-# STYLE rule 2: a layer imports what stands before it, and nothing that stands after.
-LAYERS = ["errors", "io", "degradation", "prior", "explore", "restore", "cli"]
-BESIDE = ("bench", "train")  # only the command line imports these
+MODULES.pop("__init__")
+# Each package imports what stands above it, and of those in a line only itself.
+LAYERS = (
+    {"errors"},
+    {"devices", "io"},
+    {"cache"},
+    {"degradation"},
+    {"faces", "prior"},
+    {"datasets", "metrics"},
+    {"explore"},
+    {"supervised"},
+    {"restore"},
+    {"bench", "train"},  # only the command line imports these
+    {"cli"},
+    {"__main__"},
+)
+LEVEL = {name: number for number, names in enumerate(LAYERS) for name in names}
 
 
 def python(code: str) -> str:
@@ -24,31 +38,23 @@ def python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout
 
 
-def imported(path: Path, package: str, *, at_start: bool) -> set[str]:
-    """Names of modules that a file imports; those under TYPE_CHECKING never count, those in functions unless at_start."""
+def imported(path: Path, package: str) -> set[str]:
+    """Return the names that a file imports of a package, anywhere: in functions and under TYPE_CHECKING too."""
     found: set[str] = set()
-
-    def walk(node: ast.AST) -> None:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-                continue
-            if at_start and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-                continue
-            if isinstance(child, ast.Import):
-                found.update(alias.name for alias in child.names)
-            elif isinstance(child, ast.ImportFrom):
-                assert child.level == 0, f"{path}: a relative import"
-                found.add(child.module or "")
-                found.update(f"{child.module}.{alias.name}" for alias in child.names)
-            walk(child)
-
-    walk(ast.parse(path.read_text(encoding="utf-8")))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            inner = {name for name in names if name.removeprefix(f"{package}.") in MODULES}
+            found.update(inner or {node.module or ""})
     return {name for name in found if name.split(".")[0] == package}
 
 
-def own(path: Path, *, at_start: bool) -> set[str]:
-    names = {n.removeprefix("latentface").lstrip(".") for n in imported(path, "latentface", at_start=at_start)}
-    return {n for n in names if n in MODULES and n}
+def own(path: Path) -> set[str]:
+    """Return the modules of this package that a file imports."""
+    return {name.removeprefix("latentface.") for name in imported(path, "latentface")} & MODULES.keys()
 
 
 def test_import_and_help_load_neither_torch_nor_torchvision():
@@ -57,7 +63,7 @@ def test_import_and_help_load_neither_torch_nor_torchvision():
 
 
 def test_nothing_ever_imports_torchvision():
-    assert {name: p for name, p in MODULES.items() if imported(p, "torchvision", at_start=False)} == {}
+    assert {name: p for name, p in MODULES.items() if imported(p, "torchvision")} == {}
 
 
 def test_the_public_names_work_where_torchvision_cannot_be_imported():
@@ -78,7 +84,16 @@ def test_all_is_sorted_and_exactly_the_public_names():
     assert sorted(a.name for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names) == latentface.__all__
     assert set(dir(latentface)) == {*latentface.__all__, "__version__"}
     for name in latentface.__all__:
-        assert getattr(latentface, name).__name__ == name
+        assert getattr(latentface, name).__name__.rpartition(".")[2] == name
+
+
+def test_explore_is_the_function_also_once_its_package_is_imported():
+    code = (
+        "import latentface, latentface.explore.engine\n"
+        "try: latentface.explore('rlse', None, [1])\n"
+        "except Exception as error: print('not callable' in str(error))"
+    )
+    assert python(code).strip() == "False"
 
 
 def test_every_error_is_public():
@@ -92,30 +107,31 @@ def test_it_is_typed():
     assert (SOURCE / "py.typed").is_file()
 
 
+def test_every_package_has_its_layer():
+    assert {name.split(".")[0] for name in MODULES} == LEVEL.keys()
+
+
 def test_imports_run_one_way():
     wrong = []
     for name, path in MODULES.items():
         part = name.split(".")[0]
-        for other in own(path, at_start=False):
+        for other in own(path):
             target = other.split(".")[0]
-            if part in LAYERS and target in LAYERS and LAYERS.index(target) > LAYERS.index(part):
-                wrong.append(f"{name} imports {other}")
-            if target in BESIDE and part not in (target, "cli"):
+            below = LEVEL[target] < LEVEL[part] and (target not in ("bench", "train") or part == "cli")
+            if target != part and not below:
                 wrong.append(f"{name} imports {other}")
     assert wrong == []
 
 
 def test_there_are_no_cycles():
-    graph = {name: own(path, at_start=True) - {name} for name, path in MODULES.items()}
+    graph = {name: own(path) - {name} for name, path in MODULES.items()}
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
         assert name not in trail, " -> ".join([*trail[trail.index(name) :], name])
         if name not in done:
-            for other in graph[name]:
-                # A package's own __init__ gathers its parts; the parts are the nodes that matter.
-                if not name.startswith(f"{other}."):
-                    visit(other, (*trail, name))
+            for other in sorted(graph[name]):
+                visit(other, (*trail, name))
             done.add(name)
 
     for name in graph:

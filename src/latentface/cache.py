@@ -39,11 +39,8 @@ def kept(
     """Return the tensors that a cache file holds, made and kept there at first use.
 
     A broken file is made again; a cache that cannot be written costs the making each time. Threads wait for each other, so
-    that what one makes the others read.
-
-    Args:
-        path: None: nothing is kept.
-        check: raises KeyError, ValueError or RuntimeError where the tensors are not as `make` gives them.
+    that what one makes the others read. `check` raises KeyError, ValueError or RuntimeError where the tensors are not
+    as `make` gives them. With the path None nothing is kept.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load, save

@@ -126,9 +126,7 @@ def project(
     The set of consistent pictures and the cube [0, 1] are both convex, so alternating between them converges where
     they meet. A face is left alone once its largest error is below `tolerance`, so its result depends on it alone.
 
-    Args:
-        high: (B, 3, H, W); low: (B, 3, h, w) in [0, 1].
-        rounds: the most repetitions; at sigma > 0 there is one, since exactness is not wanted.
+    `high` is (B, 3, H, W), `low` (B, 3, h, w) in [0, 1]. At sigma > 0 there is one round: exactness is not wanted.
     """
     high, low = high.detach(), low.detach().to(high)
     for _ in range(rounds if degradation.sigma == 0 else 1):
@@ -139,6 +137,19 @@ def project(
             break
         high = torch.where(wrong[:, None, None, None], inside + degradation.correct(residual), inside)
     return high.clamp(0, 1)
+
+
+def kernel_value(t: Tensor, kernel: str) -> Tensor:
+    """Return the kernel at distances t in output pixels; bicubic is Keys's with a = -0.5."""
+    x = t.abs()
+    if kernel == "bicubic":
+        near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+        return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+    if kernel == "bilinear":
+        return (1 - x).clamp(min=0)
+    if kernel == "box":
+        return ((t > -0.5) & (t <= 0.5)).to(t)
+    return torch.where(x < 3, torch.sinc(x) * torch.sinc(x / 3), torch.zeros_like(x))
 
 
 def resampling_matrix(low: int, high: int, kernel: str) -> Tensor:
@@ -155,21 +166,15 @@ def resampling_matrix(low: int, high: int, kernel: str) -> Tensor:
     stretch = max(scale, 1.0)
     centres = (torch.arange(low, dtype=torch.float64)[:, None] + 0.5) * scale
     t = (torch.arange(high, dtype=torch.float64)[None] + 0.5 - centres) / stretch
-    if kernel == "box":
-        weights = ((t > -0.5) & (t <= 0.5)).double()
-    else:
-        weights = torch.where(t.abs() < 3, torch.sinc(t) * torch.sinc(t / 3), torch.zeros_like(t))
+    weights = kernel_value(t, kernel)
     return weights / weights.sum(1, keepdim=True)
 
 
 class Downscale:
     """Shrink square pictures from `high` to `low` pixels a side: x = R Y R^T.
 
-    Any low size from 2 px up works with any high size at least as large; the factor need not be whole.
-
-    Raises:
-        InputError: sizes that cannot be used, or a negative sigma.
-        UnknownNameError: a kernel that is not in `KERNELS`.
+    Any low size from 2 px up works with any high size at least as large; the factor need not be whole. Raises
+    InputError: sizes that cannot be used, or a negative sigma. UnknownNameError: a kernel that is not in `KERNELS`.
     """
 
     mask: Tensor | None = None  # every pixel counts
@@ -184,6 +189,8 @@ class Downscale:
         if not (math.isfinite(sigma) and sigma >= 0):
             raise InputError(f"sigma is {sigma}; expected a number from 0 up (in units of the full grey range)")
         self.low, self.high, self.kernel, self.sigma = low, high, kernel, sigma
+        self.low_size, self.high_size, self.factors = (low, low), (high, high), (high / low,)
+        self.kind: Hashable = ("downscale", low, high, kernel, sigma)
         r = resampling_matrix(low, high, kernel)
         values, vectors = torch.linalg.eigh(r @ r.t())  # A A^T is the Kronecker product of this with itself
         inverse = r.t() @ vectors @ torch.diag(1 / values) @ vectors.t()  # R+ = R^T (R R^T)^-1
@@ -192,26 +199,6 @@ class Downscale:
 
     def __repr__(self) -> str:
         return f"Downscale(low={self.low}, high={self.high}, kernel={self.kernel!r}, sigma={self.sigma})"
-
-    @property
-    def low_size(self) -> tuple[int, int]:
-        """(low, low)."""
-        return self.low, self.low
-
-    @property
-    def high_size(self) -> tuple[int, int]:
-        """(high, high)."""
-        return self.high, self.high
-
-    @property
-    def factors(self) -> tuple[float, ...]:
-        """(high / low,): the same for every face."""
-        return (self.high / self.low,)
-
-    @property
-    def kind(self) -> Hashable:
-        """Sizes, kernel and noise."""
-        return ("downscale", self.low, self.high, self.kernel, self.sigma)
 
     def select(self, faces: Sequence[int]) -> Downscale:
         """Return itself."""

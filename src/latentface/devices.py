@@ -21,16 +21,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
-# Of memory in a search, a face and pixel of the prior's picture; measured at 1024 px: 1.0 GB in float32.
-FACE_BYTES = 1000
 KEPT = 2**31 - 1  # bytes of freed memory that stay with the process
 
 
 def pick_device(name: str = "auto") -> torch.device:
     """Return the device of that name; "auto" is the first of CUDA, Apple's MPS and the CPU that computes what is needed.
 
-    Raises:
-        InputError: there is no such device here.
+    Raises InputError: there is no such device here.
     """
     if name == "auto":
         there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -78,19 +75,6 @@ def reuse_memory() -> None:
         mallopt(option, value)
 
 
-def usual_batch(resolution: int, device: torch.device) -> int:
-    """Return how many faces of a prior of this resolution are searched together, from 1 up.
-
-    On a CPU a batch pays while its features stay near the processor: 16 faces of 128 px, one from 512 px up. A GPU takes
-    what fits.
-    """
-    pixels = resolution**2
-    if device.type != "cuda":
-        return max(1, min(16, (1 << 18) // pixels))
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(1, min(64, free // (2 * FACE_BYTES * pixels)))
-
-
 def fast_dtype(device: torch.device) -> torch.dtype | None:
     """Return bfloat16 where this device multiplies it several times as fast as float32, else None."""
     if device.type == "cuda":
@@ -126,8 +110,7 @@ class Batches:
     def run(self, items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
         """Return the results of `work` for all items, in order.
 
-        Raises:
-            InputError: one item alone does not fit the memory.
+        Raises InputError: one item alone does not fit the memory.
         """
         done: list[R] = []
         while len(done) < len(items):
@@ -139,20 +122,15 @@ class Batches:
                 if not out_of_memory(error):
                     raise
             # Outside the except block, whose traceback holds the tensors that filled the memory.
-            free_memory(self.device)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            elif self.device.type == "mps":
+                torch.mps.empty_cache()
             if len(part) == 1:
                 raise InputError("one face does not fit this device's memory; use --device cpu or a smaller prior")
             self.size = len(part) // 2
             self.say(f"a batch of {len(part)} does not fit the device's memory; going on with {self.size}")
         return done
-
-
-def free_memory(device: torch.device) -> None:
-    """Give a device's unused memory back to its driver."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
 
 
 _seeding = threading.RLock()

@@ -69,11 +69,7 @@ class TrainingError(LatentfaceError):
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
-    """Import an optional module, or say which extra brings it.
-
-    Raises:
-        MissingExtraError: the module is not installed.
-    """
+    """Import an optional module, or say which extra brings it. Raises MissingExtraError: it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

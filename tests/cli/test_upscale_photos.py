@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import tracemalloc
 import zlib
 
 import numpy as np
 import photo_scene
 import pytest
+import torch
 from PIL import Image, ImageCms
 from tiny import tiny_prior
 
@@ -226,3 +228,54 @@ def test_full_steps_of_a_method_without_exits(upscale, face, tmp_path):
     done = upscale(face(tmp_path / "a.png"), "-o", tmp_path / "out", "-m", "pulse", "--full-steps", 1)
     assert done.code == 2
     assert "leave full_steps out" in done.err
+
+
+def located(path):
+    """Write a photograph whose EXIF names a camera and a place."""
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    exif[0x8825] = {1: "N", 2: (48.0, 51.0, 29.0), 3: "E", 4: (2.0, 17.0, 40.0), 29: "1999:12:31"}
+    Image.new("RGB", (40, 30), "teal").save(path, exif=exif, quality=95)
+    return path
+
+
+def test_where_it_was_taken_is_told_and_kept_or_stripped(upscale, monkeypatch, tmp_path):
+    photo_scene.know(monkeypatch, [])
+    path = located(tmp_path / "a.jpg")
+    assert b"1999:12:31" in path.read_bytes()
+    kept = upscale(path, "-o", tmp_path / "kept")
+    assert kept.code == 0
+    assert "results say where the photograph was taken" in kept.err
+    assert "--strip-location" in kept.err
+    with Image.open(tmp_path / "kept" / "a.png") as picture:
+        assert picture.getexif()[0x010F] == "a camera"
+        assert picture.getexif().get_ifd(0x8825)[2] == (48.0, 51.0, 29.0)
+    stripped = upscale(path, "-o", tmp_path / "stripped", "--strip-location")
+    assert stripped.code == 0
+    assert "was taken" not in stripped.err
+    with Image.open(tmp_path / "stripped" / "a.png") as picture:
+        assert picture.getexif()[0x010F] == "a camera"
+        assert 0x8825 not in picture.getexif()
+        assert picture.getexif().get_ifd(0x8825) == {}
+    assert b"1999:12:31" not in (tmp_path / "stripped" / "a.png").read_bytes()
+    assert b"1999:12:31" in (tmp_path / "kept" / "a.png").read_bytes()
+
+
+def test_memory_does_not_grow_with_the_folder(upscale, monkeypatch, tmp_path):
+    monkeypatch.setattr("latentface.restore.upscaler.WINDOW_PICTURES", 2)
+    photo_scene.know(monkeypatch, [])
+    data = photo_scene.encoded(torch.rand(3, 200, 300))
+
+    def peak(count):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for i in range(count):
+            (folder / f"{i}.png").write_bytes(data)
+        tracemalloc.start()
+        assert upscale(folder, "-o", tmp_path / f"out{count}", "-q").code == 0
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(3)  # what is loaded at first use
+    assert peak(24) < 1.3 * peak(6)

@@ -17,7 +17,7 @@ from latentface.explore import engine, rlse
 from latentface.explore.coarse import coarse_steps, explore_coarse
 from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings
-from latentface.explore.start.bank import BankSettings, load_bank
+from latentface.explore.start.bank import load_bank
 from latentface.faces import Similarity, Warp
 from latentface.prior.exits import beside, exit_for
 from latentface.prior.metric import metric_for
@@ -215,8 +215,10 @@ def test_a_batch_in_parts(mobile, faces):
     assert [s.number for s in told] == list(range(1, 10 * rounds + 1))
     assert {s.total for s in told} == {10 * rounds}
     assert sum(s.part for s in told) == pytest.approx(1)
+    assert [s.faces for s in told[::10]] == [
+        slice(i, min(i + faces, 3)) if faces < 3 else slice(None) for i in range(0, 3, faces)
+    ]
     assert told[0].preview().shape == (faces, 3, R, R)
-    assert told[-1].preview().shape == (3 - faces * (rounds - 1), 3, R, R)
     alone = explore(mobile, 1, low=tiny_faces(3)[2:], seeds=[2])
     torch.testing.assert_close(found.high[2], alone.high[0], atol=2e-3, rtol=1e-3)
 
@@ -304,7 +306,7 @@ def test_samples_their_mean_and_a_bank(mobile):
     assert (result.samples[0] - result.samples[1]).abs().max() > 1e-3
     one = upscaled(searching(mobile, seed=1), low)
     torch.testing.assert_close(result.samples[1], one.high, atol=2e-3, rtol=1e-3)
-    bank = load_bank(mobile, BankSettings(size=4, nearest=1))
+    bank = load_bank(mobile, 4)
     small = mobile.at(16)
     z = torch.randn(4, mobile.z_dim, generator=torch.Generator().manual_seed(0))
     painted = small.synthesis(small.mapping(z)).clamp(0, 1)  # at the exit, whose side is that of a bank's pictures

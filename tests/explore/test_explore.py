@@ -151,13 +151,8 @@ def test_parts_of_a_batch_are_faces_alone(prior):
     low = tiny_faces(3)
     rates = {"latent_rates": (5e-2, 1e-2), "generator_rates": (1e-2, 2e-3)}
     settings = DgpSettings(steps=(3, 2), candidates=4, micro_batch=1, **rates)
-    told, shown = [], []
-
-    def on_step(step):
-        told.append(step)
-        shown.append(step.preview())
-
-    found = explore("dgp", prior, low, settings=settings, seeds=[7, 8, 9], on_step=on_step)
+    told = []
+    found = explore("dgp", prior, low, settings=settings, seeds=[7, 8, 9], on_step=lambda step: bool(told.append(step)))
     for i in range(3):
         alone = explore("dgp", prior, low[i : i + 1], settings=settings, seeds=[7 + i])
         assert torch.equal(found.high[i], alone.high[0])
@@ -168,11 +163,18 @@ def test_parts_of_a_batch_are_faces_alone(prior):
         assert found.passes == alone.passes
     assert [(s.number, s.total) for s in told] == [(n, 15) for n in range(1, 16)]
     for n, step in enumerate(told):
-        assert step.faces == slice(n // 5, n // 5 + 1)
-        assert step.consistency_db.shape == (1,)
-        assert all(v.shape == (1,) for v in step.losses.values())
-    assert torch.equal(shown[4], found.high[:1])
-    assert torch.equal(shown[-1], found.high[2:])
+        assert list(range(3))[step.faces] == [n // 5]
+        for name, values in {**step.losses, "consistency_db": step.consistency_db}.items():
+            assert torch.equal(values, found.history[name][n % 5, step.faces])
+        assert step.preview().shape == (1, 3, 16, 16)
+    for i in range(3):
+        assert torch.equal(told[5 * i + 4].preview()[0], found.high[i])
+
+
+def test_a_whole_batch_is_told_as_such(prior):
+    told = []
+    explore(GREY, prior, tiny_faces(3), on_step=lambda step: bool(told.append(list(range(3))[step.faces])))
+    assert told == [[0, 1, 2]] * 8
 
 
 def test_a_part_that_ends_early_leaves_nan_in_its_history(prior):

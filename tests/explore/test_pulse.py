@@ -131,5 +131,5 @@ def test_stopping_at_eps_ends_each_face_alone():
 def test_settings_are_checked():
     with pytest.raises(InputError, match="eps"):
         PulseSettings(stop_at_eps=True, eps=0)
-    with pytest.raises(InputError, match="at least 1"):
+    with pytest.raises(InputError, match="steps is 0; expected at least 1"):
         PulseSettings(steps=0)

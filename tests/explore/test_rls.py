@@ -141,7 +141,7 @@ def test_training_is_repeatable_and_leaves_the_global_generator_alone():
 def test_settings_are_checked():
     with pytest.raises(UnknownNameError, match="schedule"):
         RlsSettings(schedule="stairs")
-    with pytest.raises(InputError, match="0 or more"):
+    with pytest.raises(InputError, match="cross_weight is -1; expected 0 or more"):
         RlsSettings(cross_weight=-1)
     with pytest.raises(InputError, match="batch"):
         FlowSettings(batch=1)

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from latentface.errors import InputError
-from latentface.faces import detect, ffhq_transform
+from latentface.faces import detect
+from latentface.faces.align import ffhq_transform
 from latentface.faces.detect import _spans
 from latentface.io.pictures import read_picture
 
@@ -86,7 +87,5 @@ def test_nothing_in_noise_and_on_a_blank_sheet() -> None:
 def test_errors() -> None:
     with pytest.raises(InputError, match="expected a float picture"):
         detect(torch.zeros(1, 3, 8, 8))
-    with pytest.raises(InputError, match="threshold is 2"):
-        detect(torch.zeros(3, 8, 8), threshold=2)
     with pytest.raises(InputError, match="min_face is -1"):
         detect(torch.zeros(3, 8, 8), min_face=-1)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from latentface.degradation import project
 from latentface.errors import InputError
-from latentface.faces import Patch, Similarity, Warp, compose, crop, paste, paste_faces
+from latentface.faces import Patch, Similarity, Warp, compose, crop, paste_faces
 
 
 def smooth(size: int, seed: int, cells: int = 6) -> torch.Tensor:
@@ -20,14 +20,14 @@ def test_a_face_cut_out_and_pasted_back_changes_nothing() -> None:
     photo = smooth(96, 0)
     place = Similarity.square((50.0, 44.0), 40.0, 20)
     face, _ = crop(photo, place, 64)
-    again = paste(photo, face, place)
+    again = paste_faces(photo, [Patch(face, place)])
     assert (again - photo).abs().max() < 4e-3  # so no seam either
 
 
 def test_outside_the_square_every_bit_is_kept() -> None:
     photo = torch.rand(3, 60, 60, generator=torch.Generator().manual_seed(0))
     place = Similarity(20, 0, 15, 15)
-    out = paste(photo, torch.ones(3, 32, 32), place, 1.0, 0.1)
+    out = paste_faces(photo, [Patch(torch.ones(3, 32, 32), place)], 1.0, 0.1)
     outside = torch.ones(60, 60, dtype=torch.bool)
     outside[15:35, 15:35] = False
     assert torch.equal(out[:, outside], photo[:, outside])
@@ -36,7 +36,7 @@ def test_outside_the_square_every_bit_is_kept() -> None:
 
 
 def test_the_border_fades_without_a_step() -> None:
-    out = paste(torch.zeros(3, 100, 100), torch.ones(3, 32, 32), Similarity(80, 0, 10, 10), 1.0, 0.2)
+    out = paste_faces(torch.zeros(3, 100, 100), [Patch(torch.ones(3, 32, 32), Similarity(80, 0, 10, 10))], 1.0, 0.2)
     row = out[0, 50]
     assert row.diff().abs().max() < 0.11
     assert row[50] == 1
@@ -44,7 +44,7 @@ def test_the_border_fades_without_a_step() -> None:
 
 def test_the_factor_scales_the_place() -> None:
     background = torch.zeros(3, 150, 120)
-    out = paste(background, torch.ones(3, 16, 16), Similarity(20, 0, 10, 25), 3.0, 0.0)
+    out = paste_faces(background, [Patch(torch.ones(3, 16, 16), Similarity(20, 0, 10, 25))], 3.0, 0.0)
     assert out[0].nonzero().amin(0).tolist() == [75, 30]
     assert out[0].nonzero().amax(0).tolist() == [134, 89]
 
@@ -93,7 +93,7 @@ def test_a_composed_photograph_agrees_with_warp_and_comes_back() -> None:
 def test_a_face_much_larger_than_its_place_is_pasted_without_aliasing(size: int, side: int, degrees: float) -> None:
     place = Similarity.square((100.3, 99.8), side, degrees)
     stripes = ((torch.arange(size) % 2).float()).expand(3, size, size)
-    pasted = paste(torch.full((3, 200, 200), 0.5), stripes, place)
+    pasted = paste_faces(torch.full((3, 200, 200), 0.5), [Patch(stripes, place)])
     assert (pasted - 0.5).abs().max() < 0.02  # stripes too fine to be shown are grey
     face = F.interpolate(smooth(40, 3)[None], size, mode="bicubic").clamp(0, 1)[0]
     warp = Warp([place], size, (200, 200))
@@ -111,8 +111,8 @@ def test_faces_partly_or_wholly_outside_are_no_trouble() -> None:
 
 def test_errors() -> None:
     with pytest.raises(InputError, match=r"expected a picture \(3, H, W\)"):
-        paste(torch.zeros(1, 3, 8, 8), torch.zeros(3, 8, 8), Similarity(4, 0, 0, 0))
+        paste_faces(torch.zeros(1, 3, 8, 8), [Patch(torch.zeros(3, 8, 8), Similarity(4, 0, 0, 0))])
     with pytest.raises(InputError, match="feather is"):
-        paste(torch.zeros(3, 8, 8), torch.zeros(3, 8, 8), Similarity(4, 0, 0, 0), 1.0, 0.7)
+        paste_faces(torch.zeros(3, 8, 8), [Patch(torch.zeros(3, 8, 8), Similarity(4, 0, 0, 0))], 1.0, 0.7)
     with pytest.raises(InputError, match="factor is 0"):
-        paste(torch.zeros(3, 8, 8), torch.zeros(3, 8, 8), Similarity(4, 0, 0, 0), 0)
+        paste_faces(torch.zeros(3, 8, 8), [Patch(torch.zeros(3, 8, 8), Similarity(4, 0, 0, 0))], 0)

@@ -39,7 +39,7 @@ def test_upright_on_whole_pixels_is_downscale(kernel: str) -> None:
     torch.testing.assert_close(warp.forward(high), down.forward(high), atol=1e-6, rtol=0)
     low = down.forward(high)
     torch.testing.assert_close(warp.pinv(low), down.pinv(low), atol=1e-5, rtol=0)
-    noisy, reference = warp.with_sigma(0.05), Downscale(8, R, kernel, 0.05)
+    noisy, reference = Warp(warp.transforms, R, PHOTO, kernel=kernel, sigma=0.05), Downscale(8, R, kernel, 0.05)
     torch.testing.assert_close(noisy.correct(low), reference.correct(low), atol=1e-5, rtol=0)
 
 
@@ -70,13 +70,13 @@ def test_every_pixel_is_a_weighted_mean_and_masked_ones_are_zero() -> None:
 def test_a_ramp_arrives_where_it_should() -> None:
     u = ((torch.arange(R, dtype=torch.float64) + 0.5) / R).expand(R, R)
     place = PLACES[1]
-    warp = Warp([place], R, PHOTO, margin=2.0)
+    warp = Warp([place], R, PHOTO)
     low = warp.forward(torch.stack([u, u.t(), u])[None])[0]
     left, top, width, height = warp.faces[0].box
     for y in range(height):
         for x in range(width):
-            if warp.mask[0, 0, y, x]:
-                expected = place.inverse().apply((left + x + 0.5, top + y + 0.5))
+            expected = place.inverse().apply((left + x + 0.5, top + y + 0.5))
+            if warp.mask[0, 0, y, x] and (abs(expected - 0.5) < 0.5 - 3.5 / place.scale).all():  # away from the border
                 assert low[:2, y, x].tolist() == pytest.approx(expected.tolist(), abs=2e-3)
 
 
@@ -134,14 +134,12 @@ def test_faces_do_not_know_their_neighbours_or_padding() -> None:
 def test_join_takes_faces_of_several_photographs() -> None:
     parts = [Warp(PLACES[:2], R, PHOTO), Warp(PLACES[3:], R, (100, 100))]
     joined = Warp.join(parts)
-    photos = [random(3, *PHOTO), random(3, *PHOTO, seed=1), random(3, 100, 100, seed=2)]
-    low = joined.cut(photos)
-    assert low.shape == (3, 3, *joined.low_size)
-    x, y, w, h = joined.faces[2].box
-    torch.testing.assert_close(low[2, :, :h, :w], photos[2][:, y : y + h, x : x + w] * joined.faces[2].mask)
+    high = random(3, 3, R, R)
+    _, _, w, h = joined.faces[2].box
+    torch.testing.assert_close(joined.forward(high)[2:, :, :h, :w], parts[1].forward(high[2:]))
     assert joined.factors == pytest.approx((4.0, R / 11.7, 1.6))
     with pytest.raises(InputError, match="different"):
-        Warp.join([parts[0], parts[1].with_sigma(0.1)])
+        Warp.join([parts[0], Warp(PLACES[3:], R, (100, 100), sigma=0.1)])
 
 
 def test_fit_brings_the_face_upright() -> None:
@@ -188,8 +186,6 @@ def test_errors_say_what_to_do() -> None:
         Warp(PLACES, R, PHOTO, kernel="bicubik")
     with pytest.raises(InputError, match=r"expected \(4, 3, 32, 32\)"):
         Warp(PLACES, R, PHOTO).forward(random(3, 3, R, R))
-    with pytest.raises(InputError, match="one pair a face"):
-        Warp(PLACES, R, [PHOTO, PHOTO])
 
 
 LARGE = 256  # a prior above `SMALL`

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from latentface.errors import OutputError
-from latentface.io import records as results
-from latentface.io.records import check_beside, is_done, read_record, save_result
+from latentface.io.records import check_beside, is_done, read_record
+from latentface.restore import write
 from latentface.restore.faceresult import Upscaled
+from latentface.restore.write import write_result
 
 REQUEST = {"input": "a.png", "input_sha256": "12", "method": "rlse", "settings": {"steps": 2, "layers": (1, 2)}}
 RECORD = {**REQUEST, "seconds": 1.5, "notice": "invented", "generated": True}
@@ -25,7 +26,7 @@ def result(samples: int = 1) -> Upscaled:
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "a.png"
-    assert save_result(path, result(), RECORD) == [path]
+    write_result(path, result(), RECORD, {})
     return path
 
 
@@ -43,27 +44,27 @@ def test_files_and_what_they_carry(saved):
 
 
 def test_samples_have_their_own_files(tmp_path):
-    written = save_result(tmp_path / "a.png", result(3), RECORD)
-    assert [p.name for p in written] == ["a.png", "a-1.png", "a-2.png", "a-3.png", "a-spread.png"]
-    assert all(p.exists() for p in written)
+    write_result(tmp_path / "a.png", result(3), RECORD, {})
+    written = {p.name for p in tmp_path.iterdir()}
+    assert written == {"a.json", "a.png", "a-1.png", "a-2.png", "a-3.png", "a-spread.png"}
 
 
 def test_fewer_samples_leave_none_of_the_older_ones(tmp_path):
     path, mine = tmp_path / "a.png", tmp_path / "a-5.png"
     Image.new("RGB", (4, 4)).save(mine)
-    save_result(tmp_path / "a-6.png", result(), RECORD)  # a result of its own
-    save_result(path, result(4), RECORD, {"compare": Image.new("RGB", (9, 9))})
-    save_result(path, result(2), RECORD)
+    write_result(tmp_path / "a-6.png", result(), RECORD, {})  # a result of its own
+    write_result(path, result(4), RECORD, {"compare": Image.new("RGB", (9, 9))})
+    write_result(path, result(2), RECORD, {})
     left = sorted(p.name for p in tmp_path.iterdir())
     assert left == ["a-1.png", "a-2.png", "a-5.png", "a-6.json", "a-6.png", "a-spread.png", "a.json", "a.png"]
-    save_result(path, result(), RECORD)
+    write_result(path, result(), RECORD, {})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a-5.png", "a-6.json", "a-6.png", "a.json", "a.png"]
 
 
 @pytest.mark.parametrize("name", ["a-2.png", "a-spread.png", "a-steps.png"])
 def test_a_picture_of_ones_own_beside_a_result_is_not_replaced(tmp_path, name):
     path = tmp_path / "a.png"
-    save_result(path, result(2), RECORD, {"steps": Image.new("RGB", (9, 9))})
+    write_result(path, result(2), RECORD, {"steps": Image.new("RGB", (9, 9))})
     check_beside(path, 2, ["steps"])
     Image.new("RGB", (4, 4)).save(tmp_path / name)
     with pytest.raises(OutputError, match=f"{name}: another picture is there; use --overwrite"):
@@ -122,7 +123,7 @@ def test_a_strangers_picture_is_never_overwritten(tmp_path):
 
 
 def test_a_name_that_is_no_unicode(tmp_path):
-    save_result(tmp_path / "a.png", result(), {**RECORD, "input": "caf\udce9.png"})
+    write_result(tmp_path / "a.png", result(), {**RECORD, "input": "caf\udce9.png"}, {})
     assert json.loads(Image.open(tmp_path / "a.png").text["latentface"])["input"] == "caf\udce9.png"
 
 
@@ -130,9 +131,9 @@ def test_a_new_picture_never_stands_beside_an_old_record(saved, monkeypatch):
     def stopped(path, picture, chunks):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results, "write_picture", stopped)
+    monkeypatch.setattr(write, "write_picture", stopped)
     with pytest.raises(KeyboardInterrupt):
-        save_result(saved, result(), RECORD)
+        write_result(saved, result(), RECORD, {})
     assert not saved.with_suffix(".json").exists()
 
 
@@ -144,7 +145,7 @@ def test_a_strangers_json_is_never_overwritten(tmp_path):
 
 def test_a_record_with_letters_of_all_kinds(tmp_path):
     path = tmp_path / "a.png"
-    save_result(path, result(), {**RECORD, "prior": "\u00c1 \u4e00"})
+    write_result(path, result(), {**RECORD, "prior": "\u00c1 \u4e00"}, {})
     assert is_done(path, {**REQUEST, "prior": "\u00c1 \u4e00"})
 
 

@@ -4,7 +4,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from latentface.errors import InputError
-from latentface.metrics.frechet import FrechetAccumulator, frechet_distance
+from latentface.metrics.frechet import FrechetAccumulator
 
 
 def gathered(features: torch.Tensor, sizes: tuple[int, ...]) -> FrechetAccumulator:
@@ -29,18 +29,16 @@ def test_batches_add_up_and_the_distance_is_scipys() -> None:
 
 
 def test_closed_forms() -> None:
-    zero, eye = torch.zeros(3), torch.eye(3)
-    assert frechet_distance(zero, eye, zero, 4 * eye) == pytest.approx(3)
-    assert frechet_distance(zero, eye, zero + 2, eye) == pytest.approx(12)
-    assert frechet_distance(zero, 0 * eye, zero, eye) == pytest.approx(3)  # singular
+    rows = torch.cat([torch.eye(3), -torch.eye(3)]) * 2.5**0.5  # mean 0, covariance 1
+    one, zero = gathered(rows, (6,)), gathered(0 * rows, (6,))
+    assert one.distance(gathered(2 * rows, (6,))) == pytest.approx(3)
+    assert one.distance(gathered(rows + 2, (6,))) == pytest.approx(12)
+    assert zero.distance(one) == pytest.approx(3)  # singular
 
 
-def test_merging_and_a_set_against_itself() -> None:
+def test_empty_batches_and_a_set_against_itself() -> None:
     features = torch.rand(40, 5, generator=torch.Generator().manual_seed(1))
-    left, right = gathered(features[:15], (15,)), gathered(features[15:], (25,))
-    left.merge(right)
-    left.merge(FrechetAccumulator(5))
-    whole = gathered(features, (40,))
+    left, whole = gathered(features, (0, 15, 0, 25)), gathered(features, (40,))
     assert left.count == 40
     torch.testing.assert_close(left.covariance, whole.covariance)
     assert left.distance(whole) == pytest.approx(0, abs=1e-9)
@@ -52,5 +50,5 @@ def test_wrong_features_are_refused() -> None:
         accumulator.update(torch.zeros(2, 3))
     with pytest.raises(InputError, match="at least two"):
         accumulator.distance(accumulator)
-    with pytest.raises(InputError, match="width 3"):
-        accumulator.merge(FrechetAccumulator(3))
+    with pytest.raises(InputError, match="width 4 and 3"):
+        gathered(torch.rand(2, 4), (2,)).distance(gathered(torch.rand(2, 3), (2,)))

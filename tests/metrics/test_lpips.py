@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentface.errors import InputError, UnknownNameError, WeightsError
 from latentface.io.pictures import read_picture
-from latentface.metrics.lpips import TRUNKS, Lpips, SqueezeNetDistance, read_heads
+from latentface.metrics.lpips import DISTANCES, FeatureDistance, load_distance, read_heads
 from latentface.metrics.weights import FILES, read_state
 
 State = dict[str, Tensor]
@@ -73,14 +73,14 @@ def second_computation(net: str, state: State, heads: list[np.ndarray], a: Tenso
     return total
 
 
-@pytest.mark.parametrize("net", sorted(TRUNKS))
+@pytest.mark.parametrize("net", ["alex", "squeeze", "vgg"])
 def test_the_arithmetic_on_random_trunks_and_official_heads(
     net: str, need: Callable[[str], Path], pairs: tuple[Tensor, Tensor]
 ) -> None:
     official = torch.load(need(f"lpips_{net}.pth"), map_location="cpu", weights_only=True)
     pairs = (pairs[0][:2, :, :40], pairs[1][:2, :, :40])
     with torch.device("meta"):  # no time is spent on a start that is replaced
-        trunk = TRUNKS[net][0]()
+        trunk = DISTANCES[f"lpips-{net}"][0]()
     generator = torch.Generator().manual_seed(1)
     state = {}
     for key, like in trunk.state_dict().items():  # He's rule: the features keep their size through the depth
@@ -88,7 +88,7 @@ def test_the_arithmetic_on_random_trunks_and_official_heads(
         state[key] = width * torch.randn(like.shape, generator=generator)
     # A file as torchvision publishes it: a classifier beside the features, which is left out.
     trunk.load_published({**state, "classifier.1.weight": torch.zeros(3)}, "a test")
-    metric = Lpips(trunk, read_heads(official))
+    metric = FeatureDistance(trunk, read_heads(official))
     got = metric(*pairs)
     expected = second_computation(net, state, [h.numpy() for h in official.values()], *pairs)
     assert expected.min() > 0.001
@@ -105,19 +105,21 @@ def doctest_pair() -> tuple[Tensor, Tensor]:
 def test_the_keras_squeezenet_is_not_lpips(need: Callable[[str], Path]) -> None:
     pytest.importorskip("h5py", reason="the Keras file needs h5py")
     need("squeezenet_features.h5")
-    got = SqueezeNetDistance.load(fetch=False)(*doctest_pair()).tolist()
+    got = load_distance("squeezenet-distance", fetch=False)(*doctest_pair()).tolist()
     assert got == pytest.approx([0.155, 0.147], abs=5e-4)  # where LPIPS is [0.1024, 0.0938]
 
 
 def test_true_lpips_on_squeezenet(need: Callable[[str], Path]) -> None:
     need(FILES["squeezenet"].file)
-    assert Lpips.load("squeeze", fetch=False)(*doctest_pair()).tolist() == pytest.approx([0.1024, 0.0938], abs=1e-4)
+    assert load_distance("lpips-squeeze", fetch=False)(*doctest_pair()).tolist() == pytest.approx(
+        [0.1024, 0.0938], abs=1e-4
+    )
 
 
 def test_true_lpips_on_alexnet(need: Callable[[str], Path], pairs: tuple[Tensor, Tensor]) -> None:
     need("alexnet_trunk.safetensors")
     heads = torch.load(need("lpips_alex.pth"), map_location="cpu", weights_only=True)
-    got = Lpips.load("alex", fetch=False)(*pairs)
+    got = load_distance("lpips-alex", fetch=False)(*pairs)
     expected = second_computation("alex", read_state("alexnet"), [h.numpy() for h in heads.values()], *pairs)
     assert expected.min() > 0.01
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-4)
@@ -127,7 +129,7 @@ def test_both_files_of_alexnet_hold_the_same_trunk(need: Callable[[str], Path]) 
     whole, trunk = (need(choice.file) for choice in FILES["alexnet"].choices)
     published = torch.load(whole, map_location="cpu", weights_only=True)
     convolutions = load_file(trunk)
-    assert convolutions.keys() == TRUNKS["alex"][0]().state_dict().keys()
+    assert convolutions.keys() == DISTANCES["lpips-alex"][0]().state_dict().keys()
     assert all(torch.equal(value, published[key]) for key, value in convolutions.items())
 
 
@@ -139,13 +141,13 @@ def test_the_published_pair_has_the_published_distances(need: Callable[[str], Pa
         )
     need("lpips_alex.pth")
     reference, *others = (read_picture(Path(folder) / f"ex_{name}.png")[None] for name in ("ref", "p0", "p1"))
-    metric = Lpips.load("alex", fetch=False)
+    metric = load_distance("lpips-alex", fetch=False)
     assert [float(metric(other, reference)) for other in others] == pytest.approx([0.722, 0.138], abs=6e-4)
 
 
 def test_it_has_a_finite_slope_even_on_equal_and_black_pictures(need: Callable[[str], Path]) -> None:
     heads = read_heads(torch.load(need("lpips_squeeze.pth"), map_location="cpu", weights_only=True))
-    metric = Lpips(TRUNKS["squeeze"][0](), heads)
+    metric = FeatureDistance(DISTANCES["lpips-squeeze"][0](), heads)
     for picture in (torch.zeros(1, 3, 40, 40), torch.rand(1, 3, 40, 40)):
         result = picture.clone().requires_grad_()
         metric(result, picture).sum().backward()
@@ -154,13 +156,13 @@ def test_it_has_a_finite_slope_even_on_equal_and_black_pictures(need: Callable[[
 
 
 def test_wrong_use_is_said() -> None:
-    trunk = TRUNKS["squeeze"][0]()
+    trunk = DISTANCES["lpips-squeeze"][0]()
     with pytest.raises(WeightsError, match="another trunk's"):
-        Lpips(trunk, [torch.ones(3)])
+        FeatureDistance(trunk, [torch.ones(3)])
     with pytest.raises(WeightsError, match=r"features\.0\.weight is nothing"):
         trunk.load_published({}, "empty.pth")
-    metric = Lpips(trunk, [torch.ones(c) for c in trunk.channels])
+    metric = FeatureDistance(trunk, [torch.ones(c) for c in trunk.channels])
     with pytest.raises(InputError, match="32 px"):
         metric(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
     with pytest.raises(UnknownNameError, match="alex"):
-        Lpips.load("alexnet")
+        load_distance("alexnet")

@@ -50,11 +50,11 @@ def test_what_is_at_hand_is_scored(need: Callable[[str], Path], faces: tuple[Ten
     assert [len(v) for v in scores.values()] == [2, 2]
     whole = suite.score_set(result, truth, truth.flip(3))
     assert set(whole) == {"niqe-pooled", "frechet", *matched}
-    kept = suite.verification(result, truth.flip(3))
-    assert [whole[m] for m in matched] == [kept.auc, kept.true_accepts, kept.rank1]
     assert 0 <= whole["frechet"] <= 4
     assert suite.score_set(truth, truth)["frechet"] == pytest.approx(0, abs=1e-6)
-    assert suite.verification(truth, truth).rank1 == 1
+    assert suite.score_set(truth, truth, truth)["verification-rank1"] == 1
+    with pytest.raises(InputError, match="as many faces"):
+        suite.score_set(result, truth, truth[:1])
 
 
 def test_the_squeezenet_distance_never_fills_an_lpips_column(
@@ -92,5 +92,3 @@ def test_sizes_that_do_not_fit_are_both_named(need: Callable[[str], Path], faces
     degradation = Downscale(16, 128)
     with pytest.raises(InputError, match=r"\(2, 3, 128, 128\).*\(1, 3, 16, 16\)"):
         Suite(["consistency"]).score(result, low=torch.zeros(1, 3, 16, 16), degradation=degradation)
-    with pytest.raises(InputError, match="as many faces"):
-        Suite(["psnr"]).verification(result, truth[:1])

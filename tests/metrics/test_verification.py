@@ -17,7 +17,6 @@ def test_it_counts_pairs() -> None:
     accepted = [np.mean(a > t) for t in np.unique(b) if np.mean(b > t) <= 0.01]
     assert got.true_accepts == pytest.approx(max(accepted))
     assert got.rank1 == pytest.approx(np.mean(same.numpy() > other.numpy().max(1)))
-    assert (got.same, got.other) == (40, 1000)
 
 
 def test_ends_of_the_range() -> None:

@@ -178,8 +178,8 @@ def test_its_description(generator):
         ({"resolution": 48}, "powers of two"),
         ({"channels": {4: 8, 8: 4}}, "channels is"),
         ({"channels": {4: 8, 8: 6, 16: 3}}, "multiple of 4"),
-        ({"z_dim": 0}, "whole numbers"),
-        ({"w_dim": 7.0}, "whole numbers"),
+        ({"z_dim": 0}, "z_dim is 0.*whole number"),
+        ({"w_dim": 7.0}, "w_dim is 7.0.*whole number"),
     ],
 )
 def test_architectures_that_cannot_be(changes, message):

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from latentface.errors import UnsafeFileError, WeightsError
+from latentface.supervised.baseline import Baseline
 from latentface.supervised.esrgan import RrdbNet, RrdbShape
 from latentface.supervised.formats import load_baseline
-from latentface.supervised.tiles import upscale_in_tiles
 
 
 def network(ups: int = 2, unshuffle: int = 1) -> RrdbNet:
@@ -89,13 +89,14 @@ def test_unshuffled_networks_and_safetensors(tmp_path, unshuffle):
     assert model.upscale(torch.rand(3, 9, 7)).shape == (3, 9 * model.factor, 7 * model.factor)
 
 
-def test_tiles_make_the_whole(tmp_path):
+def test_tiles_make_the_whole():
     net = network(1)
+    model = Baseline(kind="esrgan", network=net, factor=net.factor, resolution=None, stage="unknown", card={})
     picture = torch.rand(3, 40, 33)
-    whole = upscale_in_tiles(net, net.factor, picture, tile=64)
-    tiled = upscale_in_tiles(net, net.factor, picture, tile=16, overlap=40)  # sees everything a layer can see
+    whole = model.upscale(picture, tile=64)
+    tiled = model.upscale(picture, tile=16, overlap=40)  # sees everything a layer can see
     torch.testing.assert_close(whole, tiled, atol=1e-5, rtol=0)
-    assert float((upscale_in_tiles(net, net.factor, picture, tile=16, overlap=8) - whole).abs().max()) < 0.05
+    assert float((model.upscale(picture, tile=16, overlap=8) - whole).abs().max()) < 0.05
 
 
 class Harm:

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from latentface.degradation import Downscale
 from latentface.errors import InputError, WeightsError
-from latentface.io.weights import KEYS
-from latentface.supervised.baseline import restore_with
+from latentface.io.weights import KEYS, read_card
+from latentface.supervised import methods
 from latentface.supervised.esrgan import RrdbShape
-from latentface.supervised.formats import load_baseline, read_baseline_card, write_baseline
+from latentface.supervised.formats import load_baseline, write_baseline
 from latentface.supervised.fsrnet import FsrnetShape
 from latentface.supervised.registry import make_network
 from latentface.supervised.vdsr import VdsrShape
@@ -33,6 +33,11 @@ def write(path, kind, **card):
     return network.eval()
 
 
+def restored(kind, low, degradation, weights):
+    settings = methods.SupervisedSettings(weights=str(weights))
+    return getattr(methods, kind)(low, degradation=degradation, settings=settings)
+
+
 @pytest.mark.parametrize("kind", TINY)
 @torch.no_grad()
 def test_round_trip(tmp_path, kind):
@@ -41,10 +46,10 @@ def test_round_trip(tmp_path, kind):
     model = load_baseline(path)
     assert (model.kind, model.factor, model.resolution, model.stage) == (kind, 4, 32, "pixel")
     assert model.card["licence"] == "test"
-    assert read_baseline_card(path)["shape"]
+    assert model.card["shape"]
     assert {v.dtype for k, v in load_file(path).items() if "num_batches" not in k} == {torch.float16}
     low = torch.rand(3, 3, 8, 8)
-    high = restore_with(kind, low, Downscale(8, 32), model)
+    high = restored(kind, low, Downscale(8, 32), path)
     torch.testing.assert_close(high, network(low).clamp(0, 1), atol=1e-5, rtol=0)
     assert high.shape == (3, 3, 32, 32)
     assert not high.requires_grad
@@ -63,9 +68,9 @@ def test_wrong_use(tmp_path):
     write(tmp_path / "x", "vdsr")
     model = load_baseline(tmp_path / "x")
     with pytest.raises(InputError, match="name the method vdsr"):
-        restore_with("esrgan", torch.rand(1, 3, 8, 8), None, model)
+        restored("esrgan", torch.rand(1, 3, 8, 8), Downscale(8, 32), tmp_path / "x")
     with pytest.raises(InputError, match="trained for 4x"):
-        restore_with("vdsr", torch.rand(1, 3, 8, 8), Downscale(8, 64), model)
+        restored("vdsr", torch.rand(1, 3, 8, 8), Downscale(8, 64), tmp_path / "x")
     with pytest.raises(InputError, match=r"expected a tensor \(B, 3, H, W\)"):
         model.restore(torch.rand(3, 8, 8))
     with pytest.raises(InputError, match="NaN"):
@@ -74,7 +79,7 @@ def test_wrong_use(tmp_path):
 
 def damaged(path, change, **metadata):
     tensors = load_file(path)
-    card = read_baseline_card(path)
+    card = read_card(path, "baseline")
     change(tensors, card)
     save_file(tensors, path, {KEYS["baseline"]: json.dumps(card), **metadata})
 

@@ -16,7 +16,6 @@ from latentface.supervised.registry import (
     count_parameters,
     make_network,
     make_shape,
-    shape_from_json,
 )
 from latentface.supervised.vdsr import Vdsr, VdsrShape
 
@@ -87,7 +86,7 @@ def test_fsrnet_stages():
 @pytest.mark.parametrize("size", ["small", "published"])
 def test_shapes_survive_json(kind, size):
     shape = make_shape(kind, size, 8)
-    assert shape_from_json(kind, json.loads(json.dumps(asdict(shape)))) == shape
+    assert KINDS[kind].shape(**json.loads(json.dumps(asdict(shape)))) == shape
     assert shape.factor == 8
 
 
@@ -105,7 +104,5 @@ def test_bad_names_and_numbers():
         make_network("vdsr", "large")
     with pytest.raises(InputError, match="width"):
         VdsrShape(factor=8, width=0)
-    with pytest.raises(InputError, match="cannot be used"):
-        shape_from_json("vdsr", {"factor": 8, "colour": 1})
     with pytest.raises(InputError, match="strides"):
         FsrnetShape(factor=8, stride=3)

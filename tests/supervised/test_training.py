@@ -136,12 +136,6 @@ def test_second_stage_with_a_trunk(tmp_path, faces):
     assert seen == [False, True] * 2
 
 
-@pytest.mark.parametrize("kind", TINY)
-def test_published_optimisers(tmp_path, faces, kind):
-    settings = SupervisedSettings(optimiser="published", batch=4, checks=1, validation_pictures=4)
-    assert load_baseline(train(kind, faces, tmp_path / "x", steps=2, settings=settings)).card["steps"] == 2
-
-
 def test_pairs_and_a_validation_of_its_own(tmp_path, faces):
     path = train("vdsr", faces, tmp_path / "x", pairs=2, validation=[faces / "003.png"])
     card = load_baseline(path).card
@@ -207,7 +201,7 @@ def test_runs_are_not_mixed_up(tmp_path, faces):
 
 
 def test_settings_are_checked():
-    for options in ({"optimiser": "lion"}, {"batch": 1}, {"rate": 0.0}, {"warmup": 1.0}, {"checks": 0}):
+    for options in ({"batch": 1}, {"rate": 0.0}, {"warmup": 1.0}, {"checks": 0}):
         with pytest.raises(InputError):
             SupervisedSettings(**options)
 

@@ -119,10 +119,10 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(small, tmp_path):
 
 def test_what_is_written(small, tmp_path):
     ticks = []
-    path = train(small, tmp_path / "e.safetensors", on_tick=ticks.append, card={"licence": "mine"})
+    path = train(small, tmp_path / "e.safetensors", on_tick=ticks.append)
     encoder = read_encoder(path, small)
     assert encoder.card["prior_sha256"] == small.sha256
-    assert encoder.card["licence"] == "mine"
+    assert encoder.card["licence"] == small.licence
     assert (encoder.card["steps"], encoder.card["faces"]) == (6, 48)
     with open(tmp_path / "e.safetensors.train" / "log.csv") as file:
         rows = list(csv.DictReader(file))

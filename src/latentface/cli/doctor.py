@@ -50,8 +50,8 @@ def doctor() -> int:
 def _try_prior() -> int:
     import torch
 
-    from latentface.degradation import Downscale
-    from latentface.explore.registry import find_method
+    from latentface.explore.engine import explore
+    from latentface.explore.rlse import RlseSettings
     from latentface.prior.registry import DEFAULT, EMBEDDED, PRIORS, is_cached, load_prior
 
     prior = load_prior(EMBEDDED)
@@ -60,12 +60,9 @@ def _try_prior() -> int:
         print(f"default prior: {DEFAULT}, at {PRIORS[DEFAULT].path}")
     else:
         print(f"default prior: {DEFAULT}, not here yet: {PRIORS[DEFAULT].how_to_fetch}")
-    method = find_method("rlse")
     low = torch.full((1, 3, 8, 8), 0.5)
     began = time.perf_counter()
-    found = method.function(
-        prior, low, degradation=Downscale(8, prior.resolution), settings=method.settings(steps=10), seeds=[0]
-    )
+    found = explore("rlse", prior, low, settings=RlseSettings(steps=10))
     seconds = time.perf_counter() - began
     if not bool(torch.isfinite(found.high).all()):
         print("latentface: a search gave numbers that are not finite; install PyTorch again", file=sys.stderr)

@@ -11,8 +11,6 @@ from latentface.bench.core.settings import NAMES
 from latentface.cli.bench import told
 from latentface.cli.console import Talk
 
-Json = Annotated[bool, Parameter(name="--json", negative="")]
-
 
 def evaluate(
     results: str,
@@ -23,7 +21,7 @@ def evaluate(
     high_size: int | None = None,
     device: str = "cpu",
     no_fetch: Annotated[bool, Parameter(negative="")] = False,
-    as_json: Json = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
 ) -> int:
     """Score a folder of results against the truth; pictures belong together when their stems are equal.
@@ -64,14 +62,8 @@ def evaluate(
     return 1 if found.problems else 0
 
 
-def metrics(*, as_json: Json = False) -> int:
-    """List the metrics: direction, range, what each needs, and whether it is at hand.
-
-    Parameters
-    ----------
-    as_json
-        Print JSON.
-    """
+def metrics(*, as_json: Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")] = False) -> int:
+    """List the metrics: direction, range, what each needs, and whether it is at hand."""
     from latentface.metrics.registry import METRICS
 
     rows = [

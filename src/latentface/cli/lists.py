@@ -9,15 +9,11 @@ from cyclopts import Parameter
 
 from latentface.explore.registry import METHODS
 
+JSON = Parameter(name="--json", negative="", help="Print JSON, with the presets.")
 
-def methods(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
-    """List the methods.
 
-    Parameters
-    ----------
-    as_json
-        Print JSON, with the presets.
-    """
+def methods(*, as_json: Annotated[bool, JSON] = False) -> int:
+    """List the methods."""
     if as_json:
         rows = [
             {"name": m.name, "summary": m.summary, "source": m.source, "presets": list(m.presets)}

@@ -12,8 +12,8 @@ from cyclopts import App, Parameter
 from latentface.cli.console import Talk
 
 app = App(name="models", help="List, describe, fetch and convert priors.")
-Json = Annotated[bool, Parameter(name="--json", negative="")]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Say nothing but errors.")]
 
 HEADS = ("name", "file", "faces", "pictures shown", "Frechet", "ratio", "one face", "PSNR in w", "PSNR in w_plus")
 WORDS = 2  # columns that hold words
@@ -26,13 +26,7 @@ LEGEND = (
 
 @app.command(name="list")
 def list_models(*, as_json: Json = False) -> int:
-    """List the priors that have a name, at hand or not, with their figures.
-
-    Parameters
-    ----------
-    as_json
-        Print JSON.
-    """
+    """List the priors that have a name, at hand or not, with their figures."""
     from latentface.prior.registry import PRIORS, describe_prior
 
     cards = [describe_prior(name) for name in PRIORS]
@@ -51,8 +45,6 @@ def info(prior: str | None = None, /, *, as_json: Json = False) -> int:
     ----------
     prior
         A name or a file; by default the prior that `upscale` prefers.
-    as_json
-        Print JSON.
     """
     from latentface.prior.registry import describe_prior
 
@@ -77,8 +69,6 @@ def fetch(name: str, /, *, quiet: Quiet = False) -> int:
     ----------
     name
         See `latentface models list`.
-    quiet
-        Say nothing but errors.
     """
     from latentface.prior.registry import fetch_prior
 
@@ -98,8 +88,6 @@ def convert(
         The file, as it was published; nothing of it is run.
     output
         Where the prior goes; by default into the cache, where `upscale` finds it.
-    quiet
-        Say nothing but errors.
     """
     from latentface.prior.registry import DEFAULT, convert_prior, published
 

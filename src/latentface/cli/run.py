@@ -24,7 +24,7 @@ from latentface.io.pictures import to_pillow
 from latentface.io.records import beside, check_beside, faces_folder, is_done, read_record
 from latentface.io.sheets import comparison_sheet
 from latentface.io.sources import Input, read_entry
-from latentface.prior.registry import PRIORS
+from latentface.prior import registry
 from latentface.restore.aligned import AlignedFace
 from latentface.restore.faceresult import Upscaled
 from latentface.restore.photoresult import SHEET_FACES, PhotoUpscaled
@@ -155,8 +155,8 @@ class Run:
 
     def _announce(self, count: int) -> None:
         up, background = self.upscaler, self.upscaler.background
-        if up.prior.name in PRIORS and up.engine.method.searches:
-            self.talk.say(PRIORS[up.prior.name].notice)
+        if up.prior.name in registry.PRIORS and up.engine.method.searches:
+            self.talk.say(registry.PRIORS[up.prior.name].notice)
         self.talk.say(
             f"{counted(count, 'picture')}, method {up.settings.method}, prior {up.prior.name} ({up.prior.resolution} px), "
             f"on {up.prior.device}; results in {self.out.output}"

@@ -56,12 +56,7 @@ def watched(
 
 
 @app.command
-def prior(
-    *,
-    run: Annotated[PriorRun, FLAT],
-    gan: Annotated[NamedGanSettings, FLAT] = GAN,
-    place: Where = HERE,
-) -> int:
+def prior(*, run: Annotated[PriorRun, FLAT], gan: Annotated[NamedGanSettings, FLAT] = GAN, place: Where = HERE) -> int:
     """Train a face generator and its discriminator."""
     from latentface.devices import pick_device
     from latentface.prior.formats import ALIGNMENTS
@@ -201,7 +196,7 @@ def exits(*, run: Annotated[ExitsRun, FLAT] = EXITS_RUN, place: Where = HERE) ->
     from latentface.devices import pick_device
     from latentface.prior.exits import beside
     from latentface.prior.registry import DEFAULT, load_prior
-    from latentface.train.exits import resolutions_text, train_exits
+    from latentface.train.exits import train_exits
 
     talk = Talk(place.quiet)
     loaded = load_prior(run.prior or DEFAULT, pick_device(place.device), "none", say=talk.say)
@@ -212,7 +207,8 @@ def exits(*, run: Annotated[ExitsRun, FLAT] = EXITS_RUN, place: Where = HERE) ->
         return f"step {t.step:,}, loss {t.loss:.3f}"
 
     def more(t: Tick) -> str:
-        return f"{words(t)}, {resolutions_text(t.figures['psnr']) or 'not measured yet'}"
+        psnr = (f"{r} px {fine:.1f} dB ({coarse:.1f} shrunk)" for r, (fine, coarse) in t.figures["psnr"].items())
+        return f"{words(t)}, {', '.join(psnr) or 'not measured yet'}"
 
     with watched(talk, words, more) as tick:
         path = train_exits(

@@ -5,13 +5,6 @@ a source by its name, `people` knows who is who; the published layouts have a fi
 """
 
 from latentface.datasets.crop import CROPS, Crop, read_face
-from latentface.datasets.faceset import FaceSet, named_sets, open_faces
+from latentface.datasets.faceset import FaceSet, open_faces
 
-__all__ = [
-    "CROPS",
-    "Crop",
-    "FaceSet",
-    "named_sets",
-    "open_faces",
-    "read_face",
-]
+__all__ = ["CROPS", "Crop", "FaceSet", "open_faces", "read_face"]

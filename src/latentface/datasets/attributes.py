@@ -30,10 +30,8 @@ def find_attributes(entries: Sequence[Entry]) -> Path | None:
 def read_attributes(path: str | Path, names: Sequence[str], stems: Collection[str]) -> dict[str, dict[str, bool]]:
     """Return picture stem -> attribute -> value, for those of some pictures and some attributes that the file knows.
 
-    Raises:
-        MissingDataError: there is no such file.
-        InputError: it cannot be read, a line or the number of lines is not as it should be (named), or it has not one
-            of the attributes.
+    Raises MissingDataError: there is no such file. InputError: it cannot be read, a line or the number of lines is not
+    as it should be (named), or it has not one of the attributes.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()

@@ -27,8 +27,7 @@ def open_celeba(root: Path, part: str, crop: Crop | None = None) -> FaceSet:
 
     Partitions are by person, as `list_eval_partition.txt` has them.
 
-    Raises:
-        MissingDataError: a piece of the folder is not there.
+    Raises MissingDataError: a piece of the folder is not there.
     """
     images = find_piece(root, "img_align_celeba", "img_align_celeba.zip")
     if images is None:

@@ -42,8 +42,7 @@ class Crop:
     def __call__(self, picture: Image.Image, resolution: int, name: str = "the picture") -> np.ndarray:
         """Return the square as uint8 (R, R, 3); what is left of the way to R px is bicubic, with antialiasing.
 
-        Raises:
-            PictureError: the picture has another size than the box belongs to.
+        Raises PictureError: the picture has another size than the box belongs to.
         """
         if picture.mode not in ("RGB", "L"):
             picture = Image.fromarray((rgb_array(picture) * 255).round().astype(np.uint8))
@@ -97,8 +96,7 @@ CROPS: dict[str, Crop] = {
 def read_face(entry: Entry, resolution: int, crop: Crop = CROPS["centre"]) -> Tensor:
     """Read a picture file and return its face, float32 RGB (3, R, R) in [0, 1] at 8 bits' precision.
 
-    Raises:
-        PictureError: it cannot be read, or the crop does not belong to it.
+    Raises PictureError: it cannot be read, or the crop does not belong to it.
     """
     import torch
 

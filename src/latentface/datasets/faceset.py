@@ -61,7 +61,6 @@ class Layout:
     """A published data set: where its reader is, its parts (the first is the default), and who gives it away."""
 
     module: str
-    function: str
     parts: tuple[str, ...]
     publisher: str
 
@@ -69,34 +68,25 @@ class Layout:
 LAYOUTS: dict[str, Layout] = {
     "celeba": Layout(
         "celeba",
-        "open_celeba",
         ("test", "val", "train", "all"),
         "Liu et al., CUHK: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (research only)",
     ),
     "celebahq": Layout(
         "highquality",
-        "open_celebahq",
         ("all", "test", "val", "train"),
         "https://github.com/tkarras/progressive_growing_of_gans or https://github.com/switchablenorms/CelebAMask-HQ (research only)",
     ),
     "ffhq": Layout(
         "highquality",
-        "open_ffhq",
         ("all", "train", "val", "thumbnails"),
         "NVIDIA: https://github.com/NVlabs/ffhq-dataset (CC BY-NC-SA 4.0)",
     ),
     "tinyface": Layout(
         "tinyface",
-        "open_tinyface",
         ("probe", "match", "distractor", "train", "test"),
         "Cheng, Zhu, Gong: https://qmul-tinyface.github.io (research only)",
     ),
 }
-
-
-def named_sets() -> Mapping[str, Layout]:
-    """Return the published data sets that a name can stand before a path for."""
-    return LAYOUTS
 
 
 def open_faces(source: str | Path) -> FaceSet:
@@ -106,9 +96,8 @@ def open_faces(source: str | Path) -> FaceSet:
         source: a folder, zip or picture; or `NAME:PATH`, `NAME:PATH#PART`, `NAME:PATH#PART,CROP` with NAME one of
             celeba, celebahq, ffhq, tinyface, as in `celeba:~/data/CelebA#test,square178`.
 
-    Raises:
-        MissingDataError: the path does not exist, or a piece of the data set is not there.
-        InputError: it cannot be used. UnknownNameError: no such data set, part or crop.
+    Raises MissingDataError: the path does not exist, or a piece of the data set is not there. InputError: it cannot be
+    used. UnknownNameError: no such data set, part or crop.
     """
     text = str(source)
     match = re.match(r"^([A-Za-z][\w-]+):(?!//)(.*)$", text, re.DOTALL)  # two letters at least: C:\ is no data set
@@ -131,7 +120,7 @@ def open_faces(source: str | Path) -> FaceSet:
             f"{path_text or source}: there is no such folder; {name} is published by {layout.publisher}"
         )
     module = importlib.import_module(f"latentface.datasets.{layout.module}")
-    reader: Callable[[Path, str, Crop | None], FaceSet] = getattr(module, layout.function)
+    reader: Callable[[Path, str, Crop | None], FaceSet] = getattr(module, f"open_{name}")
     return reader(path, part, CROPS[crop] if crop else None)
 
 

@@ -24,8 +24,7 @@ CELEBA_STARTS = (1, 162_771, 182_638)  # where CelebA's train, val and test numb
 def open_celebahq(root: Path, part: str, crop: Crop | None = None) -> FaceSet:
     """Open CelebA-HQ: `part` is "all", or CelebA's partition of each picture's original, found through the mapping.
 
-    Raises:
-        MissingDataError: a piece of the folder is not there. InputError: the mapping cannot be read.
+    Raises MissingDataError: a piece of the folder is not there. InputError: the mapping cannot be read.
     """
     folder = next((root / n for n in ("CelebA-HQ-img", "celeba_hq", "images") if (root / n).is_dir()), root)
     entries = open_source(folder).entries
@@ -52,8 +51,7 @@ def open_celebahq(root: Path, part: str, crop: Crop | None = None) -> FaceSet:
 def open_ffhq(root: Path, part: str, crop: Crop | None = None) -> FaceSet:
     """Open FFHQ: `part` is "all", "train" (the first 60,000), "val" (the last 10,000) or "thumbnails" (128 px).
 
-    Raises:
-        MissingDataError: a piece of the folder is not there.
+    Raises MissingDataError: a piece of the folder is not there.
     """
     names = ("thumbnails128x128",) if part == "thumbnails" else ("images1024x1024", "thumbnails128x128")
     folder = next((root / n for n in names if (root / n).is_dir()), None if part == "thumbnails" else root)

@@ -20,11 +20,7 @@ class People:
 
 
 def read_identities_csv(path: Path) -> People:
-    """Read `identities.csv` (columns image, person and perhaps partition).
-
-    Raises:
-        InputError: a column is missing.
-    """
+    """Read `identities.csv` (columns image, person and perhaps partition). Raises InputError: a column is missing."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
@@ -44,8 +40,7 @@ def read_identities_csv(path: Path) -> People:
 def read_pairs(path: Path) -> dict[str, str]:
     """Read a text file of lines `000001.jpg 2880`, as `identity_CelebA.txt` and `list_eval_partition.txt` are.
 
-    Raises:
-        InputError: it cannot be read, or a line is no pair.
+    Raises InputError: it cannot be read, or a line is no pair.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -29,8 +29,7 @@ def open_tinyface(root: Path, part: str, crop: Crop | None = None) -> FaceSet:
 
     Who is who is read from the MATLAB files of the test set, and from the folders of the training set.
 
-    Raises:
-        MissingDataError: a piece of the folder is not there. InputError: a MATLAB file cannot be read.
+    Raises MissingDataError: a piece of the folder is not there. InputError: a MATLAB file cannot be read.
     """
     if (root / "tinyface").is_dir():
         root = root / "tinyface"  # the archive unpacks to tinyface/

@@ -22,7 +22,7 @@ from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem
 from latentface.explore.result import MethodSettings
 from latentface.explore.space import Space, Variables
-from latentface.prior.family import Entry
+from latentface.prior.blocks import Entry
 from latentface.prior.prior import Prior
 
 

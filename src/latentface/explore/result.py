@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from latentface.prior.prior import Prior
 
 
-COUNTS = ("steps", "candidates", "candidate_blocks", "codes", "memory", "micro_batch")
+COUNTS = ("steps", "candidates", "candidate_blocks", "codes", "micro_batch", "memory")
 POSITIVE = ("rate", "pixel_weight")
-SHARES = ("together",)
+SHARES = ("together", "betas")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +40,8 @@ class MethodSettings:
             name, value = one.name, getattr(self, one.name)
             if name in known and value not in known[name]:
                 raise UnknownNameError(name.replace("_", " "), value, known[name])
+            if name == "betas" and not (len(value) == 2 and max(value) < 1):
+                raise InputError(f"betas is {value}; expected two numbers from 0 up and below 1")
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, int | float) and not isinstance(number, bool):
                     _check_number(name, number)
@@ -73,8 +75,6 @@ def _check_number(name: str, value: float) -> None:
         raise InputError(f"{name} is {value}; expected at least 1")
     if name in POSITIVE and not value > 0:
         raise InputError(f"{name} is {value}; expected more than 0")
-    if name == "betas" and not 0 <= value < 1:
-        raise InputError(f"betas is {value}; expected numbers from 0 up and below 1")
     if name in SHARES and not 0 <= value <= 1:
         raise InputError(f"{name} is {value}; expected a share from 0 to 1")
     if name == "stop" and not 0 < value < 1:

@@ -1,39 +1,14 @@
 """Whole photographs: find the faces, square them up, compare in the photograph's own pixels, paste the results back.
 
-`detect` finds boxes and landmarks, `align` turns landmarks into an oriented square, `warp` is that square's degradation,
-`paste` brings the finished faces home, and `resample` is the one filter they all share.
-
 Everywhere here a point (x, y) is in **edge coordinates**: the pixel of column i and row j covers [i, i + 1) x [j, j + 1),
 its centre is (i + 0.5, j + 0.5), and a picture of w x h pixels covers [0, w] x [0, h]. So enlarging a picture by a factor
 multiplies its points by that factor, with no half-pixel shifts.
 """
 
-from latentface.faces.align import (
-    ALIGNMENTS,
-    align,
-    celeba_transform,
-    crop,
-    ffhq_transform,
-    fit_similarity,
-)
+from latentface.faces.align import crop
 from latentface.faces.detect import Face, detect
-from latentface.faces.paste import Patch, compose, paste, paste_faces
+from latentface.faces.paste import Patch, compose, paste_faces
 from latentface.faces.similarity import Similarity
 from latentface.faces.warp import Warp
 
-__all__ = [
-    "ALIGNMENTS",
-    "Face",
-    "Patch",
-    "Similarity",
-    "Warp",
-    "align",
-    "celeba_transform",
-    "compose",
-    "crop",
-    "detect",
-    "ffhq_transform",
-    "fit_similarity",
-    "paste",
-    "paste_faces",
-]
+__all__ = ["Face", "Patch", "Similarity", "Warp", "compose", "crop", "detect", "paste_faces"]

@@ -5,12 +5,7 @@ a large face that shrinks to a soft one, and gets a soft large face. Shrunk unti
 sharp face's, it says only what it knows, and the search invents the rest.
 
 The measure is the power of the luma's cosine transform in rings of equal frequency, k half waves a side. In sharp faces
-ring k has 3.2 / k^2 of the power of the coarse rings 2 to 6 (600 of CelebA's validation faces in FFHQ alignment, k from
-4 to 100). Of 200 other faces shrunk bicubically to 12, 16, 32 and 64 px none is called soft; of 60 in photographs, 16, 40
-and 64 px wide, as they stand, half a pixel off or turned, without noise and with 5 and 10 grey levels of it, at most 2 are, and
-of 100 px (shrunk from 128) up to 7. Blurred at 38 px by a Gaussian of 0.75, 1, 1.5, 2 px they hold 29, 23, 16 and 14 px in
-the median; enlarged bicubically, 16 to 40 px or 32 to 96, they are told as 20 and 40. Of 24 sharp faces of 200 to 512 px none
-is called soft; 12 of 512 px that were 350 are told, cut out at 480 px, as 362 to 406 (328 would be right).
+ring k has 3.2 / k^2 of the power of the coarse rings 2 to 6.
 """
 
 # s the picture's side, k a ring: half waves a side
@@ -43,8 +38,7 @@ def detail_side(picture: Tensor, sigma: float = 0.0, side: int | None = None) ->
         side: how many pixels it has, where it was cut out of a photograph on a finer grid; at most s. A cut between the
             pixels dims the finest detail, the more, the nearer it is to half a pixel: a grid twice as fine meets both.
 
-    Raises:
-        InputError: not a square picture.
+    Raises InputError: not a square picture.
     """
     if picture.ndim != 3 or picture.shape[0] != 3 or picture.shape[1] != picture.shape[2]:
         raise InputError(f"picture: got {tuple(picture.shape)}, expected a square face (3, s, s) in [0, 1]")

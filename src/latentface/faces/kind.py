@@ -11,13 +11,11 @@ from latentface.faces.align import align, ffhq_fit
 from latentface.faces.detect import Face, detect
 from latentface.faces.similarity import Similarity
 
-# How far an aligned face's own square may be from the picture's. Measured: 360 aligned CelebA faces of 16 to 128 px and 60
-# of the London set of 32 to 512 px have sides of .82 to 1.12 of the picture's, centres within .03 and angles within 8
-# degrees; loose and tight crops of one face have .71 and 1.26, a centre at .12, a portrait .29 and .30.
+# How far an aligned face's own square may be from the picture's; crops and portraits are farther off.
 LEAST_SIDE, MOST_SIDE = 0.78, 1.18
 OFF_CENTRE = 0.06  # of the picture's side
 TURNED = 12.0  # degrees
-TINY = 32  # px: the detector misses 1 in 20 aligned faces of 16 px, and none of 24; without a face, larger ones are photographs
+TINY = 32  # px: up to here the detector may miss an aligned face
 
 
 def square_of(face: Face, alignment: str) -> Similarity:

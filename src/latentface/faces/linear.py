@@ -86,10 +86,8 @@ def apply(matrix: Sparse, pictures: Tensor, size: tuple[int, int], faces: int, *
 def solve(gram: Gram, low: Tensor, damping: Tensor | float, tolerance: float | None = None) -> Tensor:
     """Return (G + damping)^-1 x for pictures x (B, 3, h, w), each channel for itself; differentiable.
 
-    Args:
-        gram: G times pictures; symmetric.
-        damping: one for all, or (B or 1, 1, 1, 1).
-        tolerance: of the squared norms, at which a channel is solved; None: the number format's grain.
+    The damping is one for all, or (B or 1, 1, 1, 1). The tolerance is of the squared norms; None: the number format's
+    grain.
     """
     if tolerance is None:
         tolerance = 1e-20 if low.dtype == torch.float64 else 1e-12

@@ -1,7 +1,4 @@
-"""Bring finished faces home: inverse warp, a feathered border, and a fair share where faces overlap.
-
-Also `compose`, a photograph made of known faces at known places, for tests and pictures without anybody's portrait.
-"""
+"""Bring finished faces home: inverse warp, a feathered border, and a fair share where faces overlap."""
 
 from __future__ import annotations
 
@@ -26,8 +23,7 @@ SHARE_POWER = 8  # how sharply overlapping faces are parted at the line where bo
 def pasted_side(side: float, size: int) -> int:
     """Return how many of a face's `size` px are needed to paste it at `side` px: twice as many, as a power of two.
 
-    Shrunk to these first, a face of 1024 px goes home in a tenth of the time, within 2.5 grey levels of the direct
-    way (70 dB and more on a real face).
+    Shrunk to these first, a face of 1024 px goes home in a tenth of the time.
     """
     return min(size, max(SMALL, 1 << math.ceil(math.log2(max(1.0, 2 * side)))))
 
@@ -38,13 +34,6 @@ class Patch:
 
     face: Tensor
     transform: Similarity
-
-
-def paste(
-    background: Tensor, face: Tensor, transform: Similarity, factor: float = 1.0, feather: float = FEATHER
-) -> Tensor:
-    """Return the background with one face pasted; arguments as `paste_faces`."""
-    return paste_faces(background, [Patch(face, transform)], factor, feather)
 
 
 def paste_faces(
@@ -61,15 +50,9 @@ def paste_faces(
     the face whose middle is nearer, in units of that face's size, so no face is hidden by the margin of a larger one.
     Pixels outside all squares keep their bits.
 
-    Args:
-        background: (3, F * H, F * W) in [0, 1], the photograph enlarged by `factor`.
-        patches: the faces and their transforms into the photograph before enlarging.
-        factor: F > 0.
-        feather: 0 (a hard edge) to 0.5.
-        in_place: change `background` itself, where memory is short.
-
-    Raises:
-        InputError: a background that is no picture, a factor or feather out of range.
+    The background (3, F * H, F * W) is the photograph enlarged by `factor` F; `in_place` changes it itself, where
+    memory is short. The feather is 0 (a hard edge) to 0.5. Raises InputError: a background that is no picture, a factor
+    or feather out of range.
     """
     if background.ndim != 3 or background.shape[0] != 3:
         raise InputError(f"background: got {tuple(background.shape)}, expected a picture (3, H, W)")
@@ -104,11 +87,7 @@ def paste_faces(
 
 
 def compose(background: Tensor, patches: Sequence[Patch], feather: float = 0.0) -> Tensor:
-    """Return a photograph (3, H, W) of known faces at known places on a background, shrunk by the filter of `Warp`.
-
-    With `feather` 0, every pixel that lies wholly in one face's square alone has exactly the value that its `Warp`
-    gives (bicubic), up to the clamp to [0, 1].
-    """
+    """Return a photograph (3, H, W) of known faces at known places, as each `Warp` shows them at feather 0."""
     return paste_faces(background, patches, 1.0, feather)
 
 

@@ -15,11 +15,8 @@ from latentface.errors import InputError
 from latentface.faces.resample import Taps, taps
 from latentface.faces.similarity import Similarity
 
-# A face of fewer high pixels than the photograph has there has no exact answer, and one of about as many is unstable:
-# pseudo-inverses of smooth pictures reach 1.3 at a factor of 1.02, 3.5 at 1 and 20 to 46,000 at 0.99.
+# A face of fewer high pixels than the photograph has there has no exact answer, and one of about as many is unstable.
 LEAST_FACTOR = 1.02
-
-
 # Up to so many high pixels a side weights are kept in float64 and A A^T is formed; of more, memory would run out.
 SMALL = 128
 
@@ -33,15 +30,11 @@ class Placed:
     mask: Tensor  # (height, width) bool
 
 
-def place(
-    transform: Similarity, size: int, photo: tuple[int, int], kernel: str = "bicubic", margin: float = 0.0
-) -> Placed:
+def place(transform: Similarity, size: int, photo: tuple[int, int], kernel: str) -> Placed:
     """Build the operator of one face of `size` px in a photograph of (H, W) pixels.
 
-    A pixel counts where its whole area, widened by `margin` pixels on each side, lies in the aligned square.
-
-    Raises:
-        InputError: the face is as large as `size` (within 2 %) or larger, smaller than 2 px, or not in the photograph.
+    A pixel counts where its whole area lies in the aligned square. Raises InputError: the face is as large as `size`
+    (within 2 %) or larger, smaller than 2 px, or not in the photograph.
     """
     if transform.scale * LEAST_FACTOR > size:
         raise InputError(
@@ -56,19 +49,9 @@ def place(
         raise InputError(f"the face about {transform.centre} lies outside the photograph of {photo[1]} x {photo[0]} px")
     width, height = right - left, bottom - top
     inverse = transform.inverse()
-    reach = 0.5 + margin
-    unit = inverse.apply(  # (4, height, width, 2): the widened pixel's corners in the unit square
-        np.stack(
-            [
-                np.stack(
-                    np.meshgrid(left + np.arange(width) + 0.5 + i * reach, top + np.arange(height) + 0.5 + j * reach),
-                    -1,
-                )
-                for i in (-1, 1)
-                for j in (-1, 1)
-            ]
-        )
-    )
+    x, y = (low + np.arange(count) + 0.5 for low, count in ((left, width), (top, height)))
+    areas = [np.stack(np.meshgrid(x + i, y + j), -1) for i in (-0.5, 0.5) for j in (-0.5, 0.5)]
+    unit = inverse.apply(np.stack(areas))  # (4, height, width, 2): each pixel's corners in the unit square
     near = 1e-6 / transform.scale
     valid = ((unit >= -near) & (unit <= 1 + near)).all(axis=(0, 3)).ravel()
     if kernel == "box":  # turned, and hardly larger than a high pixel, it may fall between their centres
@@ -99,7 +82,7 @@ def fitting_rows(face: Placed, size: int, low: tuple[int, int]) -> sparse.csr_ma
     Only valid pixels are taken, and rows sum to 1; a row without any is empty.
     """
     left, top, width, height = face.box
-    local = face.transform.then(Similarity(1.0, 0.0, -left, -top)).pixels(size)
+    local = face.transform.shifted(-left, -top).pixels(size)
     rows = _gather(
         taps(local, (0, 0, size, size), (height, width), "bilinear"), (size * size, height * width), _weights(size)
     )

@@ -15,25 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentface.degradation import KERNELS
+from latentface.degradation import KERNELS, kernel_value
 from latentface.errors import UnknownNameError
 from latentface.faces.similarity import Similarity
 
 RADIUS = {"bicubic": 2.0, "bilinear": 1.0, "box": 0.5, "lanczos": 3.0}
 MAX_TAPS = 1 << 17  # a chunk's weights: 1 MiB in float64
-
-
-def kernel_value(t: Tensor, kernel: str) -> Tensor:
-    """Return the kernel at distances t in output pixels; bicubic is Keys's with a = -0.5."""
-    x = t.abs()
-    if kernel == "bicubic":
-        near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-        return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
-    if kernel == "bilinear":
-        return (1 - x).clamp(min=0)
-    if kernel == "box":
-        return ((t > -0.5) & (t <= 0.5)).to(t)
-    return torch.where(x < 3, torch.sinc(x) * torch.sinc(x / 3), torch.zeros_like(x))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +36,10 @@ class Taps:
 def taps(
     transform: Similarity, box: tuple[int, int, int, int], source: tuple[int, int], kernel: str = "bicubic"
 ) -> Iterator[Taps]:
-    """Yield the weights of a box of output pixels, in chunks of at most `MAX_TAPS`.
+    """Yield the weights of a box (left, top, width, height) of output pixels, in chunks of at most `MAX_TAPS`.
 
-    Args:
-        transform: edge coordinates of the output -> those of the source, in pixels.
-        box: left, top, width, height of the wanted output pixels.
-        source: (H, W).
-
-    Raises:
-        UnknownNameError: a kernel that is not in `KERNELS`.
+    The transform goes from edge coordinates of the output to those of the source (H, W), in pixels. Raises
+    UnknownNameError: a kernel that is not in `KERNELS`.
     """
     if kernel not in RADIUS:
         raise UnknownNameError("kernel", kernel, KERNELS)
@@ -89,19 +71,16 @@ def taps(
         yield Taps(first, torch.where(weight != 0, index, 0.0).long(), weight, inside & solid[:, 0])
 
 
-def resample(
-    source: Tensor, transform: Similarity, box: tuple[int, int, int, int], kernel: str = "bicubic"
-) -> tuple[Tensor, Tensor]:
-    """Return the source (C, H, W) seen through `transform` in a box of output pixels; arguments as `taps`.
+def resample(source: Tensor, transform: Similarity, box: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+    """Return the source (C, H, W) seen through `transform` in a box of output pixels (as `taps`), and the mask.
 
-    Returns:
-        The picture (C, height, width), not clamped and 0 where it has no source, and the mask (1, height, width).
+    The picture (C, height, width) is not clamped, and 0 where it has no source; the mask is (1, height, width).
     """
     channels, height, width = source.shape
     flat = source.reshape(channels, -1)
     out = source.new_zeros(channels, box[3] * box[2])
     mask = torch.zeros(1, box[3] * box[2], dtype=torch.bool, device=source.device)
-    for part in taps(transform, box, (height, width), kernel):
+    for part in taps(transform, box, (height, width)):
         weight, index = part.weight.to(source), part.index.to(source.device)
         here = slice(part.first, part.first + len(index))
         for c in range(channels):

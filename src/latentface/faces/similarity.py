@@ -19,8 +19,7 @@ from latentface.errors import InputError
 class Similarity:
     """A turn, a scale and a shift: x' = a x - b y + dx, y' = b x + a y + dy; never a reflection.
 
-    Raises:
-        InputError: numbers that are not finite, or a scale of zero.
+    Raises InputError: numbers that are not finite, or a scale of zero.
     """
 
     a: float
@@ -76,11 +75,9 @@ class Similarity:
         a, b = self.a / square, -self.b / square
         return Similarity(a, b, -(a * self.dx - b * self.dy), -(b * self.dx + a * self.dy))
 
-    def then(self, after: Similarity) -> Similarity:
-        """Return the transform that does this one first and `after` second."""
-        x, y = after.a * self.dx - after.b * self.dy, after.b * self.dx + after.a * self.dy
-        a, b = after.a * self.a - after.b * self.b, after.b * self.a + after.a * self.b
-        return Similarity(a, b, x + after.dx, y + after.dy)
+    def shifted(self, dx: float, dy: float) -> Similarity:
+        """Return the same transform into a picture whose origin lies elsewhere."""
+        return Similarity(self.a, self.b, self.dx + dx, self.dy + dy)
 
     def scaled(self, factor: float) -> Similarity:
         """Return the same transform into a picture enlarged by `factor`."""

@@ -7,16 +7,8 @@ photograph before it is projected, the more, the worse it agreed.
 
 What counts as bad agreement is relative, within limits: a search that was stopped early, or that has to meet a picture of
 many pixels, agrees nowhere well, and by a fixed measure it would lose all its detail. The upper limit rises with the
-enlargement, for the less the enlarged photograph shows, the more is lost by going over into it. Measured on celeba128's
-validation faces against 8 grey levels for all, projected: 50 steps at 16 px (32 faces), distance of SqueezeNet's features
-.153 to .142, NIQE 10.1 to 8.8, PSNR -0.18 dB; 100 steps at 16 px .144 to .143, 8.5 to 8.1, -0.11 dB; 100 steps at 32 px
-(16 faces) .090 to .088, 9.6 to 8.9, -0.10 dB; identity level. Without an upper limit faces that went wrong stand torn, and
-with 16 levels for faces of 50 px, or with 10, their edges ring.
-
-At 512 px and more the limits are wider, the more a face is enlarged: four times at 32x, as above up to 8x. Measured with ffhq1024 on 8 faces of london-val each, projected, against
-the limits of small priors: from 32 px LPIPS .235 to .206, NIQE 9.2 to 7.5, identity .720 to .701, PSNR -0.7 dB; from 16 px
-LPIPS .236 to .233, NIQE 7.4 to 7.0, identity .311 to .315, PSNR -0.3 dB; by eye, hair and eyes stay sharp. At 6x the wide limits leave dotted edges: NASA's
-astronaut at full size.
+enlargement, for the less the enlarged photograph shows, the more is lost by going over into it. At 512 px and more both
+are wider from 8x on, up to four times at 32x.
 """
 
 # B faces, (h, w) low pixels, R high side

@@ -7,9 +7,7 @@ photograph or in the padding are masked: 0 in `forward`, ignored by `adjoint`.
 
 A = W S: the high face is shrunk bicubically to an inner side first, at least `OVERSAMPLING` times the face's in the
 photograph, and warped from there by a sparse matrix W, so that weights are in proportion to the photograph's pixels and
-not to the prior's. Measured on 512 px faces at 3.05 times: within 1.0 grey level of the warp from all pixels, 72 dB (box for
-bicubic 2.1 and 59, bilinear 3.7 and 53); at 2.06 times 1.9 and 63; at 4 times 0.5 and 79. Priors of up to `SMALL` px are not
-shrunk.
+not to the prior's. Priors of up to `SMALL` px are not shrunk.
 """
 
 # B faces, R high side, r inner side, (h, w) the common box
@@ -19,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 
-import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
@@ -31,9 +28,7 @@ from latentface.faces.place import LEAST_FACTOR, SMALL, Placed, fitting_rows, hi
 from latentface.faces.similarity import Similarity
 
 OVERSAMPLING = 3
-# What a face hardly shows must not be torn out of it: a photograph's finest diagonal stripes fall between the high pixels
-# of a face that is tilted by 45 degrees, and A+ of their noise is endless. At a factor of 1.05 and 44 degrees, 8 rounds
-# come to 49 dB with this and to 33 dB without; up to 40 degrees it makes no difference.
+# Finest diagonal stripes fall between the high pixels of a face tilted by 45 degrees: A+ of them is endless.
 # It counts at `SMALL` px; with more, A A^T is smaller by the square, but never below the square of 1 / factor.
 STEADY = 0.01
 ROUGH = 1e-6  # of the squared norms, where `correct` is solved without A A^T at hand: `project` repeats it
@@ -46,32 +41,26 @@ class Warp:
     others, but for the inner side, which is the largest that one of them needs: `join` takes faces of one inner side.
 
     Args:
-        transforms: a face each, the unit square -> its photograph (`latentface.faces.align`).
-        size: R, the prior's resolution.
-        photos: (H, W) of the photograph, or one pair a face.
-        kernel: one of `latentface.degradation.KERNELS`.
+        transforms: a face each, the unit square -> the photograph of (H, W) (`latentface.faces.align`).
+        size: R, the prior's resolution; kernel: one of `latentface.degradation.KERNELS`.
         sigma: standard deviation of the photographs' noise, in units of the full grey range.
-        margin: how many photograph pixels to stay away from the square's border.
 
-    Raises:
-        InputError: no face, a face as large as R (within 2 %) or larger, or outside its photograph, or a negative sigma.
-        UnknownNameError: a kernel that does not exist.
+    Raises InputError: no face, a face as large as R (within 2 %) or larger, or outside its photograph, or a negative
+    sigma. UnknownNameError: a kernel that does not exist.
     """
 
     def __init__(
         self,
         transforms: Sequence[Similarity],
         size: int,
-        photos: tuple[int, int] | Sequence[tuple[int, int]],
+        photo: tuple[int, int],
         *,
         kernel: str = "bicubic",
         sigma: float = 0.0,
-        margin: float = 0.0,
     ) -> None:
         if kernel not in KERNELS:
             raise UnknownNameError("kernel", kernel, KERNELS)
-        pairs = _size_pairs(photos, len(transforms))
-        faces = [place(t, size, p, kernel, margin) for t, p in zip(transforms, pairs, strict=True)]
+        faces = [place(t, size, photo, kernel) for t in transforms]
         self._set(faces, size, kernel, sigma, max((inner_side(t.scale, size) for t in transforms), default=size))
 
     def _set(self, faces: Sequence[Placed], size: int, kernel: str, sigma: float, inner: int) -> None:
@@ -80,8 +69,11 @@ class Warp:
         if not (math.isfinite(sigma) and sigma >= 0):
             raise InputError(f"sigma is {sigma}; expected a number from 0 up (in units of the full grey range)")
         self.faces, self.size, self.kernel, self.sigma, self.inner = tuple(faces), size, kernel, sigma, inner
-        self._low = (max(f.box[3] for f in faces), max(f.box[2] for f in faces))
-        self.mask = torch.zeros(len(faces), 1, *self._low, dtype=torch.bool)  # (B, 1, h, w): the pixels that count
+        self.transforms = tuple(f.transform for f in faces)
+        self.factors = tuple(size / t.scale for t in self.transforms)  # high pixels to a photograph's pixel
+        self.kind: Hashable = ("warp", size, kernel, sigma, inner)  # what faces of one batch have in common
+        self.low_size, self.high_size = (max(f.box[3] for f in faces), max(f.box[2] for f in faces)), (size, size)
+        self.mask = torch.zeros(len(faces), 1, *self.low_size, dtype=torch.bool)  # (B, 1, h, w): the pixels that count
         for mask, face in zip(self.mask, faces, strict=True):
             mask[0, : face.box[3], : face.box[2]] = face.mask
         self._cache: dict[tuple[str, int, torch.dtype, torch.device], Sparse] = {}
@@ -90,8 +82,7 @@ class Warp:
     def join(cls, parts: Sequence[Warp]) -> Warp:
         """Return one Warp of all faces of several, in order, for a common batch.
 
-        Raises:
-            InputError: sizes, kernels, sigmas or inner sides do not agree.
+        Raises InputError: sizes, kernels, sigmas or inner sides do not agree.
         """
         kinds = {(w.size, w.kernel, w.sigma, w.inner) for w in parts}
         if len(kinds) != 1:
@@ -106,24 +97,14 @@ class Warp:
         warp._set(faces, size, kernel, sigma, inner)
         return warp
 
-    @property
-    def kind(self) -> Hashable:
-        """What faces of one batch have in common."""
-        return ("warp", self.size, self.kernel, self.sigma, self.inner)
-
     def select(self, indices: Sequence[int]) -> Warp:
         """Return a Warp of these faces, in this order; a face may come several times, for several samples."""
         return self._of([self.faces[i] for i in indices], self.size, self.kernel, self.sigma, self.inner)
 
-    def with_sigma(self, sigma: float) -> Warp:
-        """Return the same Warp for another noise level. Raises InputError for a negative one."""
-        return self._of(self.faces, self.size, self.kernel, sigma, self.inner)
-
     def at(self, high: int) -> Warp:
         """Return the same operator from high faces of another side.
 
-        Raises:
-            InputError: a face is as large as `high` (within 2 %) or larger.
+        Raises InputError: a face is as large as `high` (within 2 %) or larger.
         """
         most = max(t.scale for t in self.transforms)
         if most * LEAST_FACTOR > high:
@@ -136,36 +117,10 @@ class Warp:
     def __len__(self) -> int:
         return len(self.faces)
 
-    def __repr__(self) -> str:
-        return f"Warp({len(self)} faces, size={self.size}, inner={self.inner}, low={self._low}, kernel={self.kernel!r}, sigma={self.sigma})"
-
-    @property
-    def low_size(self) -> tuple[int, int]:
-        """(h, w), the common box."""
-        return self._low
-
-    @property
-    def high_size(self) -> tuple[int, int]:
-        """(R, R)."""
-        return self.size, self.size
-
-    @property
-    def transforms(self) -> tuple[Similarity, ...]:
-        """The faces' transforms."""
-        return tuple(f.transform for f in self.faces)
-
-    @property
-    def factors(self) -> tuple[float, ...]:
-        """High pixels to a photograph's pixel, a face each."""
-        return tuple(self.size / f.transform.scale for f in self.faces)
-
-    def cut(self, photos: Tensor | Sequence[Tensor]) -> Tensor:
-        """Cut the faces' low pictures (B, 3, h, w) out of one photograph (3, H, W), or of one a face; masked pixels are 0."""
-        each = [photos] * len(self) if isinstance(photos, Tensor) else list(photos)
-        if len(each) != len(self):
-            raise InputError(f"got {len(each)} photographs for {len(self)} faces; expected one, or one a face")
-        low = each[0].new_zeros(len(self), 3, *self._low)
-        for out, face, photo in zip(low, self.faces, each, strict=True):
+    def cut(self, photo: Tensor) -> Tensor:
+        """Cut the faces' low pictures (B, 3, h, w) out of the photograph (3, H, W); masked pixels are 0."""
+        low = photo.new_zeros(len(self), 3, *self.low_size)
+        for out, face in zip(low, self.faces, strict=True):
             x, y, w, h = face.box
             out[:, :h, :w] = photo[:, y : y + h, x : x + w] * face.mask.to(photo)
         return low
@@ -176,7 +131,7 @@ class Warp:
         None: R. For what wants an upright face: a discriminator's features, a start from the nearest thumbnails, a baseline.
         Where no valid pixel is near, the face's mean colour stands. Linear and differentiable.
         """
-        self._check(pictures, self._low, "low")
+        self._check(pictures, self.low_size, "low")
         mask = self.mask.to(pictures) if len(self) > 1 else self.mask.to(pictures).expand(len(pictures), -1, -1, -1)
         mean = (pictures * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True)
         side = checked_side(size, self.size)
@@ -190,7 +145,7 @@ class Warp:
 
     def adjoint(self, low: Tensor) -> Tensor:
         """Return A^T x; (B, 3, h, w) -> (B, 3, R, R); differentiable."""
-        self._check(low, self._low, "low")
+        self._check(low, self.low_size, "low")
         back = self._warped_back(low)
         return back if self._shrink is None else self._shrink.adjoint(back)
 
@@ -216,7 +171,7 @@ class Warp:
         return None if self.inner == self.size else shrinking(self.inner, self.size)
 
     def _warped(self, inner: Tensor) -> Tensor:
-        return apply(self._matrix("rows", inner), inner, self._low, len(self))
+        return apply(self._matrix("rows", inner), inner, self.low_size, len(self))
 
     def _warped_back(self, low: Tensor) -> Tensor:
         return apply(self._matrix("rows", low), low, (self.inner, self.inner), len(self), transposed=True)
@@ -226,12 +181,12 @@ class Warp:
         if self.inner > SMALL:
             return lambda low: self._warped(self._warped_back(low))
         matrix = self._matrix("gram", like)
-        return lambda low: apply(matrix, low, self._low, len(self))
+        return lambda low: apply(matrix, low, self.low_size, len(self))
 
     def _solve(
         self, gram: Callable[[Tensor], Tensor], low: Tensor, damping: Tensor | float, tolerance: float | None = None
     ) -> Tensor:
-        self._check(low, self._low, "low")
+        self._check(low, self.low_size, "low")
         return solve(gram, low * self.mask.to(low.device), damping, tolerance)
 
     def _check(self, picture: Tensor, size: tuple[int, int], what: str) -> None:
@@ -249,8 +204,8 @@ class Warp:
 
     def _rows(self, name: str, face: Placed, side: int) -> sparse.csr_matrix:
         if name == "fit":
-            return fitting_rows(face, side, self._low)
-        rows = high_rows(face, self.inner, self.kernel, self._low)
+            return fitting_rows(face, side, self.low_size)
+        rows = high_rows(face, self.inner, self.kernel, self.low_size)
         if name == "rows":
             return rows
         gram = (rows @ rows.T).tocsr()
@@ -264,14 +219,3 @@ def inner_side(side: float, size: int) -> int:
     A power of two of at least `SMALL`, so that all small faces have the same; never more than `size`.
     """
     return min(size, max(SMALL, 1 << math.ceil(math.log2(OVERSAMPLING * side))))
-
-
-def _size_pairs(photos: tuple[int, int] | Sequence[tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    sizes = np.asarray(photos, dtype=np.int64)
-    if sizes.shape == (2,):
-        sizes = np.broadcast_to(sizes, (count, 2))
-    if sizes.shape != (count, 2):
-        raise InputError(
-            f"photos: got sizes of shape {sizes.shape} for {count} faces; expected (H, W), or one pair a face"
-        )
-    return [(int(h), int(w)) for h, w in sizes]

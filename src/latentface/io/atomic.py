@@ -19,11 +19,7 @@ from latentface.errors import OutputError, PictureError
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Read a file, or say in one line why not.
-
-    Raises:
-        PictureError: it is missing, a folder, or may not be read.
-    """
+    """Read a file, or say in one line why not. Raises PictureError: it is missing, a folder, or may not be read."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
@@ -38,8 +34,7 @@ def read_bytes(path: str | Path) -> bytes:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, renamed onto it when the block ends well and removed when it does not.
 
-    Raises:
-        OutputError: the folder cannot be made or written, or the disk is full.
+    Raises OutputError: the folder cannot be made or written, or the disk is full.
     """
     target = Path(path)
     temporary: Path | None = None

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_RESULT = 600_000_000  # pixels of an enlarged photograph: 1.8 GB of bytes
-STRIP_PIXELS = (
-    16_000_000  # of an enlarged photograph at a time: Pillow's own pictures take more than half as much again
-)
+STRIP_PIXELS = 16_000_000  # of an enlarged photograph at a time: Pillow's own take more than half as much again
 REACH = 3  # rows of the photograph beyond a strip's own that bicubic interpolation looks at, and one to spare
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 # EXIF tags that an enlarged, turned picture makes untrue: orientation, sizes, and the strips of TIFF.
@@ -60,8 +58,7 @@ class Photo:
     def read(cls, data: bytes, name: str = "the photograph") -> Self:
         """Decode a file's bytes.
 
-        Raises:
-            PictureError: empty, no picture, broken, too large, or HEIC without the plug-in that reads it.
+        Raises PictureError: empty, no picture, broken, too large, or HEIC without the plug-in that reads it.
         """
         register_heic(data, name)
         return cls._decoded(open_picture(data, name), name)
@@ -70,8 +67,7 @@ class Photo:
     def of(cls, picture: object, name: str = "the picture") -> Self:
         """Return a path, a file's bytes, a file object, a Pillow image, an array (H, W, 3) or a tensor (3, H, W) as one.
 
-        Raises:
-            PictureError: a file that cannot be read. InputError: another type or shape.
+        Raises PictureError: a file that cannot be read. InputError: another type or shape.
         """
         if isinstance(picture, str | Path):
             return cls.read(read_bytes(picture), str(picture))
@@ -88,22 +84,14 @@ class Photo:
 
     @classmethod
     def _decoded(cls, picture: Image.Image, name: str) -> Self:
-        dpi = picture.info.get("dpi")
         try:
             pixels, alpha = _arrays(picture)
         except ValueError:  # Pillow opens some that it cannot convert, such as Lab
             raise PictureError(
                 f"{name}: its colours ({picture.mode}) cannot be read; save it as RGB, PNG for example"
             ) from None
-        return cls(
-            name=name,
-            pixels=pixels,
-            alpha=alpha,
-            exif=_exif(picture),
-            icc=_profile(picture, pixels.shape[2]),
-            dpi=_dpi(dpi),
-            tables=_tables(picture),
-        )
+        icc, dpi = _profile(picture, pixels.shape[2]), _dpi(picture.info.get("dpi"))
+        return cls(name, pixels, alpha, exif=_exif(picture), icc=icc, dpi=dpi, tables=_tables(picture))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -133,8 +121,7 @@ class Photo:
     def enlarged(self, factor: float) -> Photo:
         """Return it enlarged by bicubic interpolation, floor(factor * side) a side, with exactly that factor.
 
-        Raises:
-            InputError: the result would have more than `MAX_RESULT` pixels.
+        Raises InputError: the result would have more than `MAX_RESULT` pixels.
         """
         (width, height), box = self._enlarging(factor)
         pixels = np.empty((height, width, self.pixels.shape[2]), self.pixels.dtype)

@@ -25,52 +25,28 @@ if TYPE_CHECKING:
 LUMA = (0.299, 0.587, 0.114)  # of R, G, B in Y: ITU-R BT.601, full range
 PICTURE_SUFFIXES = frozenset(
     {
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".webp",
-        ".avif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".heic",
-        ".heif",
-        ".jp2",
+        *(".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"),
+        *(".gif", ".ppm", ".pgm", ".pbm", ".heic", ".heif", ".jp2"),
     }
 )
-
-
 MAX_PIXELS = 150_000_000  # 150 megapixels: 1.8 GB as float32 RGB, more than any camera's file, less than a bomb
-
-
 DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})  # Pillow's, one channel of more than 8 bits
-
-
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "HEIF")
-
-
-def open_image(data: bytes) -> Image.Image:
-    """Return a picture file's bytes as a Pillow image that is not decoded yet. Raises as `PIL.Image.open`."""
-    Image.init()
-    return Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
 
 
 def open_picture(data: bytes, name: str = "the picture") -> Image.Image:
     """Decode a picture file's bytes into a turned, loaded Pillow image (any mode), first frame.
 
-    Raises:
-        PictureError: empty, no picture, truncated, or more than `MAX_PIXELS` pixels.
+    Raises PictureError: empty, no picture, truncated, or more than `MAX_PIXELS` pixels.
     """
     if not data:
         raise PictureError(f"{name}: the file is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of sizes and odd metadata; sizes are checked just below
-            picture = open_image(data)
+            Image.init()
+            picture = Image.open(io.BytesIO(data), formats=[kind for kind in _FORMATS if kind in Image.OPEN])
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise PictureError(
@@ -118,8 +94,7 @@ def rgb_array(picture: Image.Image) -> np.ndarray:
 def read_picture(source: str | Path | bytes, name: str | None = None) -> Tensor:
     """Read a picture file (or its bytes) as float32 RGB (3, H, W) in [0, 1].
 
-    Raises:
-        PictureError: it is missing, empty, no picture, broken, or larger than `MAX_PIXELS`.
+    Raises PictureError: it is missing, empty, no picture, broken, or larger than `MAX_PIXELS`.
     """
     import torch
 
@@ -135,8 +110,7 @@ def read_picture(source: str | Path | bytes, name: str | None = None) -> Tensor:
 def check_batch(pictures: Tensor, name: str = "pictures") -> Tensor:
     """Return `pictures` if it is a finite floating (B, 3, H, W) tensor in about [0, 1].
 
-    Raises:
-        InputError: another shape, integers, NaN or infinite values, or values far outside [0, 1].
+    Raises InputError: another shape, integers, NaN or infinite values, or values far outside [0, 1].
     """
     import torch
 
@@ -161,10 +135,7 @@ def to_tensor(picture: str | Path | bytes | Image.Image | np.ndarray[Any, Any] |
     """Return any picture as float32 RGB (3, H, W) in [0, 1].
 
     Accepts a path, a file's bytes, a Pillow image, an array (H, W, 3) of bytes or of floats in [0, 1], or a tensor
-    (3, H, W) or (1, 3, H, W).
-
-    Raises:
-        PictureError: a file that cannot be read. InputError: another shape or type, NaN.
+    (3, H, W) or (1, 3, H, W). Raises PictureError: a file that cannot be read. InputError: another shape or type, NaN.
     """
     import torch
 
@@ -198,17 +169,6 @@ def to_pillow(picture: Tensor) -> Image.Image:
     return Image.fromarray(to_uint8(picture))
 
 
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-
-
-def format_of(path: str | Path) -> str:
-    """Return the format of a file name's ending. Raises InputError for one that is not written."""
-    ending = Path(path).suffix.lower()
-    if ending not in FORMATS:
-        raise InputError(f"{path}: pictures are written as {', '.join(FORMATS)}; give the name one of these endings")
-    return FORMATS[ending]
-
-
 def write_picture(
     path: str | Path,
     picture: Tensor | Image.Image,
@@ -219,29 +179,26 @@ def write_picture(
 ) -> None:
     """Write a tensor (3, H, W) in [0, 1] or a Pillow image in the format of the name's ending, atomically.
 
-    Args:
-        text: for a PNG's text chunks; of the others, a JPEG keeps the "Comment".
-        quality: of JPEG and WebP, 1 to 100; extra: what Pillow's `save` takes besides, such as exif.
-
-    Raises:
-        InputError: an ending that is not written. OutputError: it cannot be written.
+    The text is for a PNG's chunks; of the others, a JPEG keeps the "Comment". The quality, 1 to 100, is of JPEG and
+    WebP; `extra` is what Pillow's `save` takes besides, such as exif. Raises InputError: an ending that is not written.
+    OutputError: it cannot be written.
     """
-    kind = format_of(path)
+    ending = Path(path).suffix.lower()
+    if ending not in FORMATS:
+        raise InputError(f"{path}: pictures are written as {', '.join(FORMATS)}; give the name one of these endings")
+    kind = FORMATS[ending]
     image = picture if isinstance(picture, Image.Image) else to_pillow(picture)
     if kind == "PNG":
         extra["pnginfo"] = PngImagePlugin.PngInfo()
         for key, value in (text or {}).items():
             extra["pnginfo"].add_itxt(key, value)
     elif kind in ("JPEG", "WEBP"):
-        if not 1 <= quality <= 100:
+        if not isinstance(quality, int) or not 1 <= quality <= 100:
             raise InputError(f"quality is {quality}; expected a whole number from 1 to 100")
         extra["quality"] = quality
     if kind == "JPEG":
         extra["comment"] = (text or {}).get("Comment", "")
-        image = (
-            Image.fromarray((rgb_array(image) * 255).round().astype(np.uint8))
-            if image.mode not in ("L", "RGB")
-            else image
-        )
+        if image.mode not in ("L", "RGB"):
+            image = Image.fromarray((rgb_array(image) * 255).round().astype(np.uint8))
     with atomic_path(path) as temporary:
         image.save(temporary, format=kind, **extra)

@@ -19,7 +19,7 @@ from PIL import PngImagePlugin
 from latentface import __version__
 from latentface.errors import OutputError
 
-# Facts about one run, which two runs of the same request may differ in.
+# Facts about one run, which two runs of the same request may differ in; of equal others the results are equal.
 _INCIDENTAL = frozenset(
     {"seconds", "device", "steps_dtype", "threads", "batch", "version", "consistency_db", "best_step", "input"}
 )
@@ -33,12 +33,6 @@ def text_chunks(record: Mapping[str, Any]) -> dict[str, str]:
         "Comment": str(record.get("notice", "")),
         "latentface": json.dumps(full),
     }
-
-
-def request_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a record names the input and the settings: equal requests give equal results."""
-    plain: dict[str, Any] = json.loads(json.dumps(record))  # tuples become lists, as in a file
-    return {k: v for k, v in plain.items() if k not in _INCIDENTAL}
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -71,10 +65,7 @@ def is_done(path: Path, expected: Mapping[str, Any]) -> bool:
     """Say whether `path` (NAME.png) and its JSON hold the result of the same request.
 
     A picture of the same request whose JSON is missing was cut off between the two: it is not done, and may be
-    written again.
-
-    Raises:
-        OutputError: something else stands there, and must not be overwritten in silence.
+    written again. Raises OutputError: something else stands there, and must not be overwritten in silence.
     """
     record = read_record(path)
     there = os.path.exists(path)  # unlike Path.exists, silent on a name that is too long: writing it tells why
@@ -82,18 +73,16 @@ def is_done(path: Path, expected: Mapping[str, Any]) -> bool:
         if os.path.exists(path.with_suffix(".json")):
             raise OutputError(f"{path.with_suffix('.json')}: another file is there; use --overwrite, or another -o")
         return False
-    if record is None:
-        record = _record_in_picture(path)
-        if record is not None and _matches(record, expected):
-            return False
+    complete = record is not None
+    record = record if complete else _record_in_picture(path)
     if record is not None and _matches(record, expected):
-        return there
+        return there and complete
     raise OutputError(f"{path}: another picture or a result of other settings is there; use --overwrite, or another -o")
 
 
 def _matches(record: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
-    request = request_of(expected)
-    return all(record.get(k) == v for k, v in request.items())
+    plain = json.loads(json.dumps(expected))  # tuples become lists, as in a file
+    return all(record.get(k) == v for k, v in plain.items() if k not in _INCIDENTAL)
 
 
 def beside(path: Path, what: str) -> Path:
@@ -109,12 +98,9 @@ def faces_folder(path: Path) -> Path:
 def check_beside(path: Path, samples: int = 1, names: Iterable[str] = (), *, faces: bool = False) -> None:
     """Check that what will be written beside a result at NAME.png replaces nothing but older results.
 
-    Args:
-        samples: how many faces; from 2 on, each is written, and their spread.
-        names: what else is: "compare", "steps"; faces: whether a folder of faces is.
-
-    Raises:
-        OutputError: another picture stands there, and must not be overwritten in silence.
+    From 2 on each of the samples is written, and their spread; `names` says what else ("compare", "steps"), `faces`
+    whether a folder of faces is. Raises OutputError: another picture stands there, and must not be overwritten in
+    silence.
     """
     several = [*map(str, range(1, samples + 1)), "spread"] if samples > 1 else []
     places = [beside(path, name) for name in (*several, *names)]
@@ -126,8 +112,7 @@ def check_beside(path: Path, samples: int = 1, names: Iterable[str] = (), *, fac
 def begin_result(path: Path) -> None:
     """Take away what an older result left at NAME.png and beside it, so that nothing of it stands with a newer picture.
 
-    Raises:
-        OutputError: something of it cannot be taken away.
+    Raises OutputError: something of it cannot be taken away.
     """
     record = path.with_suffix(".json")
     for old in (record, *_older(path)):
@@ -151,6 +136,5 @@ def _numbered_faces(path: Path) -> Iterator[Path]:
 
 def _is_beside(path: Path) -> bool:
     """Say whether this package wrote the picture and it is no result of its own, which has a record."""
-    return not os.path.lexists(path.with_suffix(".json")) and _chunks(path).get("Software", "").startswith(
-        "latentface "
-    )
+    own = _chunks(path).get("Software", "").startswith("latentface ")
+    return own and not os.path.lexists(path.with_suffix(".json"))

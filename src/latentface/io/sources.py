@@ -39,11 +39,7 @@ class Entry:
 
 
 _archives = threading.local()
-
-
 KEPT_OPEN = 16  # archives a thread keeps open
-
-
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 
 
@@ -63,8 +59,7 @@ def _archive(path: Path) -> zipfile.ZipFile:
 def read_entry(entry: Entry, most: int = 1 << 28) -> bytes:
     """Return the bytes of one picture file; a zip's member may unpack to `most` bytes.
 
-    Raises:
-        PictureError: it cannot be read.
+    Raises PictureError: it cannot be read.
     """
     if not entry.zipped:
         return read_bytes(entry.container / entry.name)
@@ -106,9 +101,7 @@ def is_picture_name(name: str) -> bool:
 def open_source(source: str | Path) -> Pictures:
     """List the pictures of a folder (with subfolders), a zip, or a single file, in the order of their names.
 
-    Raises:
-        MissingDataError: the path does not exist or holds no picture.
-        InputError: it is no folder, zip or picture.
+    Raises MissingDataError: the path does not exist or holds no picture. InputError: it is no folder, zip or picture.
     """
     path = Path(source).expanduser()
     if path.is_dir():

@@ -37,14 +37,10 @@ def write_weights(
     facts: Mapping[str, Any],
     wide: Collection[str] = (),
 ) -> None:
-    """Write a file of `what` (one of KEYS) atomically.
+    """Write a file of `what` (one of KEYS) atomically; the tensors named `wide` keep float32.
 
-    Args:
-        card: anything that JSON holds; the format and `facts`, which readers need, complete it.
-        wide: names of tensors that keep float32.
-
-    Raises:
-        OutputError: it cannot be written. WeightsError: a number does not fit half precision.
+    The card is anything that JSON holds; the format and `facts`, which readers need, complete it. Raises OutputError:
+    it cannot be written. WeightsError: a number does not fit half precision.
     """
     stored: dict[str, Tensor] = {}
     for name, value in tensors.items():
@@ -61,8 +57,7 @@ def write_weights(
 def find_card(path: str | Path, what: str) -> dict[str, Any] | None:
     """Return a file's card without reading its tensors; None where a safetensors file has none of ours.
 
-    Raises:
-        WeightsError: no such file, a broken one, or one that holds something else of ours than `what`.
+    Raises WeightsError: no such file, a broken one, or one that holds something else of ours than `what`.
     """
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -106,11 +101,7 @@ def read_tensors(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
 def filled(make: Callable[[], M], values: Mapping[str, Tensor], label: str) -> M:
     """Make a module and give it these tensors, in its own floating type.
 
-    Args:
-        label: what messages say before a tensor's name, as "p.safetensors: g.".
-
-    Raises:
-        WeightsError: as `check_tensors`.
+    Messages have the label before a tensor's name, as "p.safetensors: g.". Raises as `check_tensors`.
     """
     with torch.device("meta"):  # no time and memory for random numbers that are replaced
         module = make()

@@ -24,8 +24,7 @@ def consistency(result: Tensor, low: Tensor, degradation: Degradation) -> Tensor
     Args:
         result: (B, 3, H, W); low: (B, 3, h, w), both in [0, 1].
 
-    Raises:
-        InputError: the result is not of the degradation's high size, or shrunk it is not of the input's.
+    Raises InputError: the result is not of the degradation's high size, or shrunk it is not of the input's.
     """
     check_batch(result, "result")
     _check_size(result, degradation, "result")
@@ -43,8 +42,7 @@ def null_space_cosine(result: Tensor, truth: Tensor, degradation: Degradation) -
     Args:
         result, truth: (B, 3, H, W) in [0, 1], of the degradation's high size.
 
-    Raises:
-        InputError: the sizes differ, or are not the degradation's.
+    Raises InputError: the sizes differ, or are not the degradation's.
     """
     check_pair(result, truth)
     _check_size(result, degradation, "result")

@@ -33,8 +33,7 @@ class IdentityNet:
     Args:
         model: an ONNX file that turns (1, 3, 112, 112) into (1, D).
 
-    Raises:
-        WeightsError: OpenCV cannot read it.
+    Raises WeightsError: OpenCV cannot read it.
     """
 
     def __init__(self, model: Path) -> None:
@@ -47,11 +46,7 @@ class IdentityNet:
 
     @classmethod
     def load(cls, *, fetch: bool = True) -> Self:
-        """Load the published network.
-
-        Raises:
-            MissingDataError: it is not at hand.
-        """
+        """Load the published network. Raises MissingDataError: it is not at hand."""
         return cls(locate("mobilefacenet", fetch=fetch))
 
     def embed(self, pictures: Tensor) -> Tensor:
@@ -60,8 +55,7 @@ class IdentityNet:
         Args:
             pictures: (B, 3, S, S) in [0, 1], in FFHQ alignment, any S.
 
-        Raises:
-            InputError: the pictures are not square.
+        Raises InputError: the pictures are not square.
         """
         faces = align(pictures.detach().cpu().float())
         mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
@@ -76,11 +70,7 @@ class IdentityNet:
     def cosine(self, result: Tensor, truth: Tensor) -> Tensor:
         """Return the cosine between the embeddings of both faces, (B,) in [-1, 1], higher is better.
 
-        Args:
-            result, truth: (B, 3, S, S) in [0, 1], in FFHQ alignment.
-
-        Raises:
-            InputError: the sizes differ or are not square.
+        Both are in FFHQ alignment. Raises InputError: the sizes differ or are not square.
         """
         check_pair(result, truth)
         return (self.embed(result) * self.embed(truth)).sum(1)
@@ -91,8 +81,7 @@ def align(pictures: Tensor) -> Tensor:
 
     Bicubic and antialiased to 128 px where S is another, then bilinear through the similarity transform.
 
-    Raises:
-        InputError: the pictures are not square.
+    Raises InputError: the pictures are not square.
     """
     check_batch(pictures)
     height, width = pictures.shape[-2:]

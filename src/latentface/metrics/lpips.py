@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,11 @@ from latentface.metrics.trunks import AlexNet, SqueezeNet, Trunk, Vgg16
 from latentface.metrics.weights import locate, read_state
 
 LEAST_SIDE = 32  # px; below it the deepest features have no pixel
-TRUNKS: dict[str, tuple[Callable[[], Trunk], str]] = {
-    "alex": (AlexNet, "alexnet"),
-    "squeeze": (SqueezeNet, "squeezenet"),
-    "vgg": (Vgg16, "vgg16"),
+DISTANCES: dict[str, tuple[Callable[[], Trunk], str, str]] = {  # trunk, weights of the heads and of the trunk
+    "lpips-alex": (AlexNet, "lpips-alex", "alexnet"),  # the paper's choice for evaluation
+    "lpips-squeeze": (SqueezeNet, "lpips-squeeze", "squeezenet"),
+    "lpips-vgg": (Vgg16, "lpips-vgg", "vgg16"),
+    "squeezenet-distance": (SqueezeNet, "lpips-squeeze", "squeezenet-keras"),  # another trunk: it is not LPIPS
 }
 
 
@@ -32,8 +33,7 @@ class FeatureDistance(nn.Module):
     Args:
         trunk: with features at its taps; heads: one (C,) a tap.
 
-    Raises:
-        WeightsError: the heads do not fit the trunk.
+    Raises WeightsError: the heads do not fit the trunk.
     """
 
     shift: Tensor
@@ -58,8 +58,7 @@ class FeatureDistance(nn.Module):
         Args:
             result, truth: (B, 3, H, W) in [0, 1], from 32 px up.
 
-        Raises:
-            InputError: the sizes differ or are too small.
+        Raises InputError: the sizes differ or are too small.
         """
         check_pair(result, truth)
         if min(result.shape[-2:]) < LEAST_SIDE:
@@ -87,57 +86,28 @@ def read_heads(state: Mapping[str, Tensor]) -> list[Tensor]:
     return [state[f"lin{index}.model.1.weight"].flatten() for index in range(len(state))]
 
 
-class Lpips(FeatureDistance):
-    """LPIPS v0.1 on AlexNet, VGG16 or SqueezeNet 1.1 (torchvision's trunks, the official heads)."""
+def load_distance(name: str, *, fetch: bool = True) -> FeatureDistance:
+    """Load a distance of `DISTANCES`, from weights that may be fetched where `fetch` says so.
 
-    @classmethod
-    def load(cls, net: str = "alex", *, fetch: bool = True) -> Self:
-        """Load the official weights.
-
-        Args:
-            net: "alex" (the paper's choice for evaluation; 233 MB, or 10 MB without its classifier), "vgg" (528 MB) or "squeeze" (5 MB).
-            fetch: whether files that are not at hand may be fetched.
-
-        Raises:
-            UnknownNameError: no such trunk. MissingDataError: the weights are not at hand. WeightsError: they do not fit.
-        """
-        if net not in TRUNKS:
-            raise UnknownNameError("LPIPS trunk", net, TRUNKS)
-        build, name = TRUNKS[net]
-        heads = read_heads(read_state(f"lpips-{net}", fetch=fetch))
-        with torch.device("meta"):  # its random start would cost more time than reading the file
-            trunk = build()
-        trunk.load_published(read_state(name, fetch=fetch), locate(name, fetch=fetch).name)
-        return cls(trunk, heads)
-
-
-class SqueezeNetDistance(FeatureDistance):
-    """LPIPS's arithmetic and SqueezeNet heads on keras-squeezenet's trunk: a feature distance, never "LPIPS".
-
-    On two pairs of noise it gives 0.155 and 0.147 where LPIPS gives 0.102 and 0.094: its figures can be compared with
-    one another, with nothing published.
+    Raises UnknownNameError: no such distance. MissingDataError: a file is not at hand. MissingExtraError: h5py is not
+    installed. WeightsError: they do not fit.
     """
-
-    @classmethod
-    def load(cls, *, fetch: bool = True) -> Self:
-        """Load the Keras file and LPIPS's SqueezeNet heads.
-
-        Raises:
-            MissingDataError: a file is not at hand. MissingExtraError: h5py is not installed.
-        """
-        path = locate("squeezenet-keras", fetch=fetch)
-        heads = read_heads(read_state("lpips-squeeze", fetch=fetch))
-        with torch.device("meta"):
-            trunk = SqueezeNet()
-        trunk.load_published(read_keras(path), path.name)
-        return cls(trunk, heads)
+    if name not in DISTANCES:
+        raise UnknownNameError("feature distance", name, DISTANCES)
+    build, heads_name, trunk_name = DISTANCES[name]
+    heads = read_heads(read_state(heads_name, fetch=fetch))
+    path = locate(trunk_name, fetch=fetch)
+    with torch.device("meta"):  # its random start would cost more time than reading the file
+        trunk = build()
+    state = read_keras(path) if path.suffix == ".h5" else read_state(trunk_name, fetch=fetch)
+    trunk.load_published(state, path.name)
+    return FeatureDistance(trunk, heads)
 
 
 def read_keras(path: Path) -> dict[str, Tensor]:
     """Read keras-squeezenet's convolutions from its HDF5 file, under torchvision's names and layout (out, in, h, w).
 
-    Raises:
-        MissingExtraError: h5py is not installed.
+    Raises MissingExtraError: h5py is not installed.
     """
     h5py = require("h5py", "metrics", "the SqueezeNet feature distance")
     names = {"conv1": "features.0"}

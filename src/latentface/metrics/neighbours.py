@@ -25,8 +25,7 @@ def precision_recall(results: Tensor, truths: Tensor, neighbours: int = 3) -> Co
         results: (N, D); truths: (M, D), features; memory grows with N M, so up to some 10,000 of each.
         neighbours: k, 3 in the paper.
 
-    Raises:
-        InputError: the widths differ, or a set has not more than k members.
+    Raises InputError: the widths differ, or a set has not more than k members.
     """
     if results.ndim != 2 or truths.ndim != 2 or results.shape[1] != truths.shape[1]:
         raise InputError(f"got features {tuple(results.shape)} and {tuple(truths.shape)}, expected (N, D) and (M, D)")

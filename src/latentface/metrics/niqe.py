@@ -44,8 +44,7 @@ class Niqe:
     def load(cls, *, fetch: bool = True) -> Self:
         """Load the published pristine model (MATLAB's, as BasicSR keeps it).
 
-        Raises:
-            MissingDataError: it is not at hand and cannot be fetched.
+        Raises MissingDataError: it is not at hand and cannot be fetched.
         """
         with np.load(locate("niqe", fetch=fetch), allow_pickle=False) as file:
             return cls(file["mu_pris_param"], file["cov_pris_param"], file["gaussian_window"])
@@ -57,8 +56,7 @@ class Niqe:
             pictures: (B, 3, H, W) in [0, 1].
             side: everything is brought to (side, side) bicubically, antialiased, first; None: scored as it is.
 
-        Raises:
-            InputError: fewer than two 96 px blocks.
+        Raises InputError: fewer than two 96 px blocks.
         """
         check_batch(pictures)
         if side is not None and tuple(pictures.shape[-2:]) != (side, side):
@@ -76,16 +74,7 @@ class Niqe:
         Args:
             pictures: (B, 3, H, W) in [0, 1], sides of 96 px or more; comparable between sets of about equal B.
 
-        Raises:
-            InputError: a side is below 96 px, or there are fewer than two blocks.
-        """
-        return self.pooled_from(self.block_features(pictures))
-
-    def block_features(self, pictures: Tensor) -> np.ndarray:
-        """Return the statistics of all blocks at native size, (N, 36), to be gathered over batches for `pooled_from`.
-
-        Raises:
-            InputError: a side is below 96 px.
+        Raises InputError: a side is below 96 px, or there are fewer than two blocks.
         """
         check_batch(pictures)
         height, width = pictures.shape[-2:]
@@ -94,14 +83,7 @@ class Niqe:
                 f"pooled NIQE needs sides of at least {BLOCK} px, got {height} x {width}; use niqe, which enlarges"
             )
         top, left = (height % BLOCK) // 2, (width % BLOCK) // 2
-        return np.concatenate([self._block_features(y[top:, left:]) for y in _levels(pictures)])
-
-    def pooled_from(self, features: np.ndarray) -> float:
-        """Return the NIQE of gathered block statistics (N, 36).
-
-        Raises:
-            InputError: fewer than two blocks.
-        """
+        features = np.concatenate([self._block_features(y[top:, left:]) for y in _levels(pictures)])
         if len(features) < 2:
             raise InputError(f"pooled NIQE needs at least two blocks, got {len(features)}; give more pictures")
         return self._distance(features)

@@ -9,7 +9,6 @@ from torch import Tensor
 from latentface.errors import InputError
 from latentface.metrics.luma import check_pair, luma, wide
 
-DEFINITION = "Wang 2004 on the luma Y: Gaussian window 11, sigma 1.5, valid border, K1 0.01, K2 0.03, peak 1"
 WINDOW, SIGMA = 11, 1.5
 
 
@@ -19,11 +18,7 @@ def ssim(result: Tensor, truth: Tensor) -> Tensor:
     Equation 13 of the paper with its Gaussian window (11 px, sigma 1.5, population moments), where the window lies
     wholly inside the picture, averaged. Differentiable.
 
-    Args:
-        result, truth: (B, 3, H, W) in [0, 1], from 11 px up.
-
-    Raises:
-        InputError: the sizes differ, or a side is below 11 px.
+    Raises InputError: the sizes differ, or a side is below 11 px.
     """
     check_pair(result, truth)
     if min(result.shape[-2:]) < WINDOW:

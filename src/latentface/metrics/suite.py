@@ -13,7 +13,7 @@ from latentface.io.pictures import check_batch
 from latentface.metrics.consistency import consistency, null_space_cosine
 from latentface.metrics.frechet import FrechetAccumulator
 from latentface.metrics.identity import IdentityNet
-from latentface.metrics.lpips import FeatureDistance, Lpips, SqueezeNetDistance
+from latentface.metrics.lpips import DISTANCES, FeatureDistance, load_distance
 from latentface.metrics.luma import check_pair
 from latentface.metrics.niqe import Niqe
 from latentface.metrics.psnr import psnr, psnr_y
@@ -36,8 +36,7 @@ class Suite:
     Attributes:
         missing: name -> why it cannot be computed here; such a metric is absent from every score.
 
-    Raises:
-        UnknownNameError: a metric of that name does not exist.
+    Raises UnknownNameError: a metric of that name does not exist.
     """
 
     def __init__(
@@ -57,10 +56,8 @@ class Suite:
 
     def _load(self, name: str, fetch: bool) -> None:
         files = METRICS[name].files
-        if name == "squeezenet-distance":
-            self._distances[name] = SqueezeNetDistance.load(fetch=fetch).to(self._device)
-        elif name.startswith("lpips-"):
-            self._distances[name] = Lpips.load(name.removeprefix("lpips-"), fetch=fetch).to(self._device)
+        if name in DISTANCES:
+            self._distances[name] = load_distance(name, fetch=fetch).to(self._device)
         elif "niqe" in files:
             self._niqe = self._niqe or Niqe.load(fetch=fetch)
         elif "mobilefacenet" in files:
@@ -69,8 +66,7 @@ class Suite:
     def available(self, scope: str, names: Iterable[str] | None = None, *, side: int | None = None) -> tuple[str, ...]:
         """Return the loaded metrics of a scope ("image" or "set"), of all or of `names`, that faces of `side` px allow.
 
-        Raises:
-            UnknownNameError: a name is no metric's.
+        Raises UnknownNameError: a name is no metric's.
         """
         wanted = self.names if names is None else tuple(find_metric(name).name for name in names)
         lacking = self.lacking(side)
@@ -101,8 +97,7 @@ class Suite:
         Args:
             result, truth: (B, 3, H, W); low: (B, 3, h, w), all in [0, 1]; names: some of the suite's.
 
-        Raises:
-            InputError: sizes do not fit; both are named. UnknownNameError: a name is no metric's.
+        Raises InputError: sizes do not fit; both are named. UnknownNameError: a name is no metric's.
         """
         check_batch(result, "result")
         if truth is not None:
@@ -150,8 +145,7 @@ class Suite:
             results, truths: (N, 3, H, W), N from 2 up; others: (N, 3, S, S), another photograph of each face's person, every
                 person once.
 
-        Raises:
-            InputError: sizes do not fit. UnknownNameError: a name is no metric's.
+        Raises InputError: sizes do not fit. UnknownNameError: a name is no metric's.
         """
         check_batch(results, "results")
         if truths is not None:
@@ -163,8 +157,8 @@ class Suite:
         if "frechet" in wanted and self._identity is not None and truths is not None:
             scores["frechet"] = self._frechet(self._identity, results, truths)
         asked = [name for name in wanted if METRICS[name].reference == "other photo"]
-        if asked and others is not None:
-            found = self.verification(results, others)
+        if asked and others is not None and self._identity is not None:
+            found = self._verification(self._identity, results, others)
             nan = float("nan")
             values = {
                 "verification-auc": found.auc,
@@ -174,22 +168,13 @@ class Suite:
             scores |= {name: values[name] for name in asked}
         return scores
 
-    def verification(self, results: Tensor, others: Tensor) -> Verification:
-        """Compare results with other photographs of the same people, of which each stands once in the set.
-
-        Args:
-            results: (N, 3, H, H); others: (N, 3, S, S), the i-th of the i-th person; N from 2 up.
-
-        Raises:
-            InputError: the counts differ. MissingDataError and others: the network is not at hand.
-        """
-        check_batch(results, "results")
+    @staticmethod
+    def _verification(net: IdentityNet, results: Tensor, others: Tensor) -> Verification:
         check_batch(others, "others")
         if len(results) != len(others) or len(results) < 2:
             raise InputError(
                 f"results has the size {tuple(results.shape)} and others {tuple(others.shape)}, expected as many faces, from 2 up"
             )
-        net = self._identity = self._identity or IdentityNet.load()
         scores = net.embed(results) @ net.embed(others).to(results.device).T  # (N, N)
         apart = ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
         return verification(scores.diagonal(), scores[apart].view(len(scores), -1))

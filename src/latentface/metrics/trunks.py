@@ -39,8 +39,7 @@ class Trunk(nn.Module):
     def load_published(self, state: Mapping[str, Tensor], name: str) -> None:
         """Load torchvision's state dictionary, its classifier and untapped layers left out.
 
-        Raises:
-            WeightsError: a tensor is missing or has another shape.
+        Raises WeightsError: a tensor is missing or has another shape.
         """
         wanted = self.state_dict()
         for key, value in wanted.items():
@@ -57,22 +56,11 @@ class AlexNet(Trunk):
     channels = (64, 192, 384, 256, 256)
 
     def __init__(self) -> None:
-        super().__init__(
-            [
-                nn.Conv2d(3, 64, 11, stride=4, padding=2),
-                nn.ReLU(),
-                nn.MaxPool2d(3, 2),
-                nn.Conv2d(64, 192, 5, padding=2),
-                nn.ReLU(),
-                nn.MaxPool2d(3, 2),
-                nn.Conv2d(192, 384, 3, padding=1),
-                nn.ReLU(),
-                nn.Conv2d(384, 256, 3, padding=1),
-                nn.ReLU(),
-                nn.Conv2d(256, 256, 3, padding=1),
-                nn.ReLU(),
-            ]
-        )
+        layers: list[nn.Module] = [nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)]
+        layers += [nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)]
+        for width, channels in ((192, 384), (384, 256), (256, 256)):
+            layers += [nn.Conv2d(width, channels, 3, padding=1), nn.ReLU()]
+        super().__init__(layers)
 
 
 class Vgg16(Trunk):
@@ -116,20 +104,8 @@ class SqueezeNet(Trunk):
     fires = (3, 4, 6, 7, 9, 10, 11, 12)  # where Fire 2 ... Fire 9 stand in `features`
 
     def __init__(self) -> None:
-        super().__init__(
-            [
-                nn.Conv2d(3, 64, 3, stride=2),
-                nn.ReLU(),
-                nn.MaxPool2d(3, 2, ceil_mode=True),
-                Fire(64, 16, 64),
-                Fire(128, 16, 64),
-                nn.MaxPool2d(3, 2, ceil_mode=True),
-                Fire(128, 32, 128),
-                Fire(256, 32, 128),
-                nn.MaxPool2d(3, 2, ceil_mode=True),
-                Fire(256, 48, 192),
-                Fire(384, 48, 192),
-                Fire(384, 64, 256),
-                Fire(512, 64, 256),
-            ]
-        )
+        layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True)]
+        layers += [Fire(64, 16, 64), Fire(128, 16, 64), nn.MaxPool2d(3, 2, ceil_mode=True)]
+        layers += [Fire(128, 32, 128), Fire(256, 32, 128), nn.MaxPool2d(3, 2, ceil_mode=True)]
+        layers += [Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256)]
+        super().__init__(layers)

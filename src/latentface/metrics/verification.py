@@ -24,15 +24,13 @@ class Verification:
         auc: the chance that a same-person score is above another's (ties count half), 0.5 to 1.
         true_accepts: share of same-person scores above `threshold`, which at most 1 % of the others pass.
         rank1: share of faces whose best match in the gallery is their person; None without a gallery.
-        threshold: the score; same, other: how many scores there were.
+        threshold: the score.
     """
 
     auc: float
     true_accepts: float
     rank1: float | None
     threshold: float
-    same: int
-    other: int
 
 
 def verification(scores_same: Tensor, scores_other: Tensor) -> Verification:
@@ -42,8 +40,7 @@ def verification(scores_same: Tensor, scores_other: Tensor) -> Verification:
         scores_same: (N,), each face against another photograph of its person.
         scores_other: (N, M), each face against M other people (rank 1 is then known), or (K,), any such pairs.
 
-    Raises:
-        InputError: no scores, another shape, or NaN.
+    Raises InputError: no scores, another shape, or NaN.
     """
     same, other = scores_same.detach().cpu().double(), scores_other.detach().cpu().double()
     if same.ndim != 1 or other.ndim not in (1, 2) or not same.numel() or not other.numel():
@@ -66,6 +63,4 @@ def verification(scores_same: Tensor, scores_other: Tensor) -> Verification:
         true_accepts=float((same > threshold).double().mean()),
         rank1=rank1,
         threshold=float(threshold),
-        same=len(same),
-        other=other.numel(),
     )

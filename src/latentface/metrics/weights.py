@@ -145,10 +145,8 @@ def _find(name: str) -> tuple[WeightsFile, Path] | None:
 def locate(name: str, *, fetch: bool = True) -> Path:
     """Return the checked file of that name, fetching it into the cache when it is not at hand, `fetch` is true and we are not offline.
 
-    Raises:
-        MissingDataError: it is not at hand and cannot be fetched.
-        WeightsError: a file of that name is there, with other contents.
-        OutputError: the cache cannot be written.
+    Raises MissingDataError: it is not at hand and cannot be fetched. WeightsError: a file of that name is there, with
+    other contents. OutputError: the cache cannot be written.
     """
     at_hand = _find(name)
     if at_hand is not None:

@@ -29,8 +29,7 @@ def _numbers(prior: Prior, w_plus: Tensor) -> list[Tensor]:
         features = []
         if prior.judge is not None:
             side = prior.judge.resolution
-            size = (side, side)
-            features = prior.judge.features(torch.nn.functional.interpolate(picture, size=size, mode="bilinear"))
+            features = prior.judge.features(torch.nn.functional.interpolate(picture, size=side, mode="bilinear"))
         loss = sum((f.abs().mean((1, 2, 3)) for f in features), picture.square().mean((1, 2, 3)))
         (slope,) = torch.autograd.grad(loss.sum(), [w_plus])
     return [picture.detach(), *(f.detach() for f in features), slope]

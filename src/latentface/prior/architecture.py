@@ -20,23 +20,44 @@ def default_channels(resolution: int, base: int = 32768, most: int = 512) -> dic
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Architecture:
-    """Everything needed to build a generator and its discriminator; stored in a prior's card."""
+class Sizes:
+    """What every family's networks are built from; stored in its card. `channels`: of the features of each side."""
 
     resolution: int
     channels: Mapping[int, int] = field(default_factory=dict)
     z_dim: int = 512
     w_dim: int = 512
     mapping_layers: int = 8
+
+    @property
+    def num_ws(self) -> int:
+        """Style rows: one for each convolution and one for the last RGB layer, or the picture."""
+        return 2 * len(self.channels)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        values = asdict(self).items()
+        return {k: {str(r): c for r, c in v.items()} if isinstance(v, dict) else v for k, v in values}
+
+
+def check_counts(sizes: Sizes, *names: str) -> None:
+    """Raise ValueError unless these are whole numbers of at least 1."""
+    for name in names:
+        value = getattr(sizes, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Architecture(Sizes):
+    """StyleGAN2's generator and its discriminator; `channels` and `d_channels` from 4 px to R."""
+
     d_channels: Mapping[int, int] = field(default_factory=dict)
     mbstd_group: int = 4
     clamp: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("resolution", "z_dim", "w_dim", "mapping_layers", "mbstd_group"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+        check_counts(self, "resolution", "z_dim", "w_dim", "mapping_layers", "mbstd_group")
         if self.clamp is not None and not self.clamp > 0:
             raise ValueError(f"clamp is {self.clamp!r}; it must be positive, or None")
         steps = resolutions_of(self.resolution)
@@ -47,15 +68,3 @@ class Architecture:
             if sorted(table) != steps or min(table.values()) < 1:
                 raise ValueError(f"{name} is {table}; it needs a positive number for each of {steps}")
             object.__setattr__(self, name, table)
-
-    @property
-    def num_ws(self) -> int:
-        """Style rows: one for each convolution and one for the last RGB layer, 2 log2(R) - 2."""
-        return 2 * len(resolutions_of(self.resolution))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        out = asdict(self)
-        for name in ("channels", "d_channels"):
-            out[name] = {str(k): v for k, v in getattr(self, name).items()}
-        return out

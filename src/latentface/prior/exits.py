@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.degradation import Degradation, enlargements
-from latentface.errors import InputError, WeightsError
+from latentface.errors import WeightsError
 from latentface.io.weights import filled, read_card, read_tensors, write_weights
 from latentface.prior.mobilestylegan import Affine, MobileGenerator, inverse_haar, pointwise
 
@@ -95,8 +95,7 @@ def write_exits(path: str | Path, heads: Mapping[int, ExitLayer], prior_sha256: 
 def read_exits(path: str | Path, generator: MobileGenerator, prior_sha256: str) -> dict[int, ExitLayer]:
     """Return resolution -> head, in float32 on the CPU.
 
-    Raises:
-        WeightsError: no such file, broken, no exits, or those of another prior.
+    Raises WeightsError: no such file, broken, no exits, or those of another prior.
     """
     card, values = read_card(path, "exits"), read_tensors(path)
     if card.get("prior_sha256") != prior_sha256:
@@ -114,11 +113,3 @@ def read_exits(path: str | Path, generator: MobileGenerator, prior_sha256: str) 
         head = filled(partial(ExitLayer, inputs, w_dim, width), own, f"{path}: e{r}.")
         heads[r] = head.eval().requires_grad_(False)
     return heads
-
-
-def check_exit(resolution: int, heads: Mapping[int, ExitLayer]) -> ExitLayer:
-    """Return the head of a resolution. Raises InputError where there is none."""
-    if resolution not in heads:
-        known = ", ".join(f"{r} px" for r in heads) or "none"
-        raise InputError(f"there is no exit of {resolution} px (there are: {known})")
-    return heads[resolution]

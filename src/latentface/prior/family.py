@@ -11,15 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
-
 from latentface.prior.architecture import Architecture
 from latentface.prior.mobilestylegan import MobileArchitecture, MobileGenerator
 from latentface.prior.stylegan2 import Generator
 
 AnyArchitecture = Architecture | MobileArchitecture
 AnyGenerator = Generator | MobileGenerator
-Entry = tuple[int, Tensor, Tensor | None]  # side r, features (B, C, r, r), RGB skip in [-1, 1] or None
 
 ARCHITECTURES: dict[str, Callable[..., AnyArchitecture]] = {
     "stylegan2": Architecture,

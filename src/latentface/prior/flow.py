@@ -70,15 +70,12 @@ class Coupling(nn.Module):
         nn.init.zeros_(last.weight)  # an untrained flow is its first layer alone
         nn.init.zeros_(last.bias)
 
-    def _parameters_of(self, x1: Tensor) -> tuple[Tensor, Tensor]:
-        s, t = self.net(x1).chunk(2, -1)
-        return REACH * torch.tanh(s / REACH), t
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (..., D) -> (..., D) and log |det| (...)."""
         x = x[..., self.order]
         x1, x2 = x[..., : self.keep], x[..., self.keep :]
-        s, t = self._parameters_of(x1)
+        s, t = self.net(x1).chunk(2, -1)
+        s = REACH * torch.tanh(s / REACH)
         return torch.cat([x1, x2 * s.exp() + t], -1), s.sum(-1)
 
 

@@ -1,10 +1,8 @@
 """The prior's file: safetensors with `g.*` (averaged generator), `d.*` (discriminator), `w.*` (latent statistics).
 
-The metadata key `latentface` holds the card as JSON: architecture, alignment, data, pictures shown, figures, licence,
-date.
-
-The card's `figures` are what was measured of the prior afterwards. They are no part of what it is: `identity` leaves
-them out, so results, encoders and caches that name a prior stay its own when its figures are written into the file.
+The metadata key `latentface` holds the card as JSON. Its `figures` are what was measured of the prior afterwards:
+`identity` leaves them out, so results, encoders and caches that name a prior stay its own when its figures are written
+into the file.
 """
 
 from __future__ import annotations
@@ -39,9 +37,7 @@ def write_prior(
 ) -> None:
     """Write a prior atomically, with or without a discriminator; `card` is completed by format and architecture.
 
-    Raises:
-        OutputError: it cannot be written.
-        WeightsError: a number is not finite in half precision.
+    Raises OutputError: it cannot be written. WeightsError: a number is not finite in half precision.
     """
     parts = {"g": generator.state_dict(), "d": discriminator.state_dict() if discriminator else {}, "w": statistics}
     tensors = {f"{prefix}.{name}": value for prefix, values in parts.items() for name, value in values.items()}
@@ -57,10 +53,8 @@ def read_card(path: str | Path) -> dict[str, Any]:
 def identity(path: str | Path) -> str:
     """Return the sha256 that names a prior: of its file as it is without the card's figures.
 
-    A file that has no figures yet (every one that `write_prior` writes) has the sha256 of its bytes.
-
-    Raises:
-        WeightsError: it is no prior, or a broken one.
+    A file that has no figures yet (every one that `write_prior` writes) has the sha256 of its bytes. Raises
+    WeightsError: it is no prior, or a broken one.
     """
     return sha256(_refigured(path, None))
 
@@ -68,11 +62,7 @@ def identity(path: str | Path) -> str:
 def write_figures(path: str | Path, figures: Mapping[str, Any]) -> None:
     """Replace the figures in a prior's card, atomically; every tensor keeps its bytes, and the prior its `identity`.
 
-    Args:
-        figures: plain JSON values; see `latentface.bench.prior.card` for those that `bench prior` writes.
-
-    Raises:
-        WeightsError: it is no prior, or a broken one. OutputError: it cannot be written.
+    Raises WeightsError: it is no prior, or a broken one. OutputError: it cannot be written.
     """
     write_bytes(Path(path).resolve(), _refigured(path, figures))  # a link stays one
 
@@ -108,8 +98,7 @@ def architecture_of(card: Mapping[str, Any], path: str | Path) -> AnyArchitectur
 def read_prior(path: str | Path) -> tuple[AnyGenerator, Discriminator | None, dict[str, Tensor], dict[str, Any]]:
     """Return generator, discriminator (where the file has one), latent statistics and card, in float32 on the CPU.
 
-    Raises:
-        WeightsError: it is no prior, broken, or its tensors do not fit its card.
+    Raises WeightsError: it is no prior, broken, or its tensors do not fit its card.
     """
     card = read_card(path)
     arch = architecture_of(card, path)

@@ -19,7 +19,7 @@ class Judge:
     """A frozen discriminator.
 
     Attributes:
-        resolution: side of the pictures that it takes; alignment: how faces stand in them.
+        resolution: side of its pictures; blocks: how many features they have; alignment: how faces stand in them.
         name, sha256: of the prior whose file holds it.
     """
 
@@ -27,7 +27,7 @@ class Judge:
         self, network: Discriminator, *, name: str = "unnamed", sha256: str = "", alignment: str = "ffhq"
     ) -> None:
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.resolution = network.arch.resolution
+        self.resolution, self.blocks = network.arch.resolution, len(network.resolutions)
         self.name, self.sha256, self.alignment = name, sha256, alignment
 
     @classmethod
@@ -44,11 +44,6 @@ class Judge:
         other = copy.copy(self)
         other.network = copy.deepcopy(self.network).to(*target)
         return other
-
-    @property
-    def blocks(self) -> int:
-        """How many features `features` returns."""
-        return len(self.network.resolutions)
 
     def features(self, pictures: Tensor) -> list[Tensor]:
         """Return the features of pictures (B, 3, r, r) in [0, 1] after each residual block, from r/2 px to 4 px.

@@ -1,4 +1,4 @@
-"""The layers that StyleGAN2's networks are made of: filters, and weights with equalised learning rates.
+"""The layers that StyleGAN2's networks are made of: filters, and weights with equalised learning rates (scaled when used).
 
 Shape legend: B batch, C channels, H height, W width.
 """
@@ -17,12 +17,9 @@ from torch import Tensor, nn
 SQRT2 = math.sqrt(2.0)
 ONE_SMALL = 20480  # numbers of one picture up to which PyTorch takes another algorithm (`ConvParams::use_mkldnn`)
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Frozen weights. A search runs thousands of passes with the same ones.
-
 
 class Layer(nn.Module):
-    """A module that keeps what it computes from its frozen parameters alone, so that each pass need not compute it again."""
+    """A module that keeps what it computes from frozen parameters alone: a search runs thousands of passes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,63 +51,32 @@ class Layer(nn.Module):
         return {**self.__dict__, "_kept": {}}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Filters. The kernel [1, 3, 3, 1] is separable: its outer product, normalised to sum 1.
-
-
 def _fir(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the kernel times `gain` for each of the channels, (C, 1, 4, 4)."""
+    """Return the outer product of [1, 3, 3, 1], of sum `gain`, for each of the channels, (C, 1, 4, 4)."""
     with torch.inference_mode(False):
         k = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device)
         k2 = torch.outer(k, k)
         return (k2 * (gain / 64.0)).expand(channels, 1, 4, 4).contiguous()
 
 
+Filter = Callable[[Tensor], Tensor]
 _kept_fir = lru_cache(maxsize=256)(_fir)
 
 
-class _Blur(torch.autograd.Function):
-    """`blur` whose gradient is itself: the kernel is symmetric, so padding p and 3 - p are each other's adjoints.
-
-    PyTorch's own gradient of a strided or odd-sized depthwise convolution takes ten times as long on CPUs.
-    """
+class _Filter(torch.autograd.Function):
+    """A linear filter whose gradient is another: PyTorch's own of such convolutions takes ten times as long on CPUs."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, pad: int, gain: float) -> Tensor:
-        ctx.pad, ctx.gain = pad, gain
-        return _filtered(x, pad, gain, 1)
+    def forward(ctx: Any, x: Tensor, run: Filter, adjoint: Filter) -> Tensor:
+        ctx.adjoint = adjoint
+        return run(x)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Any) -> tuple[Tensor, None, None]:
-        return blur(slopes[0], 3 - ctx.pad, ctx.gain), None, None
+        return ctx.adjoint(slopes[0]), None, None
 
 
-class _Halve(torch.autograd.Function):
-    """`downsample2` times `gain`; its adjoint is `upsample2` times a quarter of it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: float) -> Tensor:
-        ctx.gain = gain
-        return _filtered(x, 1, gain, 2)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Any) -> tuple[Tensor, None]:
-        return upsample2(slopes[0] if ctx.gain == 4 else slopes[0] * (ctx.gain / 4)), None
-
-
-class _Double(torch.autograd.Function):
-    """`upsample2`, whose adjoint is four times `downsample2`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return _doubled(x)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Any) -> Tensor:
-        return downsample2(slopes[0], 4.0)
-
-
-def like_many(convolve: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def like_many(convolve: Filter, x: Tensor) -> Tensor:
     """Return convolve(x) for x (B, C, H, W), one picture rounded as each of many.
 
     On a CPU PyTorch convolves one small picture by another algorithm than two: a face's numbers would depend on whether it
@@ -133,31 +99,34 @@ def _doubled(x: Tensor) -> Tensor:
     return x[:, :, 2:-2, 2:-2]
 
 
-def _differentiated(x: Tensor) -> bool:
-    """Say whether a gradient may be asked of what is computed from x: a function without one costs less to call."""
-    return x.requires_grad and torch.is_grad_enabled()
+def _with_adjoint(x: Tensor, run: Filter, adjoint: Filter) -> Tensor:
+    """Return run(x); without a gradient, a function that has one costs more to call."""
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return run(x)
+    out: Tensor = _Filter.apply(x, run, adjoint)  # type: ignore[no-untyped-call]
+    return out
 
 
 def blur(x: Tensor, pad: int, gain: float = 1.0) -> Tensor:
-    """Filter every channel of x (B, C, H, W) with [1, 3, 3, 1] in both directions after padding with zeros."""
-    out: Tensor = _Blur.apply(x, pad, gain) if _differentiated(x) else _filtered(x, pad, gain, 1)  # type: ignore[no-untyped-call]
-    return out
+    """Filter every channel of x (B, C, H, W) with [1, 3, 3, 1] in both directions after padding with zeros.
+
+    The kernel is symmetric, so padding p and 3 - p are each other's adjoints.
+    """
+    return _with_adjoint(x, lambda x: _filtered(x, pad, gain, 1), lambda slope: blur(slope, 3 - pad, gain))
 
 
 def upsample2(x: Tensor) -> Tensor:
     """Double H and W with the filter [1, 3, 3, 1], zeros outside: inserting zeros, then blurring with gain 4."""
-    out: Tensor = _Double.apply(x) if _differentiated(x) else _doubled(x)  # type: ignore[no-untyped-call]
-    return out
+    return _with_adjoint(x, _doubled, lambda slope: downsample2(slope, 4.0))
 
 
 def downsample2(x: Tensor, gain: float = 1.0) -> Tensor:
     """Halve H and W (even) with the filter [1, 3, 3, 1]."""
-    out: Tensor = _Halve.apply(x, gain) if _differentiated(x) else _filtered(x, 1, gain, 2)  # type: ignore[no-untyped-call]
-    return out
 
+    def adjoint(slope: Tensor) -> Tensor:
+        return upsample2(slope if gain == 4 else slope * (gain / 4))
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Layers with equalised learning rates: weights are stored with unit variance and scaled when used.
+    return _with_adjoint(x, lambda x: _filtered(x, 1, gain, 2), adjoint)
 
 
 class Linear(Layer):

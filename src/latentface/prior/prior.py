@@ -16,8 +16,9 @@ from torch import Tensor
 from latentface.devices import fast_dtype
 from latentface.errors import InputError, WeightsError
 from latentface.io.atomic import sha256
-from latentface.prior.exits import ExitLayer, beside, check_exit, read_exits
-from latentface.prior.family import AnyGenerator, Entry
+from latentface.prior.blocks import Entry
+from latentface.prior.exits import ExitLayer, beside, read_exits
+from latentface.prior.family import AnyGenerator
 from latentface.prior.formats import ALIGNMENTS, identity, read_prior
 from latentface.prior.judge import Judge
 from latentface.prior.mobilestylegan import MobileGenerator
@@ -69,15 +70,8 @@ class Prior:
     def read(cls, path: str | Path, *, name: str | None = None) -> Self:
         """Read a prior's file. Raises WeightsError."""
         generator, discriminator, statistics, card = read_prior(path)
-        return cls(
-            generator,
-            discriminator,
-            statistics,
-            card,
-            name=name or Path(path).stem,
-            sha256=identity(path),
-            path=Path(path),
-        )
+        name = name or Path(path).stem
+        return cls(generator, discriminator, statistics, card, name=name, sha256=identity(path), path=Path(path))
 
     @property
     def exits_path(self) -> Path | None:
@@ -89,8 +83,7 @@ class Prior:
     def exits(self) -> dict[int, ExitLayer]:
         """The heads of the prior's exits by resolution, from `NAME.exits.safetensors`; none where there is no such file.
 
-        Raises:
-            WeightsError: the file is broken, or another prior's.
+        Raises WeightsError: the file is broken, or another prior's.
         """
         path = self.exits_path
         if path is None or not isinstance(self.generator, MobileGenerator):
@@ -112,15 +105,16 @@ class Prior:
     def at(self, resolution: int) -> Self:
         """Return the prior as its exit of a resolution makes faces: fewer layers and style rows, the same latent space.
 
-        Raises:
-            InputError: there is no such exit.
+        Raises InputError: there is no such exit.
         """
         if resolution == self.resolution:
             return self
+        if resolution not in self.exits:
+            known = ", ".join(f"{r} px" for r in self.exits) or "none"
+            raise InputError(f"there is no exit of {resolution} px (there are: {known})")
         other = copy.copy(self)
-        head = check_exit(resolution, self.exits)
         assert isinstance(self.generator, MobileGenerator)  # no other family has exits
-        other.generator = self.generator.exit(resolution, head)
+        other.generator = self.generator.exit(resolution, self.exits[resolution])
         other.resolution, other.num_ws = resolution, other.generator.arch.num_ws
         other.sha256 = f"{self.sha256}-{resolution}" if self.sha256 else ""
         other.__dict__["exits"] = {}
@@ -138,8 +132,7 @@ class Prior:
     def with_judge(self, judge: Judge | None) -> Self:
         """Return the prior with another judge, or with none.
 
-        Raises:
-            InputError: the judge knows faces of another alignment.
+        Raises InputError: the judge knows faces of another alignment.
         """
         if judge is not None and judge.alignment != self.alignment:
             raise InputError(
@@ -192,8 +185,6 @@ class Prior:
         """Sides of the L - 1 noise maps, in the order of the layers."""
         return self.generator.synthesis.noise_shapes
 
-    # -- the generator ------------------------------------------------------------------------------------------------
-
     def mapping(self, z: Tensor) -> Tensor:
         """z (B, z_dim) -> w_plus (B, L, D), all rows alike."""
         return self.generator.style(z)
@@ -224,12 +215,7 @@ class Prior:
         return self.to_unit(picture)
 
     def leave(
-        self,
-        w_plus: Tensor,
-        side: int,
-        noise: Sequence[Tensor | None] | None = None,
-        *,
-        enter: Entry | None = None,
+        self, w_plus: Tensor, side: int, noise: Sequence[Tensor | None] | None = None, *, enter: Entry | None = None
     ) -> Entry:
         """Return where synthesis stands after the block of a side, from the start or from an earlier entry."""
         return side, *self.generator.synthesis(w_plus, noise, enter=enter, leave=side)
@@ -247,8 +233,6 @@ class Prior:
     def to_unit(pictures: Tensor) -> Tensor:
         """[-1, 1] -> [0, 1]; only this package's `prior` knows [-1, 1]."""
         return torch.add(0.5, pictures, alpha=0.5)
-
-    # -- the gaussianised W -------------------------------------------------------------------------------------------
 
     def degaussianise(self, v: Tensor, *, whitened: bool = False) -> Tensor:
         """Standard normal v (..., D) -> w (..., D): LeakyReLU(0.2)(v * std + mean), PULSE's section 3.2.
@@ -271,7 +255,6 @@ class Prior:
             values, vectors = torch.linalg.eigh((cov + cov.t()) / 2)
             values = values.clamp_min(values.max() * 1e-6)  # float16 on disk leaves tiny negative ones
             for key, power in (("root", 0.5), ("inverse", -0.5)):
-                self._factors[key] = (vectors @ torch.diag(values**power) @ vectors.t()).to(
-                    self.statistics["gauss_mean"]
-                )
+                factor = vectors @ torch.diag(values**power) @ vectors.t()
+                self._factors[key] = factor.to(self.statistics["gauss_mean"])
         return self._factors[name]

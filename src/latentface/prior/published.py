@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latentface.cache import cache_folder
-from latentface.prior.foreign.openvino import FFHQ1024_CARD
+from latentface.prior.foreign.openvino import FFHQ1024_CARD, FOLDER
 from latentface.prior.packages import Member, Package
 
 DEFAULT = "ffhq1024"  # where it is cached or can be fetched
@@ -53,27 +53,14 @@ RANDOM_FACE = Package(
     file="random_face-2021.7.21.1-py3-none-any.whl",
     bytes=37_588_926,
     sha256="e5d10e2be7df63f06123855ec591ca35dcb1d059eba47ddcb175d7d26b4019b5",
-    members=(
-        Member(
-            path="random_face/data/MappingNetwork.xml",
-            bytes=59_865,
-            sha256="73e2096cad6e696e4af47df2477e048ab4c42c0e0dec83c7c66604822689e55b",
-        ),
-        Member(
-            path="random_face/data/MappingNetwork.bin",
-            bytes=8_405_040,
-            sha256="212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305",
-        ),
-        Member(
-            path="random_face/data/SynthesisNetwork.xml",
-            bytes=425_183,
-            sha256="7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd",
-        ),
-        Member(
-            path="random_face/data/SynthesisNetwork.bin",
-            bytes=32_025_440,
-            sha256="c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645",
-        ),
+    members=tuple(
+        Member(path=f"{FOLDER}/{name}", bytes=size, sha256=sha256)
+        for name, size, sha256 in (
+            ("MappingNetwork.xml", 59_865, "73e2096cad6e696e4af47df2477e048ab4c42c0e0dec83c7c66604822689e55b"),
+            ("MappingNetwork.bin", 8_405_040, "212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305"),
+            ("SynthesisNetwork.xml", 425_183, "7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd"),
+            ("SynthesisNetwork.bin", 32_025_440, "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645"),
+        )
     ),
 )
 

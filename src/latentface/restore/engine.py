@@ -80,9 +80,9 @@ class Engine:
         self.padded = batch is None and not on_cpu
         apart = on_cpu and batch is None and prior.resolution <= SMALL and self.method.searches
         self.workers = torch.get_num_threads() if apart else 0  # 0: the caller's own thread, with all of PyTorch's
-        self.batches = Batches(
-            batch or (TOGETHER if apart and self.method.alike else 1 if on_cpu else MICRO_BATCH), prior.device, say
-        )
+        usual = TOGETHER if apart and self.method.alike else 1 if on_cpu else MICRO_BATCH
+        most = self.method_settings.at_once(prior) or batch or usual
+        self.batches = Batches(min(batch or usual, most), prior.device, say)
         self._alone: dict[int, bool] = {}
         self._told: set[str] = set()
 
@@ -92,7 +92,11 @@ class Engine:
         coarse = {"coarse_steps": self.coarse_steps, "exits_sha256": prior.exits_sha256} if self.coarse_steps else {}
         return {
             "method": self.settings.method,
-            "settings": {**asdict(self.settings), "method_settings": asdict(self.method_settings)},
+            "settings": {
+                **asdict(self.settings),
+                "samples": self.settings.count,
+                "method_settings": asdict(self.method_settings),
+            },
             "prior": prior.name,
             "prior_sha256": prior.sha256,
             "prior_licence": prior.licence,
@@ -116,7 +120,9 @@ class Engine:
             "device": str(self.prior.device),
             "steps_dtype": str(self.prior.fast_dtype or self.prior.dtype).removeprefix("torch."),
             "threads": 1 if self.workers else torch.get_num_threads(),
-            **({} if self.workers or self.batches.size == 1 else {"batch": self.batches.size}),
+            "batch": 1
+            if self.workers
+            else self.batches.size,  # numbers of a thread's batch are those of each face alone
         }
 
     def exit_side(self, job: Job) -> int | None:
@@ -214,12 +220,13 @@ class Engine:
                     found = [(jobs[n], self.settings.seed + k) for n, k in (*own, *[own[-1]] * more)]
                     return self._search(found, lambda step: tell(own, step))[: len(own)]
 
-                found = caught(lambda: self.batches.run(part, search))
-                if not isinstance(found, Exception):
-                    return dict(zip(part, found, strict=True))
-                if len(part) == 1:
-                    return {part[0]: found}
-                return {row: one for own in part for row, one in work([own]).items()}  # which of them was it?
+                found = caught(partial(self.batches.run, part, search))
+                if isinstance(found, Exception):  # which of them was it?
+                    alone = [caught(partial(self.batches.run, [own], search)) for own in part]
+                    return {
+                        row: one if isinstance(one, Exception) else one[0] for row, one in zip(part, alone, strict=True)
+                    }
+                return dict(zip(part, found, strict=True))
 
             try:
                 yield from map(work, parts) if pool is None else pool.map(work, parts)

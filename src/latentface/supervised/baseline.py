@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentface.degradation import Degradation
 from latentface.errors import InputError
 from latentface.io.pictures import check_batch
-from latentface.supervised.registry import count_parameters, kind_named
-from latentface.supervised.tiles import upscale_in_tiles
+from latentface.supervised.registry import kind_named
 
 AT_ONCE = 64  # pictures that go through a network together
 
@@ -46,11 +44,6 @@ class Baseline:
         )
 
     @property
-    def parameters(self) -> int:
-        """Return how many learnt numbers the network holds."""
-        return count_parameters(self.network)
-
-    @property
     def device(self) -> torch.device:
         """Return where the network is."""
         return next(self.network.parameters()).device
@@ -64,8 +57,7 @@ class Baseline:
     def restore(self, low: Tensor) -> Tensor:
         """Return low pictures (B, 3, h, w) in [0, 1] as (B, 3, h factor, w factor) in [0, 1], on `low`'s device.
 
-        Raises:
-            InputError: `low` is no such batch.
+        Raises InputError: `low` is no such batch.
         """
         check_batch(low, "the low pictures")
         device = self.device
@@ -75,26 +67,36 @@ class Baseline:
         ]
         return torch.cat(parts).to(low.device).contiguous()
 
+    @torch.no_grad()
     def upscale(self, picture: Tensor, *, tile: int = 192, overlap: int = 16) -> Tensor:
         """Enlarge one photograph (3, H, W) in [0, 1] to (3, H factor, W factor) in [0, 1] on the CPU, tile by tile.
 
-        Meant for somebody else's ESRGAN; a network trained on aligned faces draws faces everywhere.
+        Meant for somebody else's ESRGAN; a network trained on aligned faces draws faces everywhere. Memory follows the
+        tile and not the picture.
 
-        Raises:
-            InputError: the picture or the numbers cannot be used.
+        Args:
+            tile: side in px of the part that a tile gives to the result; overlap: px around it that it only looks at.
+                Where the network sees no farther than `overlap`, the result equals that of the whole picture at once.
+
+        Raises InputError: the picture or the numbers cannot be used.
         """
-        return upscale_in_tiles(self.network, self.factor, picture.to(self.device), tile=tile, overlap=overlap)
-
-
-def restore_with(kind: str, low: Tensor, degradation: Degradation | None, model: Baseline) -> Tensor:
-    """Restore low pictures (B, 3, h, w) in [0, 1] with the named baseline: (B, 3, H, W) in [0, 1]. Raises InputError."""
-    if model.kind != kind:
-        raise InputError(f"the method is {kind}, but the weights are of {model.kind}; name the method {model.kind}")
-    if degradation is not None:
-        (h, w), (high, wide) = degradation.low_size, degradation.high_size
-        if (h * model.factor, w * model.factor) != (high, wide):
-            raise InputError(
-                f"{model.title} was trained for {model.factor}x, but the picture must grow from {w}x{h} to {wide}x{high};"
-                " use weights of that factor or another method"
-            )
-    return model.restore(low)
+        if tile < 1 or overlap < 0:
+            raise InputError(f"tile is {tile} and overlap {overlap} px; expected at least 1 and 0")
+        check_batch(picture[None] if picture.ndim == 3 else picture, "the picture to enlarge")
+        if picture.ndim != 3:
+            raise InputError(f"the picture to enlarge: got {tuple(picture.shape)}, expected one picture (3, H, W)")
+        picture = picture.to(self.device)
+        _, height, width = picture.shape
+        result = torch.empty(3, height * self.factor, width * self.factor)
+        for top in range(0, height, tile):
+            bottom, above = min(top + tile, height), min(overlap, top)
+            for left in range(0, width, tile):
+                right, before = min(left + tile, width), min(overlap, left)
+                part = picture[None, :, top - above : bottom + overlap, left - before : right + overlap]
+                high = self.network(part.contiguous(memory_format=torch.channels_last))[0].clamp(0, 1)
+                y, x = above * self.factor, before * self.factor
+                inner = high[:, y : y + (bottom - top) * self.factor, x : x + (right - left) * self.factor]
+                result[:, top * self.factor : bottom * self.factor, left * self.factor : right * self.factor] = (
+                    inner.cpu()
+                )
+        return result

@@ -64,7 +64,6 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
         out: Tensor = x + self.body(x)
         return out
 

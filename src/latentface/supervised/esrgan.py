@@ -77,7 +77,6 @@ class DenseBlock(nn.Module):
             self.add_module(f"conv{i + 1}", shrink_weights(layer, 0.1))  # section 3.1: smaller initialisation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to the same shape."""
         seen = [x]
         for i in range(1, 5):
             seen.append(F.leaky_relu(self.get_submodule(f"conv{i}")(torch.cat(seen, 1)), SLOPE))
@@ -95,7 +94,6 @@ class Rrdb(nn.Module):
         self.rdb3 = DenseBlock(features, growth)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to the same shape."""
         out: Tensor = self.rdb3(self.rdb2(self.rdb1(x)))
         return x + RESIDUAL_SCALE * out
 
@@ -115,7 +113,6 @@ class RrdbNet(nn.Module):
         self.conv_last = shrink_weights(conv(widths[-1], 3), 0.01 if shape.skip else 0.1)
 
     def forward(self, low: Tensor) -> Tensor:
-        """Return the restored pictures."""
         x = low
         if self.shape.unshuffle > 1:
             x = F.pixel_unshuffle(pad_to(low, self.shape.unshuffle), self.shape.unshuffle)

@@ -48,9 +48,8 @@ def is_safetensors(path: str | Path) -> bool:
 def read_foreign(path: str | Path) -> tuple[RrdbShape, dict[str, Tensor], dict[str, Any]]:
     """Return shape, float32 tensors under our names, and a card of what could be seen.
 
-    Raises:
-        WeightsError: broken, or another network, which is named.
-        UnsafeFileError: a pickle that asks for more than tensors; nothing of it was run.
+    Raises WeightsError: broken, or another network, which is named. UnsafeFileError: a pickle that asks for more than
+    tensors; nothing of it was run.
     """
     tensors, wrapper = _unwrap(_read(path), path)
     layout, ours = _renamed(tensors)

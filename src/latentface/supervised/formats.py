@@ -14,49 +14,29 @@ import torch
 from torch import Tensor
 
 from latentface.errors import InputError, WeightsError
-from latentface.io.weights import filled, find_card, read_card, read_tensors, write_weights
+from latentface.io.weights import filled, find_card, read_tensors, write_weights
 from latentface.supervised.baseline import Baseline
 from latentface.supervised.blocks import channels_last
 from latentface.supervised.foreign import is_safetensors, read_foreign
-from latentface.supervised.registry import KINDS, Shape, make_network, shape_from_json
+from latentface.supervised.registry import KINDS, Shape, kind_named, make_network
 
 
 def write_baseline(
-    path: str | Path,
-    kind: str,
-    shape: Shape,
-    tensors: Mapping[str, Tensor],
-    card: Mapping[str, Any],
+    path: str | Path, kind: str, shape: Shape, tensors: Mapping[str, Tensor], card: Mapping[str, Any]
 ) -> None:
-    """Write a baseline atomically; `card` is completed by format, kind, shape and factor.
+    """Write a baseline atomically; `card` holds `resolution` (px) and `stage`, and gets format, kind, shape and factor.
 
-    Args:
-        tensors: the network's `state_dict()`.
-        card: must hold `resolution` (px) and `stage`.
-
-    Raises:
-        OutputError: it cannot be written.
-        WeightsError: a number is not finite in half precision.
+    Raises OutputError: it cannot be written. WeightsError: a number is not finite in half precision.
     """
     facts = {"kind": kind, "shape": asdict(shape), "factor": shape.factor}
     write_weights(path, "baseline", tensors, card, facts)
 
 
-def read_baseline_card(path: str | Path) -> dict[str, Any]:
-    """Return a baseline's card without reading its tensors.
-
-    Raises:
-        WeightsError: it is no baseline of latentface, or a broken one.
-    """
-    return _checked(read_card(path, "baseline"), path)
-
-
 def load_baseline(path: str | Path, device: str | torch.device = "cpu") -> Baseline:
     """Read a baseline trained here, or somebody else's ESRGAN (.pth, .pt, .safetensors), ready to restore.
 
-    Raises:
-        WeightsError: it is broken, does not fit its card, or is another network; the message names what was seen.
-        UnsafeFileError: reading it would run code; nothing was run.
+    Raises WeightsError: it is broken, does not fit its card, or is another network; the message names what was seen.
+    UnsafeFileError: reading it would run code; nothing was run.
     """
     if not Path(path).is_file():
         raise WeightsError(f"{path}: {'this is a folder' if Path(path).is_dir() else 'there is no such file'}")
@@ -68,11 +48,14 @@ def load_baseline(path: str | Path, device: str | torch.device = "cpu") -> Basel
     else:
         card = _checked(card, path)
         kind, resolution, stage = card["kind"], int(card["resolution"]), str(card["stage"])
-        shape, tensors = _shape_of(card, path), read_tensors(path)
+        try:
+            shape = kind_named(kind).shape(**card["shape"])
+        except (KeyError, TypeError, InputError) as error:
+            raise WeightsError(f"{path}: the card's numbers cannot be used ({error})") from None
+        tensors = read_tensors(path)
     network = filled(lambda: make_network(kind, shape), tensors, f"{path}: ")
     channels_last(network.eval().requires_grad_(False).to(device))
-    factor = int(getattr(network, "factor"))  # noqa: B009  (nn.Module's attributes are untyped)
-    return Baseline(kind=kind, network=network, factor=factor, resolution=resolution, stage=stage, card=card)
+    return Baseline(kind=kind, network=network, factor=shape.factor, resolution=resolution, stage=stage, card=card)
 
 
 def _checked(card: dict[str, Any], path: str | Path) -> dict[str, Any]:
@@ -83,10 +66,3 @@ def _checked(card: dict[str, Any], path: str | Path) -> dict[str, Any]:
     else:
         return card
     raise WeightsError(f"{path}: the card cannot be read ({reason})")
-
-
-def _shape_of(card: Mapping[str, Any], path: str | Path) -> Shape:
-    try:
-        return shape_from_json(card["kind"], card["shape"])
-    except (KeyError, TypeError, InputError) as error:
-        raise WeightsError(f"{path}: the card's numbers cannot be used ({error})") from None

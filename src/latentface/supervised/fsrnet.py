@@ -115,7 +115,6 @@ class Bottleneck(nn.Module):
         self.body = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to the same shape."""
         out: Tensor = x + self.body(x)
         return out
 
@@ -131,7 +130,6 @@ class Hourglass(nn.Module):
         self.up = Bottleneck(width, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to the same shape."""
         deep = self.up(self.inner(self.down(F.max_pool2d(x, 2))))
         out: Tensor = self.beside(x) + F.interpolate(deep, scale_factor=2.0, mode="nearest")
         return out
@@ -197,16 +195,11 @@ class Fsrnet(nn.Module):
             out = max(1, out // 2)
         self.end = nn.Sequential(*ends, shrink_weights(conv(out, 3), start))
 
-    @property
-    def multiple(self) -> int:
-        """What the high size's sides are padded to a multiple of."""
-        return max(self.shape.coarse_stride, self.shape.stride << self.shape.levels)
-
     def stages(self, low: Tensor) -> FsrnetOutput:
         """Return fine and coarse pictures and the heatmaps; heatmaps cover the padded picture."""
         base = enlarge(low, self.factor)
         high, wide = base.shape[2:]
-        base = pad_to(base, self.multiple)
+        base = pad_to(base, max(self.shape.coarse_stride, self.shape.stride << self.shape.levels))
         coarse = F.pixel_shuffle(
             self.coarse(F.pixel_unshuffle(base, self.shape.coarse_stride)), self.shape.coarse_stride
         )
@@ -220,5 +213,4 @@ class Fsrnet(nn.Module):
         return FsrnetOutput(fine[:, :, :high, :wide], coarse[:, :, :high, :wide], maps)
 
     def forward(self, low: Tensor) -> Tensor:
-        """Return the fine pictures."""
         return self.stages(low).fine

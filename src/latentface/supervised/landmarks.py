@@ -21,8 +21,7 @@ TABLE_SIDE = 128  # px: the pictures' side that the table's numbers are for
 def find_table(entries: Sequence[Entry]) -> Path:
     """Return `landmarks.csv` beside or in the folder or zip that holds the first picture.
 
-    Raises:
-        MissingDataError: there is none.
+    Raises MissingDataError: there is none.
     """
     for container in dict.fromkeys(entry.container for entry in entries):
         for folder in (container, container.parent):
@@ -39,8 +38,7 @@ def read_landmarks(table: str | Path, entries: Sequence[Entry], resolution: int)
 
     Positions count from the outer edge of the picture's first pixel, so a pixel's centre is at .5.
 
-    Raises:
-        MissingDataError: the table is missing, has other columns, or knows not one of the pictures.
+    Raises MissingDataError: the table is missing, has other columns, or knows not one of the pictures.
     """
     try:
         with open(table, newline="", encoding="utf-8") as file:

@@ -48,8 +48,8 @@ def pixel_loss(network: nn.Module, low: Tensor, high: Tensor, landmarks: Tensor 
 class VggDiscriminator(nn.Module):
     """ESRGAN's discriminator in the shape of VGG: pairs of convolutions, the second halving, down to 4 px.
 
-    Published: widths 64, 128, 256, 512, 512 for 128 px; `width` is the first. `forward` gives logits (B, 1) and the
-    features after each pair.
+    Published: widths 64, 128, 256, 512, 512 for 128 px; `width` is the first. `forward` maps pictures
+    (B, 3, R, R) in [0, 1] to logits (B, 1) and the features after each pair.
     """
 
     def __init__(self, resolution: int, width: int = 24) -> None:
@@ -74,7 +74,6 @@ class VggDiscriminator(nn.Module):
         )
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Map pictures (B, 3, R, R) in [0, 1] to logits (B, 1) and features."""
         features = []
         x = pictures * 2 - 1
         for pair in self.pairs:

@@ -7,7 +7,7 @@ the user's takes their place through `SupervisedSettings.weights`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from latentface.degradation import Degradation
 from latentface.errors import InputError, MissingDataError
 from latentface.explore.result import MethodSettings
-from latentface.supervised.baseline import Baseline, restore_with
+from latentface.supervised.baseline import Baseline
 from latentface.supervised.formats import load_baseline
 
 BUNDLED = Path(__file__).with_name("bundled")
@@ -29,31 +29,33 @@ class SupervisedSettings(MethodSettings):
     stage: str = "gan"
 
 
-def vdsr(low: Tensor, *, degradation: Degradation, settings: SupervisedSettings) -> Tensor:
-    """Restore with VDSR (Kim, Lee, Lee; CVPR 2016). Raises MissingDataError where no weights fit."""
-    return _restored("vdsr", low, degradation, settings)
+def _restored(kind: str, low: Tensor, *, degradation: Degradation, settings: SupervisedSettings) -> Tensor:
+    """Restore low pictures (B, 3, h, w) in [0, 1] with a baseline: (B, 3, H, W) in [0, 1].
 
-
-def esrgan(low: Tensor, *, degradation: Degradation, settings: SupervisedSettings) -> Tensor:
-    """Restore with ESRGAN (Wang et al. 2018). Raises MissingDataError where no weights fit."""
-    return _restored("esrgan", low, degradation, settings)
-
-
-def fsrnet(low: Tensor, *, degradation: Degradation, settings: SupervisedSettings) -> Tensor:
-    """Restore with FSRNet (Chen, Tai, Liu, Shen, Yang; CVPR 2018). Raises MissingDataError where no weights fit."""
-    return _restored("fsrnet", low, degradation, settings)
-
-
-def _restored(kind: str, low: Tensor, degradation: Degradation, settings: SupervisedSettings) -> Tensor:
+    Raises InputError: the weights are of another baseline or factor. MissingDataError: no weights fit.
+    """
     path = Path(settings.weights) if settings.weights else bundled(kind, degradation, settings.stage)
-    return restore_with(kind, low, degradation, _loaded(path, str(low.device)))
+    model = _loaded(path, str(low.device))
+    if model.kind != kind:
+        raise InputError(f"the method is {kind}, but the weights are of {model.kind}; name the method {model.kind}")
+    (h, w), (high, wide) = degradation.low_size, degradation.high_size
+    if (h * model.factor, w * model.factor) != (high, wide):
+        raise InputError(
+            f"{model.title} was trained for {model.factor}x, but the picture must grow from {w}x{h} to {wide}x{high};"
+            " use weights of that factor or another method"
+        )
+    return model.restore(low)
+
+
+vdsr = partial(_restored, "vdsr")  # Kim, Lee, Lee; CVPR 2016
+esrgan = partial(_restored, "esrgan")  # Wang et al. 2018
+fsrnet = partial(_restored, "fsrnet")  # Chen, Tai, Liu, Shen, Yang; CVPR 2018
 
 
 def bundled(kind: str, degradation: Degradation, stage: str = "gan") -> Path:
     """Return the package's weights for a degradation; of ESRGAN's two stages the one asked for, else the other.
 
-    Raises:
-        InputError: not square, or no whole factor. MissingDataError: none were trained for that size and factor.
+    Raises InputError: not square, or no whole factor. MissingDataError: none were trained for that size and factor.
     """
     (low, width), (high, _) = degradation.low_size, degradation.high_size
     if low != width or high % low:

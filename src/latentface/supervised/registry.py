@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from latentface.errors import InputError, UnknownNameError
+from latentface.errors import UnknownNameError
 from latentface.supervised.esrgan import RrdbNet, RrdbShape
 from latentface.supervised.fsrnet import Fsrnet, FsrnetShape
 from latentface.supervised.vdsr import Vdsr, VdsrShape
@@ -43,22 +43,12 @@ def kind_named(kind: str) -> Kind:
 def make_shape(kind: str, size: str, factor: int) -> Shape:
     """Return a baseline's numbers at size "small" or "published".
 
-    Raises:
-        UnknownNameError: there is no such baseline or size.
-        InputError: the factor is no power of two.
+    Raises UnknownNameError: there is no such baseline or size. InputError: the factor is no power of two.
     """
     cls = kind_named(kind).shape
     if size not in SIZES:
         raise UnknownNameError("size", size, SIZES)
     return cls.small(factor) if size == "small" else cls.published(factor)
-
-
-def shape_from_json(kind: str, values: Mapping[str, Any]) -> Shape:
-    """Rebuild a baseline's numbers out of a card. Raises InputError, UnknownNameError."""
-    try:
-        return kind_named(kind).shape(**values)
-    except TypeError as error:
-        raise InputError(f"the numbers of {kind} cannot be used ({error})") from None
 
 
 def make_network(kind: str, size: str | Shape = "small", factor: int = 8) -> nn.Module:

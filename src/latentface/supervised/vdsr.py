@@ -63,7 +63,6 @@ class Vdsr(nn.Module):
         self.layers = nn.Sequential(*layers, last)
 
     def forward(self, low: Tensor) -> Tensor:
-        """Return the enlarged pictures plus the residual."""
         base = enlarge(low, self.factor)
         x = base if self.shape.planes == 3 else luma(base)
         x = F.pixel_unshuffle(pad_to(x, self.shape.fold), self.shape.fold)  # (B, planes fold^2, H/fold, W/fold)

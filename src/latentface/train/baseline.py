@@ -25,7 +25,6 @@ from latentface.train.settings import SupervisedSettings
 
 STAGES = ("pixel", "gan")
 RATES = {"vdsr": 1e-3, "esrgan": 1e-3, "fsrnet": 1.5e-3}  # Adam's, for budgets of minutes
-PUBLISHED_RATES = {"vdsr": 0.1, "esrgan": 2e-4, "fsrnet": 2.5e-4}
 GAN_RATES = (1e-4, 1e-4)  # generator, discriminator, as published
 
 
@@ -67,8 +66,8 @@ class BaselineFit(Fit):
             self.network = make_network(kind, shape)
             self.judge = VggDiscriminator(resolution) if stage == "gan" else None
         channels_last(self.network.to(device)).train()
-        self.rate = settings.rate or self._usual_rate()
-        self.optimiser = self._make_optimiser()
+        self.rate = settings.rate or (GAN_RATES[0] if stage == "gan" else RATES[kind])
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.rate, betas=(0.9, 0.99))
         self.judge_optimiser: torch.optim.Optimizer | None = None
         if self.judge is not None:
             channels_last(self.judge.to(device)).train()
@@ -79,21 +78,7 @@ class BaselineFit(Fit):
         self.noted: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
 
-    def _usual_rate(self) -> float:
-        if self.stage == "gan":
-            return GAN_RATES[0]
-        return (RATES if self.settings.optimiser == "adam" else PUBLISHED_RATES)[self.kind]
-
-    def _make_optimiser(self) -> torch.optim.Optimizer:
-        parameters, rate = self.network.parameters(), self.rate
-        if self.settings.optimiser == "adam" or self.kind == "esrgan":
-            return torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.99))
-        if self.kind == "vdsr":
-            return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=1e-4)
-        return torch.optim.RMSprop(parameters, lr=rate)
-
     def identity(self) -> dict[str, Any]:
-        """Return what a checkpoint must agree on."""
         return {
             "kind": self.kind,
             "stage": self.stage,
@@ -127,10 +112,8 @@ class BaselineFit(Fit):
         return self.count(self.descend(loss, self.network))
 
     def clip(self, module: nn.Module) -> None:
-        """Limit the gradients as the settings say, or, under SGD, each by the rate (VDSR, section 3.2)."""
-        if isinstance(self.optimiser, torch.optim.SGD):
-            nn.utils.clip_grad_value_(module.parameters(), 0.4 / self.optimiser.param_groups[0]["lr"])
-        elif self.settings.clip:
+        """Limit the gradients' norm as the settings say."""
+        if self.settings.clip:
             nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip)
 
     def _gan_loss(self, judge: VggDiscriminator, pixel: Tensor, restored: Tensor, high: Tensor, share: float) -> Tensor:

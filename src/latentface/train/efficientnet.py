@@ -61,11 +61,7 @@ class EfficientNetLite0(nn.Module):
         return out
 
     def load_published(self, state: Mapping[str, Tensor], name: str) -> None:
-        """Load the published state dictionary.
-
-        Raises:
-            WeightsError: a tensor is missing or has another shape.
-        """
+        """Load the published state dictionary. Raises WeightsError: a tensor is missing or has another shape."""
         parts = [(self.stem, "_conv_stem", "_bn0")]
         for i, block in enumerate(self.blocks):
             for norm, key in enumerate(("expand", "depthwise", "project")):
@@ -166,8 +162,7 @@ class _Block(nn.Module):
 def load_efficientnet(path: str | Path | None = None) -> EfficientNetLite0:
     """Return the frozen network with the weights of `path`, or of the installed package.
 
-    Raises:
-        MissingDataError: no path, and the package is not installed. WeightsError: the file is something else.
+    Raises MissingDataError: no path, and the package is not installed. WeightsError: the file is something else.
     """
     file = Path(path) if path is not None else _installed()
     try:

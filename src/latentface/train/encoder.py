@@ -46,7 +46,6 @@ def train_encoder(
     shape: EncoderShape | None = None,
     resume: bool = False,
     save_seconds: float = 60.0,
-    card: Mapping[str, Any] | None = None,
     on_tick: OnTick = lambda tick: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Path:
@@ -58,9 +57,8 @@ def train_encoder(
     Args:
         steps, minutes: the budget in all, calls that were cut off included; one of them is needed.
 
-    Raises:
-        TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, one of another run, or the loss
-            diverged. InputError: no budget, or a prior without a file. OutputError: a file cannot be written.
+    Raises TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, one of another run, or the
+    loss diverged. InputError: no budget, or a prior without a file. OutputError: a file cannot be written.
     """
     target = Path(output)
     checkpoint = check_run(target, steps, minutes, resume)
@@ -78,7 +76,7 @@ def train_encoder(
     train(
         fit,
         target,
-        write=lambda folder: _write(fit, target, folder, card or {}),
+        write=lambda folder: _write(fit, target, folder),
         batch=settings.batch,
         checks=settings.checks,
         steps=steps,
@@ -175,11 +173,10 @@ class EncoderFit(Fit):
         self.history.append({**numbers, "psnr": psnr, "consistency": consistency})
 
     def identity(self) -> dict[str, Any]:
-        """Return what a checkpoint must agree on."""
         return {"prior": self.prior.sha256, "shape": asdict(self.shape), "settings": asdict(self.settings)}
 
 
-def _write(fit: EncoderFit, target: Path, folder: Path, card: Mapping[str, Any]) -> None:
+def _write(fit: EncoderFit, target: Path, folder: Path) -> None:
     last = fit.figures()
     full = {
         "prior": fit.prior.name,
@@ -190,7 +187,6 @@ def _write(fit: EncoderFit, target: Path, folder: Path, card: Mapping[str, Any])
         **run_facts(fit, fit.prior.device),
         "faces": fit.steps * fit.settings.batch,
         "figures": {name: round(last[name], 2) for name in ("psnr", "consistency") if name in last},
-        **card,
     }
     write_encoder(target, fit.network, fit.prior.sha256, full)
     degradation = Downscale(max(2, fit.prior.resolution // 8), fit.prior.resolution)

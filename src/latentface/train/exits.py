@@ -151,11 +151,9 @@ class ExitFit(Fit):
             self.psnr[r] = fine, coarse
 
     def identity(self) -> dict[str, Any]:
-        """Return the prior and the settings."""
         return {"prior": self.prior.sha256, "settings": asdict(self.settings)}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`'s value. Raises TrainingError when it is of another run."""
         own = self.average
         super().load_state_dict(saved)
         self.average = {k: v.to(own[k]) for k, v in self.average.items()}
@@ -179,9 +177,8 @@ def train_exits(
     Args:
         steps, minutes: the budget in all, calls that were cut off included; one of them is needed.
 
-    Raises:
-        TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, one of another run, or the loss
-            diverged. InputError: no budget, or a prior that can have no such exits. OutputError: a file cannot be written.
+    Raises TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, one of another run, or the
+    loss diverged. InputError: no budget, or a prior that can have no such exits. OutputError: a file cannot be written.
     """
     target = Path(output)
     checkpoint = check_run(target, steps, minutes, resume)
@@ -215,8 +212,3 @@ def _write(fit: ExitFit, target: Path) -> None:
         "psnr": {str(r): [round(v, 2) for v in pair] for r, pair in fit.psnr.items()},
     }
     write_exits(target, fit.averaged(), fit.prior.sha256, card)
-
-
-def resolutions_text(psnr: Mapping[int, tuple[float, float]]) -> str:
-    """Say exits' figures in words: `128 px 24.3 dB (27.0 shrunk)`."""
-    return ", ".join(f"{r} px {fine:.1f} dB ({coarse:.1f} shrunk)" for r, (fine, coarse) in psnr.items())

@@ -36,8 +36,7 @@ class Fit(ABC):
     def step(self, done: float) -> float:
         """Show one batch and return the loss; `done`: how much of the budget is spent, 0 to 1.
 
-        Raises:
-            TrainingError: the loss is not finite; the state must then be thrown away.
+        Raises TrainingError: the loss is not finite; the state must then be thrown away.
         """
 
     @abstractmethod

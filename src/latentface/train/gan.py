@@ -77,8 +77,7 @@ class GanState:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from `state_dict`'s value, under the settings in force, which need not be the checkpoint's.
 
-        Raises:
-            TrainingError: it is of another architecture.
+        Raises TrainingError: it is of another architecture.
         """
         if saved["architecture"] != self.generator.arch.to_json():
             raise TrainingError("the checkpoint is of another architecture; start anew under another name with -o")
@@ -114,9 +113,8 @@ def new_state(
 ) -> GanState:
     """Make networks and optimisers; `init` gives a published prior's networks a fresh start.
 
-    Raises:
-        MissingDataError, WeightsError: `settings.vision` wants a classifier whose weights (`vision_weights`, by default
-            the installed package's) are not at hand, or are none.
+    Raises MissingDataError, WeightsError: `settings.vision` wants a classifier whose weights (`vision_weights`, by
+    default the installed package's) are not at hand, or are none.
     """
     with seeded(settings.seed):
         generator, discriminator = init if init is not None else (Generator(arch), Discriminator(arch))
@@ -236,8 +234,7 @@ class GanTrainer:
     def step(self) -> TrainingStep:
         """Show one batch: update D on real and generated faces, then G on the same generated faces, then the average.
 
-        Raises:
-            TrainingError: a loss is not finite; the state must then be thrown away.
+        Raises TrainingError: a loss is not finite; the state must then be thrown away.
         """
         state, settings = self.state, self.state.settings
         g, d = state.generator, state.discriminator
@@ -320,11 +317,7 @@ class GanTrainer:
             mine.copy_(theirs)
 
     def run(
-        self,
-        *,
-        pictures: int | None = None,
-        minutes: float | None = None,
-        stop: Callable[[], bool] = lambda: False,
+        self, *, pictures: int | None = None, minutes: float | None = None, stop: Callable[[], bool] = lambda: False
     ) -> Iterator[TrainingStep]:
         """Yield steps until `pictures` were shown in all, `minutes` have passed since this call, or `stop` says so."""
         start = last = time.monotonic()

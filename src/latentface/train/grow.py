@@ -27,8 +27,7 @@ LEAK = 1.2  # leaky(a) - leaky(-a) = 1.2 a, with the slope 0.2
 def grown_architecture(arch: Architecture, resolution: int, channels: Mapping[int, int] | None = None) -> Architecture:
     """Return `arch` at a larger resolution; `channels` names the new layers', by default each half of the one before.
 
-    Raises:
-        InputError: it is not larger, not a power of two, or a table that disagrees with the file's or is too narrow.
+    Raises InputError: it is not larger, not a power of two, or a table that disagrees with the file's or is too narrow.
     """
     if resolution <= arch.resolution:
         raise InputError(f"the file's faces have {arch.resolution} px; --resolution {resolution} is not larger")

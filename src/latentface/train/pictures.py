@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from latentface.datasets.crop import CROPS
 from latentface.errors import OutputError, PictureError, TrainingError
-from latentface.io.pictures import open_picture, rgb_array
+from latentface.io.pictures import open_picture
 from latentface.io.sources import Entry, Pictures, read_entry
+
+AHEAD = 256  # pictures at a time: the pool would queue every result at once
 
 
 def decode_square(entry: Entry, resolution: int) -> np.ndarray:
     """Return one picture as uint8 (3, R, R): its central square, resized with the bicubic filter.
 
-    Raises:
-        PictureError: it cannot be read.
+    Raises PictureError: it cannot be read.
     """
     picture = open_picture(read_entry(entry), entry.label)
-    if picture.mode not in ("RGB", "L"):
-        picture = Image.fromarray((rgb_array(picture) * 255).round().astype(np.uint8))
-    picture = picture.convert("RGB")
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    picture = picture.resize(
-        (resolution, resolution), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
-    )
-    return np.asarray(picture).transpose(2, 0, 1)
+    return CROPS["centre"](picture, resolution, entry.label).transpose(2, 0, 1)
 
 
 def load_pictures(
@@ -49,8 +42,7 @@ def load_pictures(
     Sets that would take more than `memory` bytes are kept in a file at `scratch` instead of in memory; its name goes at
     once where the system allows it, so nothing is left behind and processes beside each other do not meet in it.
 
-    Raises:
-        TrainingError: not one picture could be read. OutputError: there is no room for that file.
+    Raises TrainingError: not one picture could be read. OutputError: there is no room for that file.
     """
     shape = (len(pictures), 3, resolution, resolution)
     if int(np.prod(shape)) > memory and scratch is not None:
@@ -65,13 +57,16 @@ def load_pictures(
             return str(error)
 
     kept: list[Entry] = []
+    entries = list(pictures)
     with ThreadPoolExecutor() as pool:
-        for entry, result in zip(pictures, _bounded(pool, one, pictures), strict=True):
-            if isinstance(result, str):
-                warn(f"left out: {result}")
-            else:
-                store[len(kept)] = result
-                kept.append(entry)
+        for start in range(0, len(entries), AHEAD):
+            part = entries[start : start + AHEAD]
+            for entry, result in zip(part, pool.map(one, part), strict=True):
+                if isinstance(result, str):
+                    warn(f"left out: {result}")
+                else:
+                    store[len(kept)] = result
+                    kept.append(entry)
     if not kept:
         raise TrainingError(f"{pictures.name}: not one of {len(pictures)} pictures could be read")
     return torch.from_numpy(store[: len(kept)]), Pictures(pictures.name, kept)
@@ -93,15 +88,6 @@ def _on_disk(scratch: Path, shape: tuple[int, ...]) -> np.ndarray:
         with contextlib.suppress(OSError):
             mine.unlink()
     return store
-
-
-def _bounded(
-    pool: ThreadPoolExecutor, work: Callable[[Entry], np.ndarray | str], pictures: Pictures, ahead: int = 256
-) -> Iterator[np.ndarray | str]:
-    # pool.map would queue every result at once; a window keeps memory flat over a million pictures.
-    entries = list(pictures)
-    for start in range(0, len(entries), ahead):
-        yield from pool.map(work, entries[start : start + ahead])
 
 
 class Shuffled:

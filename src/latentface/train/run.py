@@ -88,8 +88,7 @@ def train(
         batch: pictures a step; checks: of `fit`, over the budget.
         steps, minutes: the budget in all, of steps or of time spent in them.
 
-    Raises:
-        KeyboardInterrupt, SystemExit: see `Signals`. Whatever a step and `write` raise.
+    Raises KeyboardInterrupt, SystemExit: see `Signals`. Whatever a step and `write` raise.
     """
     checkpoint = checkpoint_path(target)
 

@@ -40,10 +40,7 @@ from latentface.train.settings import GanSettings
 
 KEYS = ("architecture", "g_optimiser")  # of a checkpoint
 LOGGED = ("pictures", "seconds", "g_loss", "d_loss", "real_sign", "r1", "augment_p")
-CURVES = (
-    {"g_loss": "g loss", "d_loss": "d loss"},
-    {"real_sign": "E[sign D(real)]", "augment_p": "augmentation p"},
-)
+CURVES = ({"g_loss": "g loss", "d_loss": "d loss"}, {"real_sign": "E[sign D(real)]", "augment_p": "augmentation p"})
 
 
 def train_prior(
@@ -78,10 +75,8 @@ def train_prior(
 
     SIGINT and SIGTERM end the run after the current step, with everything saved.
 
-    Raises:
-        TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, or the losses diverged.
-        KeyboardInterrupt: SIGINT came. SystemExit: SIGTERM came.
-        InputError: no budget, or settings that do not fit.
+    Raises TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, or the losses diverged.
+    KeyboardInterrupt: SIGINT came. SystemExit: SIGTERM came. InputError: no budget, or settings that do not fit.
     """
     target = Path(output)
     checkpoint = check_run(target, pictures, minutes, resume, "pictures")
@@ -95,7 +90,8 @@ def train_prior(
     trainer = GanTrainer(state, loaded, device)
     before = target if resume else init
     inherited = read_card(before) if before is not None and Path(before).exists() else {}
-    description = _description(state, sources.name, len(loaded), device, {**_kept(inherited), **(card or {})})
+    kept: dict[str, Any] = {k: inherited[k] for k in ("alignment", "licence") if k in inherited}
+    description = _description(state, sources.name, len(loaded), device, {**kept, **(card or {})})
 
     def save() -> None:
         if leader:
@@ -177,11 +173,6 @@ def saved_settings(output: str | Path) -> GanSettings:
     if not checkpoint.exists():
         raise TrainingError(f"{checkpoint}: there is no checkpoint to resume; start without --resume")
     return settings_from(read_checkpoint(checkpoint, "a prior", KEYS)["settings"])
-
-
-def _kept(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What a prior that goes on from another keeps of its card: how faces stand, and what the weights may be used for."""
-    return {k: card[k] for k in ("alignment", "licence") if k in card}
 
 
 def _description(

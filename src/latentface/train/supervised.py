@@ -70,9 +70,8 @@ def train_supervised(
         landmarks: FSRNet's table; without, landmarks.csv beside the data.
         features, features_name: the GAN stage's trunk, pictures in [0, 1] -> features, and what the card calls it.
 
-    Raises:
-        TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, or the loss diverged.
-        InputError: no budget, or options that do not fit. MissingDataError: no pictures or landmarks.
+    Raises TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, or the loss diverged.
+    InputError: no budget, or options that do not fit. MissingDataError: no pictures or landmarks.
     """
     target = Path(output)
     _check(kind, factor, resolution, stage, pairs, features)
@@ -110,14 +109,7 @@ def train_supervised(
     return target
 
 
-def _check(
-    kind: str,
-    factor: int,
-    resolution: int,
-    stage: str,
-    pairs: int | None,
-    features: Features | None,
-) -> None:
+def _check(kind: str, factor: int, resolution: int, stage: str, pairs: int | None, features: Features | None) -> None:
     kind_named(kind)
     check_factor(factor, 2)
     if resolution % factor or resolution // factor < 2:

@@ -3,9 +3,6 @@
 Sauer et al. 2021 ("Projected GANs Converge Faster"): features at four scales, mixed across channels and scales by fixed
 random convolutions, and a small discriminator with spectral normalisation on each, under the hinge loss. Kumari et al.
 2022 ("Ensembling Off-the-shelf Models for GAN Training"): such discriminators beside the network's own, not in its place.
-
-What it gives a small run: the classifier knows textures from its first step, which the prior's own discriminator has to
-learn from the faces that it is shown. It takes no part in the published prior, whose D is its own.
 """
 
 from __future__ import annotations
@@ -109,9 +106,8 @@ class Vision:
 def make_vision(resolution: int, rate: float, seed: int, weights: str | Path | None, device: torch.device) -> Vision:
     """Build it for faces of `resolution`; `rate`: of the heads' Adam.
 
-    Raises:
-        InputError: faces of fewer than 32 px, which the classifier shrinks to nothing.
-        MissingDataError, WeightsError: as `load_efficientnet`.
+    Raises InputError: faces of fewer than 32 px, which the classifier shrinks to nothing. MissingDataError,
+    WeightsError: as `load_efficientnet`.
     """
     if resolution < STRIDE:
         raise InputError(f"vision needs faces of {STRIDE} px and more; these have {resolution}")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from latentface.explore.start.encoder import find_encoder
 from latentface.explore.start.sight import EYE, blur, low_sides, seen
 from latentface.prior.prior import Prior
 
+SIZE = 4096  # latents
 VERSION = 1  # raise it when a cached bank would no longer be what building makes
 STARTS = ("random", "bank", "encoder")
 # The share of the face's own random code in a start's direction: in the style rows that draw what the input shows, and in
@@ -39,19 +39,6 @@ DRAWS = {"random": 1, "bank": 1, "encoder": 4}
 SIDES_KEPT = 8  # of a photograph's faces nearly each has a side of its own: some 12 MB each for 4096 latents
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BankSettings:
-    """Of a bank: how many latents, how many of the nearest are averaged, the seed of the draws."""
-
-    size: int = 4096
-    nearest: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.nearest <= self.size:
-            raise InputError(f"size is {self.size} and nearest {self.nearest}; expected 1 <= nearest <= size")
-
-
 class Bank:
     """Latents of a prior and their pictures.
 
@@ -59,72 +46,71 @@ class Bank:
         w: (K, D); pictures: (K, 3, EYE, EYE), the same faces; high: side of the prior's faces.
     """
 
-    def __init__(self, w: Tensor, pictures: Tensor, settings: BankSettings, high: int) -> None:
-        self.w, self.pictures, self.settings, self.high = w, pictures, settings, high
-        self._looks = lru_cache(SIDES_KEPT)(self._blurred)
+    def __init__(self, w: Tensor, pictures: Tensor, high: int) -> None:
+        self.w, self.pictures, self.high = w, pictures, high
+        self.looks = lru_cache(SIDES_KEPT)(self._blurred)
 
     def nearest(self, low: Tensor, degradation: Degradation) -> Tensor:
-        """Return the places in the bank of the pictures most like `low` (B, 3, h, w), (B, nearest), the best first."""
+        """Return the place in the bank of the picture most like each `low` (B, 3, h, w), (B,)."""
         views, sides = seen(low, degradation).flatten(1), low_sides(degradation, len(low))
         found = []
         for view, side in zip(views, sides, strict=True):
-            pictures, half_squares = self._looks(side)
-            found.append((pictures @ view - half_squares).topk(self.settings.nearest).indices)
+            pictures, half_squares = self.looks(side)
+            found.append((pictures @ view - half_squares).argmax())
         return torch.stack(found)
 
     def _blurred(self, side: int) -> tuple[Tensor, Tensor]:
-        """The pictures as a face of `side` px is seen, (K, 3 E E), and half their squared norms, (K,)."""
+        """Return the pictures as a face of `side` px is seen, (K, 3 E E), and half their squared norms, (K,)."""
         flat = blur(self.pictures, side, self.high).flatten(1)
         return flat, flat.square().sum(1) / 2
 
     def rows(self, prior: Prior, low: Tensor, degradation: Degradation) -> Tensor:
-        """Low pictures (B, 3, h, w) -> gaussianised w (B, 1, D): the mean direction of the nearest, of norm sqrt(D)."""
-        v = prior.gaussianise(self.w[self.nearest(low, degradation)]).mean(1, keepdim=True)
-        return on_sphere(v)
+        """Low pictures (B, 3, h, w) -> gaussianised w (B, 1, D): the direction of the nearest, of norm sqrt(D)."""
+        return on_sphere(prior.gaussianise(self.w[self.nearest(low, degradation)])[:, None])
 
 
 @torch.no_grad()
-def make_bank(prior: Prior, settings: BankSettings = BankSettings()) -> Bank:
-    """Draw a bank from the prior, on its device: the same settings give the same draws.
+def make_bank(prior: Prior, size: int = SIZE) -> Bank:
+    """Draw a bank from the prior, on its device: the same size gives the same draws.
 
     Faces are painted at the smallest exit where there is one: of 1024 px, they would take half an hour.
     """
     painter = prior.at(min(prior.exits, default=prior.resolution))
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(0)
     codes, pictures = [], []
-    for start in range(0, settings.size, 32):
-        z = torch.randn(min(32, settings.size - start), prior.z_dim, generator=generator)
+    for start in range(0, size, 32):
+        z = torch.randn(min(32, size - start), prior.z_dim, generator=generator)
         w_plus = painter.mapping(z.to(prior.device, prior.dtype))
         codes.append(w_plus[:, 0])
         pictures.append(resize(painter.synthesis(w_plus).clamp(0, 1), EYE))
-    return Bank(torch.cat(codes), torch.cat(pictures).contiguous(), settings, prior.resolution)
+    return Bank(torch.cat(codes), torch.cat(pictures).contiguous(), prior.resolution)
 
 
-def bank_path(prior: Prior, settings: BankSettings) -> Path:
+def bank_path(prior: Prior, size: int = SIZE) -> Path:
     """Return where the prior's bank is cached: `banks/` in LATENTFACE_CACHE or the user's cache folder."""
     painted = [prior.exits_sha256] if prior.exits else []
-    return made_of_prior("banks", prior.sha256, json.dumps([VERSION, EYE, settings.size, settings.seed, *painted]))
+    return made_of_prior("banks", prior.sha256, json.dumps([VERSION, EYE, size, 0, *painted]))
 
 
-def load_bank(prior: Prior, settings: BankSettings = BankSettings()) -> Bank:
+def load_bank(prior: Prior, size: int = SIZE) -> Bank:
     """Return the prior's bank from the cache, built and kept there at first use, in seconds.
 
     A prior without a sha256 (made in memory) is not cached.
     """
 
     def make() -> dict[str, Tensor]:
-        bank = make_bank(prior, settings)
+        bank = make_bank(prior, size)
         # The same bank whether it was just made or read: half precision in both.
         return {"w": bank.w.half(), "pictures": bank.pictures.half()}
 
     def check(held: dict[str, Tensor]) -> None:
         shapes = held["w"].shape, held["pictures"].shape
-        if shapes != ((settings.size, prior.w_dim), (settings.size, 3, EYE, EYE)):
+        if shapes != ((size, prior.w_dim), (size, 3, EYE, EYE)):
             raise ValueError(f"a bank of the shapes {shapes}")
 
-    held = kept(bank_path(prior, settings) if prior.sha256 else None, make, check)
+    held = kept(bank_path(prior, size) if prior.sha256 else None, make, check)
     w, pictures = (held[name].to(prior.device, prior.dtype) for name in ("w", "pictures"))
-    return Bank(w, pictures, settings, prior.resolution)
+    return Bank(w, pictures, prior.resolution)
 
 
 def on_sphere(v: Tensor) -> Tensor:
@@ -138,7 +124,7 @@ class WarmStart:
     Args:
         kind: "random" (a method's own start), "bank" or "encoder".
         wander: the share of a face's own random code in its start's direction, 0 to 1, in the style rows that draw what the
-            input shows and in the finer ones; None for `WANDER`'s.
+            input shows and in the finer ones; None for `WANDER`'s. size: of the bank.
 
     Raises:
         UnknownNameError: no such start. MissingDataError: the prior has no encoder. WeightsError: one that cannot be used.
@@ -150,7 +136,7 @@ class WarmStart:
         kind: str,
         *,
         wander: tuple[float, float] | None = None,
-        bank: BankSettings = BankSettings(),
+        size: int = SIZE,
     ) -> None:
         if kind not in STARTS:
             raise UnknownNameError("start", kind, STARTS)
@@ -161,7 +147,7 @@ class WarmStart:
         self._rows: Callable[[Tensor, Degradation], Tensor] | None = None
         self.sha256 = ""  # of the encoder's file
         if kind == "bank":
-            held = load_bank(prior, bank)
+            held = load_bank(prior, size)
             self._rows = lambda low, degradation: held.rows(prior, low, degradation)
         elif kind == "encoder":
             encoder = find_encoder(prior)

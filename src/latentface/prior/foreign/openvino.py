@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree
 
 from latentface.errors import WeightsError
@@ -28,8 +27,6 @@ FOLDER = "random_face/data"
 FFHQ1024_MEMBERS = tuple(
     f"{FOLDER}/{net}.{end}" for net in ("MappingNetwork", "SynthesisNetwork") for end in ("xml", "bin")
 )
-
-
 FFHQ1024_CARD = {
     "alignment": "ffhq",
     "licence": "research and non-commercial use only (distilled from NVIDIA's StyleGAN2 of FFHQ; the package that carries it says Apache-2.0)",
@@ -40,8 +37,7 @@ FFHQ1024_CARD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(NamedTuple):
     """A constant float32 tensor of a graph, by its name in the file."""
 
     name: str
@@ -51,11 +47,7 @@ class Constant:
 def read_constants(xml: bytes, flat: bytes, name: str = "the network") -> list[Constant]:
     """Return a graph's float32 constants of more than one number, in the order of its layers.
 
-    Args:
-        xml: the graph; flat: the constants' bytes, little-endian.
-
-    Raises:
-        WeightsError: it is no such graph, or a constant lies outside the flat file.
+    Raises WeightsError: it is no such graph, or a constant lies outside the flat file (little-endian).
     """
     import torch
 
@@ -131,10 +123,8 @@ def synthesis_tensors(constants: Sequence[Constant]) -> dict[str, Tensor]:
             out |= _affine(named, f"{block}.up.modulation", f"b{len(maps[i])}.up")
     last, image = convs[-1].rpartition(".")[0], f"b{len(maps[-1])}.image"
     out |= _affine(named, f"{last}.to_img.conv.modulation", f"{image}.affine")
-    out |= {
-        f"{image}.weight": named[f"{last}.to_img.conv.weight"],
-        f"{image}.bias": named[f"{last}.to_img.bias"].flatten(),
-    }
+    out[f"{image}.weight"] = named[f"{last}.to_img.conv.weight"]
+    out[f"{image}.bias"] = named[f"{last}.to_img.bias"].flatten()
     return {f"synthesis.{name}": value for name, value in out.items()}
 
 
@@ -142,10 +132,8 @@ def mobilestylegan(members: Mapping[str, bytes]) -> MobileGenerator:
     """Return MobileStyleGAN's generator from both of its networks' files.
 
     Constant factors go into the weights: 1 / sqrt(9 C) of each convolution, 1 / sqrt(C) of the picture's, and the half of
-    each inverse Haar transform. The channels before a transform are put into planes, ll, lh, hl, hh, of C each.
-
-    Raises:
-        WeightsError: a file is missing, broken, or another network's.
+    each inverse Haar transform. The channels before a transform are put into planes, ll, lh, hl, hh, of C each. Raises
+    WeightsError: a file is missing, broken, or another network's.
     """
     import torch
 
@@ -203,20 +191,16 @@ def write_ffhq1024(members: Mapping[str, bytes], target: Path, provenance: Mappi
     The latent statistics lie in our package: measured anew, they would differ in their last bits, and with them the
     file's sha256, by which results, exits and encoders name their prior.
 
-    Args:
-        members: path in the archive -> contents, `FFHQ1024_MEMBERS`; provenance: lines for the card.
-
-    Raises:
-        WeightsError: see `mobilestylegan`. OutputError: the file cannot be written.
+    `provenance` has lines for the card. Raises WeightsError: see `mobilestylegan`. OutputError: the file cannot be
+    written.
     """
     from safetensors.torch import load_file
 
     from latentface.prior.formats import write_prior
 
     generator = mobilestylegan(members)
-    statistics = load_file(
-        Path(str(resources.files("latentface.prior") / "bundled" / "ffhq1024.statistics.safetensors"))
-    )
+    bundled = Path(str(resources.files("latentface.prior") / "bundled"))
+    statistics = load_file(bundled / "ffhq1024.statistics.safetensors")
     write_prior(target, generator, None, statistics, {**FFHQ1024_CARD, **provenance})
 
 

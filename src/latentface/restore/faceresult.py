@@ -14,7 +14,7 @@ from latentface.io.records import text_chunks
 
 
 def spread_of(samples: Tensor) -> Tensor:
-    """Return the deviation of samples (N, 3, H, W) over colours, (3, H, W), scaled so that 0.25 is white; black for one."""
+    """Return the deviation of samples (N, 3, H, W) over colours, (3, H, W); 0.25 is white; black for one."""
     if len(samples) < 2:
         return torch.zeros_like(samples[0])
     return (samples.var(0).mean(0).sqrt() * 4).clamp(0, 1).expand(3, -1, -1)

@@ -78,7 +78,15 @@ class Finder:
 
     def find(self, photo: Photo) -> "FoundFaces":
         """Find a photograph's faces and cut them out. Raises InputError: too large, or a method for squares."""
-        self._check_method()
+        asked = self.engine.settings
+        if self.engine.method_settings.aligned_only:
+            raise InputError(
+                f"the preset {asked.preset} takes aligned faces only; take the preset paper for photographs"
+            )
+        if not self.engine.method.photographs:
+            raise InputError(
+                f"the method {asked.method} takes aligned faces only; choose another for photographs, rlse for example, or give an ESRGAN file for what surrounds the faces with --background"
+            )
         photo.enlarged_size(self.factor)
         jobs: list[FaceJob] = []
         left: list[LeftFace] = []
@@ -93,17 +101,6 @@ class Finder:
                 else:
                     left.append(job)
         return FoundFaces(self, photo, jobs, left)
-
-    def _check_method(self) -> None:
-        asked = self.engine.settings
-        if self.engine.method_settings.aligned_only:
-            raise InputError(
-                f"the preset {asked.preset} takes aligned faces only; take the preset paper for photographs"
-            )
-        if not self.engine.method.photographs:
-            raise InputError(
-                f"the method {asked.method} takes aligned faces only; choose another for photographs, rlse for example, or give an ESRGAN file for what surrounds the faces with --background"
-            )
 
     def _choose(self, faces: Sequence[Face], photo: Photo) -> tuple[Sequence[Face], Sequence[Face]]:
         """Part the faces, the largest first, into those that were asked for and the rest."""

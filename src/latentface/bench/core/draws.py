@@ -44,7 +44,7 @@ def read_places(places: Places, side: int, batch: int, read: Places | None = Non
 def sample(
     prior: Prior, count: int, truncation: float = 1.0, *, seed: int = 0, batch: int = 16, side: int | None = None
 ) -> Iterator[Tensor]:
-    """Yield `count` samples (B, 3, S, S) on the CPU, S = `side` or the prior's own; number i has the seed `seed` + i."""
+    """Yield `count` samples (B, 3, S, S) on the CPU, S = `side` or the prior's; number i has the seed `seed` + i."""
     for start in range(0, count, batch):
         z = drawn(range(seed + start, seed + min(start + batch, count)), prior.z_dim)
         yield paint(prior, latents(prior, z, truncation), side)

@@ -29,10 +29,9 @@ def gallery_of(faces: FaceSet, gallery: FaceSet | None) -> Gallery:
     shrunk. A person is taken once, by the first picture.
     """
     others: dict[str, list[tuple[FaceSet, Entry]]] = {}
-    for source in (gallery, faces):
-        for entry in source or ():
-            person = source.person_of(entry) if source else None
-            if source is not None and person is not None:
+    for source in (gallery, faces) if gallery is not None else (faces,):
+        for entry in source:
+            if (person := source.person_of(entry)) is not None:
                 others.setdefault(person, []).append((source, entry))
     chosen: Gallery = {}
     seen: set[str] = set()

@@ -56,7 +56,7 @@ class Task:
         return f"{self.dataset} {self.factor_text}x ({self.degradation.low} -> {self.degradation.high} px)"
 
     def load(self, key: str) -> tuple[Tensor | None, Tensor]:
-        """Return a face's truth (3, R, R), or None, and its low picture (3, h, w), both at 8 bits. Raises PictureError."""
+        """Return a face's truth (3, R, R), or None, and its low picture (3, h, w), at 8 bits. Raises PictureError."""
         entry, d = self.entries[key], self.degradation
         if self.has_truth:
             truth = self.faces.read(entry, d.high)
@@ -69,7 +69,7 @@ class Task:
 
 
 def seed_of(seed: int, picture: str) -> int:
-    """Return the seed of one face of a run, so that faces share no random draws: 62 bits of SHA-256 of `SEED:PICTURE`."""
+    """Return a face's own seed, so that faces share no random draws: 62 bits of SHA-256 of `SEED:PICTURE`."""
     digest = hashlib.sha256(f"{seed}:{picture}".encode(errors="backslashreplace")).digest()
     return int.from_bytes(digest[:8]) >> 2
 

@@ -18,7 +18,7 @@ KINDS = ("noise0.02", "noise0.05", "jpeg30", "jpeg60", "box")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Damage:
-    """Another kernel, then Gaussian noise of `noise` (of the grey range; the method is `told` of it or not), then JPEG."""
+    """Another kernel, then Gaussian noise (of the grey range; the method is `told` of it or not), then JPEG."""
 
     name: str
     kernel: str | None = None

@@ -49,25 +49,19 @@ def squeezenet_features(device: torch.device, *, fetch: bool = True) -> Features
     return Features("squeezenet", text, embed)
 
 
-def identity_features(*, fetch: bool = True) -> Features:
-    """Load MobileFaceNet's embedding of length 1, 128 numbers. Raises as `locate`."""
-    net = IdentityNet.load(fetch=fetch)
-    return Features("identity", "MobileFaceNet's embeddings of length 1 (128 numbers)", lambda p: net.embed(p).cpu())
-
-
 def open_features(device: torch.device, *, fetch: bool = True) -> tuple[dict[str, Features], dict[str, str]]:
     """Return the features that are at hand by name, and why the others are not."""
     found: dict[str, Features] = {}
     missing = {"inception": INCEPTION_MISSING}
-    loaders: dict[str, Callable[[], Features]] = {
-        "squeezenet": lambda: squeezenet_features(device, fetch=fetch),
-        "identity": lambda: identity_features(fetch=fetch),
-    }
-    for name, load in loaders.items():
-        try:
-            found[name] = load()
-        except LatentfaceError as error:
-            missing[name] = str(error)
+    try:
+        found["squeezenet"] = squeezenet_features(device, fetch=fetch)
+    except LatentfaceError as error:
+        missing["squeezenet"] = str(error)
+    try:
+        net, text = IdentityNet.load(fetch=fetch), "MobileFaceNet's embeddings of length 1 (128 numbers)"
+        found["identity"] = Features("identity", text, lambda pictures: net.embed(pictures).cpu())
+    except LatentfaceError as error:
+        missing["identity"] = str(error)
     return found, missing
 
 

@@ -183,7 +183,7 @@ def pose(landmarks: ArrayLike) -> float:
 
 
 def light(picture: Tensor, alignment: str = "ffhq") -> float:
-    """Return the mean luma (BT.601) of a face's square, twice the eyes' distance wide: (3, R, R) in [0, 1] -> [0, 1]."""
+    """Return the mean luma (BT.601) of a square twice the eyes' distance wide: (3, R, R) in [0, 1] -> [0, 1]."""
     return float((_patch(picture, face_square(alignment)) @ np.array([0.299, 0.587, 0.114])).mean())
 
 

@@ -58,7 +58,7 @@ class Memory:
 def descend(
     start: Tensor, evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], *, steps: int, memory: int = 100
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Follow each face's loss downhill by `steps` evaluations of the batch, with the curvature of `memory` pairs of steps.
+    """Follow each face's loss downhill by `steps` evaluations, with the curvature of `memory` pairs of steps.
 
     `evaluate`: (B, ...) -> each face's loss (B,), which may depend on that face alone, and a picture (B, ...). Returns for
     each face its best variables (B, ...), the picture that `evaluate` gave there, and its step (B,), from 1.

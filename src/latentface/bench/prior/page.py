@@ -42,7 +42,11 @@ def prior_page(study: Study, rows: Sequence[Row], groups: Groups | None, steps: 
     parts = [f"## The prior {study.prior.name}", _quality(study, rows)]
     lines = _notes(study, steps)
     if runner.tasks:
-        parts.append(_inversions(rows, runner, study.dataset))
+        names = [v.name for v in runner.variants_of(runner.tasks[0])]
+        metrics = [m for m in runner.metrics if any(r.metric == m and r.value.n for r in rows if r.method in names)]
+        cells = {n: [cell(value_of(rows, study.dataset, n, "1", m), m) for m in metrics] for n in names}
+        body = [[name.removeprefix("invert-"), *figures] for name, figures in cells.items()]
+        parts.append(markdown(["nearest face found in", *metrics], body))
     by_group = group_markdown(groups, group_rows(groups, runner)) if groups is not None else ""
     if groups is not None and by_group:
         parts += ["### By group of people", by_group]
@@ -62,16 +66,6 @@ def _quality(study: Study, rows: Sequence[Row]) -> str:
         if any(v.n for v in values) or not metric:
             lines.append([title, *(cell(v, metric) if v.n else "" for v in values)])
     return markdown(["", *columns], lines)
-
-
-def _inversions(rows: Sequence[Row], runner: Runner, dataset: str) -> str:
-    names = [v.name for v in runner.variants_of(runner.tasks[0])]
-    metrics = [m for m in runner.metrics if any(r.metric == m and r.value.n for r in rows if r.method in names)]
-    lines = [
-        [name.removeprefix("invert-"), *(cell(value_of(rows, dataset, name, "1", m), m) for m in metrics)]
-        for name in names
-    ]
-    return markdown(["nearest face found in", *metrics], lines)
 
 
 def _notes(study: Study, steps: int) -> list[str]:

@@ -46,7 +46,7 @@ def write_prior_sheet(path: Path, study: Study) -> None:
 
 
 def prior_sections(study: Study) -> dict[str, Sequence[Sequence[Tensor]]]:
-    """Return title -> rows of pictures, (3, S, S) in [0, 1]: all made anew from seeds, but the inversions are the folder's."""
+    """Return title -> rows of pictures, (3, S, S) in [0, 1], made from seeds; inversions are the folder's."""
     p, runner, n = study.prior, study.runner, min(SHOWN, study.samples)
     options = {"seed": study.seed, "batch": min(16, study.batch), "side": min(study.side, SEEN)}
     plain, cut = (torch.cat(list(sample(p, n, truncation, **options))) for truncation in (1.0, 0.7))

@@ -26,8 +26,7 @@ _READER = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 def run_report(output: str | Path, *, faces: int = 8, on_progress: OnProgress = quiet) -> Path:
-    """Write report.html into an output folder of `bench`, with `faces` rows of the picture wall a data set and factor; return
-    its path.
+    """Write report.html into an output folder of `bench`; return its path. `faces`: rows of each picture wall.
 
     Raises InputError: the folder holds no table. MissingExtraError: no matplotlib. OutputError: it cannot be written.
     """

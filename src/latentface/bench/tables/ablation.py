@@ -77,7 +77,8 @@ def run_ablation(table: AblationSettings, run: RunSettings) -> Path:
         parts += compare(runner, runner.records, apart, rows)
         if table.finished:
             run.on_progress(Progress("finishing the results as upscale does"))
-            kept = finished_metrics(runner, wanted)
+            known = runner.suite.available("image", wanted, side=runner.side)
+            kept = [name for name in wanted if name in known and name != "consistency"]
             parts += compare(runner, score_finished(runner, kept), kept, finished, ", as upscale writes them")
         lines = _notes(runner, table.finished)
     if table.finished:
@@ -112,12 +113,6 @@ def score_projected(runner: Runner) -> None:
                 if truth is not None:
                     found = project(task.degradation, read_picture(path)[None], low[None])
                     runner.records.add({key: {PROJECTED: float(psnr(found, truth[None]))}})
-
-
-def finished_metrics(runner: Runner, wanted: Sequence[str]) -> list[str]:
-    """Return those of the wanted metrics that tell one finished face from another: not its time, and not its agreement."""
-    names = set(runner.suite.available("image", wanted, side=runner.side))
-    return [name for name in wanted if name in names and name != "consistency"]
 
 
 @torch.no_grad()

@@ -23,8 +23,8 @@ def protocol_line(runner: Runner) -> str:
     return runner.protocol.line(counts)
 
 
-def missing_lines(runner: Runner) -> list[str]:
-    """Return what is not available and why, and what the run remarked."""
+def last_lines(runner: Runner) -> list[str]:
+    """Return the lines that end every table's page: what is missing, where it was measured, and the notice."""
     return [
         *(f"`{name}` is not available: {reason}." for name, reason in runner.suite.missing.items()),
         *(
@@ -32,12 +32,9 @@ def missing_lines(runner: Runner) -> list[str]:
             for (dataset, factor, name), reason in runner.unavailable.items()
         ),
         *runner.remarks,
+        provenance(runner.command),
+        NOTICE,
     ]
-
-
-def last_lines(runner: Runner) -> list[str]:
-    """Return the lines that end every table's page: what is missing, where it was measured, and the notice."""
-    return [*missing_lines(runner), provenance(runner.command), NOTICE]
 
 
 def notes(runner: Runner, rows: Sequence[Row], *, marks: bool = True) -> list[str]:

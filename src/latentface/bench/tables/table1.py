@@ -36,7 +36,13 @@ def run_table1(table: Table1Settings, run: RunSettings) -> Path:
     variants = make_variants(table.methods, table.preset, table.projection)
     if not table.factors:
         raise InputError("no factor is named; expected some, as in --factors 8,16")
-    with_truth, without = open_pair(table)
+    if table.high is None and table.native is None:
+        raise MissingDataError("no data was named; give --high SOURCE (with truth), --native SOURCE (without), or both")
+    with_truth, without = (None if s is None else open_faces(s) for s in (table.high, table.native))
+    if with_truth and without and with_truth.name == without.name:
+        raise InputError(
+            f"both sets are called {without.name!r}; rename one of the folders, so that the table can tell them"
+        )
     prior, side = open_table(table, run)
     tasks = []
     for low in [low_side(side, factor) for factor in dict.fromkeys(table.factors)]:
@@ -60,18 +66,6 @@ def run_table1(table: Table1Settings, run: RunSettings) -> Path:
     write_rows(runner.folder / "table1_differences.csv", gaps)
     runner.tidy()
     return write_table(runner.folder, "table1", rows, _parts(runner, rows, gaps), notes(runner, rows))
-
-
-def open_pair(table: Table1Settings) -> tuple[FaceSet | None, FaceSet | None]:
-    """Open the set with truth and the one without. Raises InputError, MissingDataError."""
-    if table.high is None and table.native is None:
-        raise MissingDataError("no data was named; give --high SOURCE (with truth), --native SOURCE (without), or both")
-    with_truth, without = (None if s is None else open_faces(s) for s in (table.high, table.native))
-    if with_truth and without and with_truth.name == without.name:
-        raise InputError(
-            f"both sets are called {without.name!r}; rename one of the folders, so that the table can tell them"
-        )
-    return with_truth, without
 
 
 def galleries_for(faces: FaceSet | None, table: Table1Settings) -> Galleries:

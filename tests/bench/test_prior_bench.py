@@ -14,7 +14,7 @@ from latentface.bench.core.draws import place_faces, read_places, sample
 from latentface.bench.prior import quality
 from latentface.bench.prior import study as module
 from latentface.bench.prior.features import Features
-from latentface.bench.prior.inversion import InversionSettings, invert
+from latentface.bench.prior.inversion import METHOD, Inversion, InversionSettings
 from latentface.bench.tables.tables import read_rows
 from latentface.cli import run as latentface
 from latentface.degradation import Downscale
@@ -200,13 +200,14 @@ def test_numbers_that_cannot_be_used_are_said(tiny_prior: Prior, faces: Path, tm
     assert not (tmp_path / "prior.csv").exists()
 
 
+def invert(prior: Prior, truth: torch.Tensor, seeds: list[int], on_step: Any = None, **settings: Any) -> Exploration:
+    column = Inversion(name="invert", method=METHOD, settings=InversionSettings(**settings), preset="equal")
+    return column.explore(prior, truth, Downscale(prior.resolution, prior.resolution), seeds, on_step)
+
+
 def test_inverting_a_sample_finds_it(tiny_prior: Prior) -> None:
     truth = next(sample(tiny_prior, 2, seed=5)).clamp(0, 1)
-    degradation = Downscale(tiny_prior.resolution, tiny_prior.resolution)
-    few, many = (
-        invert(tiny_prior, truth, degradation=degradation, settings=InversionSettings(steps=n), seeds=[0, 1])
-        for n in (2, 60)
-    )
+    few, many = (invert(tiny_prior, truth, [0, 1], steps=n) for n in (2, 60))
     assert (many.consistency_db > few.consistency_db + 1).all()
     assert many.method == "invert"
 
@@ -214,13 +215,9 @@ def test_inverting_a_sample_finds_it(tiny_prior: Prior) -> None:
 def test_inverting_in_two_stages_beats_adam_and_keeps_faces_apart(tiny_prior: Prior) -> None:
     prior = tiny_prior.to(torch.float64)  # so that rounding, which a search magnifies, stays below what is asked
     truth = torch.rand(3, 3, tiny_prior.resolution, tiny_prior.resolution, generator=torch.Generator().manual_seed(1))
-    degradation = Downscale(tiny_prior.resolution, tiny_prior.resolution)
 
     def found(faces: torch.Tensor, **settings: Any) -> Exploration:
-        seeds = [4] * len(faces)
-        return invert(
-            prior, faces, degradation=degradation, settings=InversionSettings(steps=60, **settings), seeds=seeds
-        )
+        return invert(prior, faces, [4] * len(faces), steps=60, **settings)
 
     both, adam = found(truth), found(truth, first=1.0)
     assert both.consistency_db.mean() > adam.consistency_db.mean()
@@ -233,15 +230,13 @@ def test_inverting_in_two_stages_beats_adam_and_keeps_faces_apart(tiny_prior: Pr
 
 def test_an_inversion_stops_when_told(tiny_prior: Prior) -> None:
     truth = next(sample(tiny_prior, 1, seed=5)).clamp(0, 1)
-    degradation = Downscale(tiny_prior.resolution, tiny_prior.resolution)
     seen: list[tuple[int, int]] = []
 
     def stop(step: Step) -> bool:
         seen.append((step.number, step.total))
         return step.number == 2
 
-    settings = InversionSettings(steps=40, first=0.5)
-    found = invert(tiny_prior, truth, degradation=degradation, settings=settings, seeds=[0], on_step=stop)
+    found = invert(tiny_prior, truth, [0], stop, steps=40, first=0.5)
     assert seen == [(1, 40), (2, 40)]
     assert found.passes == 2
 

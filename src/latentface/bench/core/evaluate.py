@@ -132,7 +132,13 @@ def _pair(faces: FaceSet, truth: Entry, found: Entry, side: int | None) -> tuple
     """Return a result and its truth (3, H, W) at one size, as `evaluate` says. Raises PictureError."""
     result = read_picture(read_entry(found), found.label)
     if side is not None:
-        result, target = _at(result, side, found.label), faces.read(truth, side)
+        height, width = result.shape[-2:]
+        if height != width or height < side:
+            raise PictureError(
+                f"{found.label}: it is {width} x {height} px, expected a square of at least {side} px; use a smaller --high-size"
+            )
+        result = result if height == side else to_8_bit(by_area(result[None], side)[0])  # as a table keeps it
+        target = faces.read(truth, side)
     elif faces.crop.box is not None and result.shape[1] == result.shape[2]:
         target = faces.read(truth, result.shape[1])
     else:
@@ -143,16 +149,6 @@ def _pair(faces: FaceSet, truth: Entry, found: Entry, side: int | None) -> tuple
             f"{target.shape[1]}; resize one of them first, or compare both at one size with --high-size"
         )
     return result, target
-
-
-def _at(result: torch.Tensor, side: int, label: str) -> torch.Tensor:
-    """Return a result (3, H, W) as a table keeps it: shrunk by area to `side` px, at 8 bits' precision. Raises PictureError."""
-    height, width = result.shape[-2:]
-    if height != width or height < side:
-        raise PictureError(
-            f"{label}: it is {width} x {height} px, expected a square of at least {side} px; use a smaller --high-size"
-        )
-    return result if height == side else to_8_bit(by_area(result[None], side)[0])
 
 
 def _by_stem(entries: Iterable[Entry], source: str) -> dict[str, Entry]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from latentface.bench.core.variants import Variant
 from latentface.bench.prior.lbfgs import descend
 from latentface.bench.tables.ablated import ABLATED, AblatedSettings, objective
-from latentface.degradation import Degradation, Downscale
+from latentface.degradation import Downscale
 from latentface.errors import InputError
 from latentface.explore.engine import explore
 from latentface.explore.registry import Method
@@ -84,73 +84,61 @@ class Inversion(Variant):
     def explore(
         self, prior: Prior, low: Tensor, degradation: Downscale, seeds: Sequence[int], on_step: OnStep | None
     ) -> Exploration:
-        """Search the prior for the faces nearest to `low`."""
-        return invert(prior, low, degradation=degradation, settings=self.settings, seeds=seeds, on_step=on_step)
+        """Search the prior for the faces nearest to `low`, (B, 3, R, R) in [0, 1]. Raises InputError: as `explore`."""
+        settings: InversionSettings = self.settings
+        in_z = settings.space == "z"
+        by_adam = max(1, round(settings.steps * settings.first))
+        searching = AblatedSettings(
+            steps=by_adam,
+            rate=settings.rate,
+            schedule="cosine",
+            together=settings.together,
+            space=settings.space,
+            constraint="none",
+            pixel_weight=100.0,
+            semantic_weight=settings.perceptual,
+            candidates=settings.candidates if in_z else 1,
+        )
+        began = time.perf_counter()
+        stopped = False
 
+        def told(step: Step) -> bool:
+            nonlocal stopped
+            stopped = on_step is not None and bool(on_step(replace(step, total=settings.steps)))
+            return stopped
 
-def invert(
-    prior: Prior,
-    low: Tensor,
-    *,
-    degradation: Degradation,
-    settings: InversionSettings = InversionSettings(),
-    seeds: Sequence[int],
-    on_step: OnStep | None = None,
-) -> Exploration:
-    """Search the prior for the faces nearest to `low`, (B, 3, R, R) in [0, 1]. Raises InputError: as `explore`."""
-    in_z = settings.space == "z"
-    by_adam = max(1, round(settings.steps * settings.first))
-    searching = AblatedSettings(
-        steps=by_adam,
-        rate=settings.rate,
-        schedule="cosine",
-        together=settings.together,
-        space=settings.space,
-        constraint="none",
-        pixel_weight=100.0,
-        semantic_weight=settings.perceptual,
-        candidates=settings.candidates if in_z else 1,
-    )
-    began = time.perf_counter()
-    stopped = False
+        found = explore(
+            ABLATED,
+            prior,
+            low,
+            degradation=degradation,
+            settings=searching,
+            seeds=seeds,
+            on_step=told,
+            start=None if in_z else prior.w_mean.expand(len(low), -1),
+        )
+        if stopped or by_adam == settings.steps:
+            return replace(found, method=METHOD.name, settings=settings)
+        low = low.to(prior.device, prior.dtype)
+        space = Space(prior, settings.space, constraint="none")
+        evaluate = objective(space, low, degradation, replace(searching, together=0.0), {})
 
-    def told(step: Step) -> bool:
-        nonlocal stopped
-        stopped = on_step is not None and bool(on_step(replace(step, total=settings.steps)))
-        return stopped
+        def losses(latent: Tensor) -> tuple[Tensor, Tensor]:
+            iterate = evaluate({"latent": latent}, 1.0)
+            return torch.stack(list(iterate.losses.values())).sum(0), iterate.high
 
-    found = explore(
-        ABLATED,
-        prior,
-        low,
-        degradation=degradation,
-        settings=searching,
-        seeds=seeds,
-        on_step=told,
-        start=None if in_z else prior.w_mean.expand(len(low), -1),
-    )
-    if stopped or by_adam == settings.steps:
-        return replace(found, method=METHOD.name, settings=settings)
-    low = low.to(prior.device, prior.dtype)
-    space = Space(prior, settings.space, constraint="none")
-    evaluate = objective(space, low, degradation, replace(searching, together=0.0), {})
-
-    def losses(latent: Tensor) -> tuple[Tensor, Tensor]:
-        iterate = evaluate({"latent": latent}, 1.0)
-        return torch.stack(list(iterate.losses.values())).sum(0), iterate.high
-
-    left = settings.steps - by_adam
-    latent, high, step = descend(found.latent["latent"], losses, steps=left, memory=settings.memory)
-    return finish(
-        high,
-        low,
-        degradation,
-        METHOD.name,
-        settings,
-        found.seeds,
-        time.perf_counter() - began,
-        latent=space.with_w_plus({"latent": latent}),
-        history=found.history,
-        best_step=by_adam + step,
-        passes=found.passes + left,
-    )
+        left = settings.steps - by_adam
+        latent, high, step = descend(found.latent["latent"], losses, steps=left, memory=settings.memory)
+        return finish(
+            high,
+            low,
+            degradation,
+            METHOD.name,
+            settings,
+            found.seeds,
+            time.perf_counter() - began,
+            latent=space.with_w_plus({"latent": latent}),
+            history=found.history,
+            best_step=by_adam + step,
+            passes=found.passes + left,
+        )

@@ -10,8 +10,7 @@ from latentface.errors import UnknownNameError, WeightsError
 from latentface.io.atomic import sha256
 from latentface.prior import load_prior
 from latentface.prior.formats import identity, write_figures, write_prior
-from latentface.prior.published import EMBEDDED, PRIORS, Published
-from latentface.prior.registry import describe_prior, find_prior
+from latentface.prior.registry import EMBEDDED, PRIORS, Published, describe_prior, find_prior
 
 
 @pytest.fixture

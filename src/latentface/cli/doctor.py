@@ -52,8 +52,7 @@ def _try_prior() -> int:
 
     from latentface.explore.engine import explore
     from latentface.explore.rlse import RlseSettings
-    from latentface.prior.published import DEFAULT, EMBEDDED, PRIORS
-    from latentface.prior.registry import is_cached, load_prior
+    from latentface.prior.registry import DEFAULT, EMBEDDED, PRIORS, is_cached, load_prior
 
     prior = load_prior(EMBEDDED)
     print(f"embedded prior: {prior.name}, {prior.resolution} px, {prior.licence}")

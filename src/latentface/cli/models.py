@@ -27,8 +27,7 @@ LEGEND = (
 @app.command(name="list")
 def list_models(*, as_json: Json = False) -> int:
     """List the priors that have a name, at hand or not, with their figures."""
-    from latentface.prior.published import PRIORS
-    from latentface.prior.registry import describe_prior
+    from latentface.prior.registry import PRIORS, describe_prior
 
     cards = [describe_prior(name) for name in PRIORS]
     if as_json:
@@ -90,8 +89,7 @@ def convert(
     output
         Where the prior goes; by default into the cache, where `upscale` finds it.
     """
-    from latentface.prior.published import DEFAULT
-    from latentface.prior.registry import convert_prior, published
+    from latentface.prior.registry import DEFAULT, convert_prior, published
 
     path = convert_prior(archive, output)
     Talk(quiet).say(published(DEFAULT).notice)

@@ -156,8 +156,7 @@ def encoder(
     """Train the encoder that `upscale --start encoder` begins from, on the prior's own faces: no pictures needed."""
     from latentface.devices import pick_device
     from latentface.explore.start.encoder import encoder_path
-    from latentface.prior.published import EMBEDDED
-    from latentface.prior.registry import load_prior
+    from latentface.prior.registry import EMBEDDED, load_prior
     from latentface.train.encoder import train_encoder
 
     talk = Talk(place.quiet)
@@ -196,8 +195,7 @@ def exits(*, run: Annotated[ExitsRun, FLAT] = EXITS_RUN, place: Where = HERE) ->
     """
     from latentface.devices import pick_device
     from latentface.prior.exits import beside
-    from latentface.prior.published import DEFAULT
-    from latentface.prior.registry import load_prior
+    from latentface.prior.registry import DEFAULT, load_prior
     from latentface.train.exits import train_exits
 
     talk = Talk(place.quiet)

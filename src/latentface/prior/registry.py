@@ -17,6 +17,21 @@ from latentface.prior.foreign.openvino import write_ffhq1024
 from latentface.prior.packages import Download, download, fetched, read_members
 from latentface.prior.published import DEFAULT, EMBEDDED, PRIORS, Published
 
+__all__ = [
+    "DEFAULT",
+    "EMBEDDED",
+    "PRIORS",
+    "Published",
+    "convert_prior",
+    "default_prior",
+    "describe_prior",
+    "fetch_prior",
+    "find_prior",
+    "is_cached",
+    "load_prior",
+    "published",
+]
+
 if TYPE_CHECKING:
     import torch
 

@@ -201,7 +201,7 @@ def test_without_landmarks_the_detector_is_asked(people: Path, tmp_path: Path, m
         asked.append(tuple(picture.shape))
         return FRONTAL if len(asked) > 1 else None
 
-    monkeypatch.setattr(module, "_landmarks", seen)
+    monkeypatch.setattr(module, "landmarks_of", seen)
     found = tell_groups(task_of(people), "ffhq", Records(tmp_path / "t.csv"), None, quiet)
     assert asked == [(3, 256, 256)] * 6
     assert found.members["pose: not told"] == ["0"]
@@ -210,7 +210,7 @@ def test_without_landmarks_the_detector_is_asked(people: Path, tmp_path: Path, m
 
 
 def test_no_face_on_a_picture_has_no_pose() -> None:
-    assert module._landmarks(torch.full((3, 256, 256), 0.5)) is None
+    assert module.landmarks_of(torch.full((3, 256, 256), 0.5)) is None
 
 
 def test_what_is_measured_is_not_measured_again(people: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -219,7 +219,7 @@ def test_what_is_measured_is_not_measured_again(people: Path, tmp_path: Path, mo
     def never(*_: Any) -> None:
         raise AssertionError("it was measured already")
 
-    for name in ("skin_angle", "light", "pose", "_landmarks"):
+    for name in ("skin_angle", "light", "pose", "landmarks_of"):
         monkeypatch.setattr(module, name, never)
     assert tell_groups(task_of(people), "ffhq", Records(tmp_path / "t.csv"), None, quiet) == first
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from latentface.cli.train import _table
+from latentface.cli.train import table_of
 from latentface.errors import InputError
 from latentface.train.session import saved_settings
 
@@ -103,6 +103,6 @@ def test_a_run_that_goes_on_takes_only_what_is_named(call, data, tmp_path):
 
 
 def test_the_channel_table():
-    assert _table("4:128,8:64") == {4: 128, 8: 64}
+    assert table_of("4:128,8:64") == {4: 128, 8: 64}
     with pytest.raises(InputError, match="expected a table"):
-        _table("4:x")
+        table_of("4:x")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from latentface.errors import InputError
 from latentface.faces import detect
 from latentface.faces.align import ffhq_transform
-from latentface.faces.detect import _spans
+from latentface.faces.detect import spans
 from latentface.io.pictures import read_picture
 
 SOLVAY = Path(__file__).resolve().parents[2].parent / "shared" / "photos" / "solvay1927.png"
@@ -49,10 +49,10 @@ def test_a_turned_and_small_astronaut_at_the_border(astronaut: torch.Tensor) -> 
 
 def test_tiles_cover_everything_once() -> None:
     for length in (10, 1280, 1281, 3000, 11547):
-        spans = _spans(length, 1280, 256)
-        assert spans[0][0] == 0
-        assert spans[-1][1] == length
-        for (b0, e0, c0, c1), (b1, _, d0, _) in pairwise(spans):
+        found = spans(length, 1280, 256)
+        assert found[0][0] == 0
+        assert found[-1][1] == length
+        for (b0, e0, c0, c1), (b1, _, d0, _) in pairwise(found):
             assert c1 == d0 > c0
             assert e0 - b1 >= 256 - 1
             assert c1 - b1 >= 127

@@ -97,7 +97,7 @@ def test_a_face_much_larger_than_its_place_is_pasted_without_aliasing(size: int,
     assert (pasted - 0.5).abs().max() < 0.02  # stripes too fine to be shown are grey
     face = F.interpolate(smooth(40, 3)[None], size, mode="bicubic").clamp(0, 1)[0]
     warp = Warp([place], size, (200, 200))
-    exact = Warp._of(warp.faces, size, "bicubic", 0.0, size).forward(face[None])
+    exact = Warp.of(warp.faces, size, "bicubic", 0.0, size).forward(face[None])
     pasted = compose(torch.full((3, 200, 200), 0.5), [Patch(face, place)])
     assert ((warp.cut(pasted) - exact).abs()[warp.mask.expand_as(exact)]).max() < 2.5 / 255
 

@@ -202,7 +202,7 @@ def large(seed: int = 0, size: int = LARGE, dtype: torch.dtype = torch.float64) 
 
 def whole(warp: Warp) -> Warp:
     """The same warp from all high pixels."""
-    return Warp._of(warp.faces, warp.size, warp.kernel, warp.sigma, warp.size)
+    return Warp.of(warp.faces, warp.size, warp.kernel, warp.sigma, warp.size)
 
 
 @pytest.mark.parametrize(("side", "size", "inner"), [

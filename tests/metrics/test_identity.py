@@ -8,7 +8,7 @@ from skimage.transform import SimilarityTransform
 from torch import Tensor
 
 from latentface.errors import InputError, WeightsError
-from latentface.metrics.identity import CROP_LANDMARKS, FACE_LANDMARKS, IdentityNet, _face_to_crop, align
+from latentface.metrics.identity import CROP_LANDMARKS, FACE_LANDMARKS, IdentityNet, align, face_to_crop
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def net(need: Callable[[str], Path]) -> IdentityNet:
 
 def test_the_alignment_is_the_least_squares_similarity() -> None:
     expected = SimilarityTransform.from_estimate(np.array(FACE_LANDMARKS), np.array(CROP_LANDMARKS))
-    np.testing.assert_allclose(np.array(_face_to_crop()), expected.params[:2], atol=1e-9)
+    np.testing.assert_allclose(np.array(face_to_crop()), expected.params[:2], atol=1e-9)
 
 
 @pytest.mark.parametrize("landmark", range(5))

@@ -11,7 +11,6 @@ import numpy as np
 import photo_scene
 import pytest
 import torch
-from latentface.photosettings import PhotoSettings
 from PIL import Image, ImageCms
 from tiny import tiny_prior
 from together import photographs_of

@@ -22,9 +22,9 @@ from latentface.train.gan import GanSettings, GanTrainer, new_state, settings_fr
 def parts(training):
     """Return copies of the state as it stands, and the pictures that the next step sees."""
     g, d = copy.deepcopy(training.state.generator), copy.deepcopy(training.state.discriminator)
-    random = training._random()
-    real = training._real(random)
-    fakes = training._fakes(len(real), random)
+    random = training.generator_of()
+    real = training.real(random)
+    fakes = training.fakes(len(real), random)
     return g, d, real, fakes
 
 
@@ -44,7 +44,7 @@ def test_a_step_descends_the_published_losses(monkeypatch):
         taken.append(gradients(module))
         module.zero_grad()
 
-    monkeypatch.setattr(GanTrainer, "_update", keep)
+    monkeypatch.setattr(GanTrainer, "update", keep)
     shown = training.step()
 
     def softplus(x):
@@ -87,11 +87,11 @@ def test_real_pictures_are_the_data_flipped_by_chance():
     data = coloured(4)
     signed = data.float() / 127.5 - 1
     plain = trainer(data, flips=False)
-    real = plain._real(plain._random())
+    real = plain.real(plain.generator_of())
     assert torch.equal(real, signed[plain.order.indices(0, 4)])
     training, flipped = trainer(data), []
     for _ in range(50):
-        real = training._real(training._random())
+        real = training.real(training.generator_of())
         source = signed[training.order.indices(training.state.pictures, 4)]
         flipped += [torch.equal(a, b.flip(2)) for a, b in zip(real, source, strict=True)]
         assert all(torch.equal(a, b) or torch.equal(a, b.flip(2)) for a, b in zip(real, source, strict=True))
@@ -103,7 +103,7 @@ def test_real_pictures_are_the_data_flipped_by_chance():
 @pytest.mark.parametrize("mixing", [0.0, 0.6, 1.0])
 def test_mixing_takes_rows_from_two_latents(mixing):
     training = trainer(mixing=mixing)
-    ws = torch.cat([training._styles(50, torch.Generator().manual_seed(i)) for i in range(6)])
+    ws = torch.cat([training.styles(50, torch.Generator().manual_seed(i)) for i in range(6)])
     assert ws.shape == (300, ARCH.num_ws, 8)
     changes = (ws[:, 1:] != ws[:, :-1]).any(2).sum(1)  # how often a face passes from one latent to the other
     assert set(changes.tolist()) <= {0, 1}
@@ -126,7 +126,7 @@ def test_the_average_is_exponential_with_a_half_life_in_pictures():
 def test_mean_w_follows_the_mapping():
     training = trainer(g_rate=1e-12)
     for _ in range(200):
-        training._styles(64, training._random())
+        training.styles(64, training.generator_of())
         training.state.step += 1
     w = training.state.generator.mapping(torch.randn(5000, 8, generator=torch.Generator().manual_seed(1)))
     expected = w.mean(0) * (1 - 0.995**200)

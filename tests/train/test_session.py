@@ -239,14 +239,14 @@ def test_an_interrupted_write_leaves_the_old_checkpoint(data, output, monkeypatc
 def test_divergence_keeps_the_last_good_checkpoint(data, output, monkeypatch, cause):
     train(data, output)
     good, prior = checkpoint(output), output.read_bytes()
-    average = GanTrainer._average
+    average = GanTrainer.average_weights
 
     def spoil(self):
         average(self)
         if self.state.step == 6:  # a loss that is not finite shows at the next step, weights only when they are saved
             self.state.generator.synthesis.b8.conv1.weight.data[0, 0, 0, 0] = float("nan")
 
-    monkeypatch.setattr(GanTrainer, "_average", spoil)
+    monkeypatch.setattr(GanTrainer, "average_weights", spoil)
     with pytest.raises(TrainingError, match=r"diverged at picture 2[48] .* last checkpoint"):
         train_prior([data], output, resume=True, pictures=24 if cause == "weights" else 40)
     assert same(checkpoint(output), good)
@@ -270,14 +270,14 @@ def handlers():
 
 def signal_in_step(monkeypatch, step, number):
     """Send this process a signal in the middle of a step, when D is updated and G is not."""
-    update = GanTrainer._update
+    update = GanTrainer.update
 
     def interrupted(self, module, optimiser):
         update(self, module, optimiser)
         if self.state.step == step - 1 and module is self.state.discriminator:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(GanTrainer, "_update", interrupted)
+    monkeypatch.setattr(GanTrainer, "update", interrupted)
 
 
 @pytest.mark.parametrize("background", [False, True])

@@ -183,11 +183,11 @@ def test_a_step_descends_both_kinds_of_losses(weights, monkeypatch):
     training = vision_trainer(weights, gamma=0.0)
     state = copy.deepcopy(training.state)
     taken = []
-    monkeypatch.setattr(GanTrainer, "_update", lambda self, module, optimiser: taken.append(_gradients(module)))
-    random = training._random()
-    real = training._real(random)
-    fakes = training._fakes(len(real), random)  # of the training's own G
-    view = draw_view(32, training._random(1))
+    monkeypatch.setattr(GanTrainer, "update", lambda self, module, optimiser: taken.append(_gradients(module)))
+    random = training.generator_of()
+    real = training.real(random)
+    fakes = training.fakes(len(real), random)  # of the training's own G
+    view = draw_view(32, training.generator_of(1))
     training.step()
     _, of_heads, of_g = taken
 

@@ -119,7 +119,7 @@ def _architecture(run: PriorRun) -> Architecture | None:
         raise InputError("the checkpoint names its own architecture; leave --resolution and --channels out")
     if own and (run.resume or run.init is not None):
         return None
-    channels = _table(run.channels) if run.channels else {}
+    channels = table_of(run.channels) if run.channels else {}
     if run.init is not None:
         its = architecture_of(read_card(run.init), run.init)
         if not isinstance(its, Architecture):
@@ -139,7 +139,7 @@ def _architecture(run: PriorRun) -> Architecture | None:
         raise InputError(f"the architecture cannot be built: {error}") from None
 
 
-def _table(text: str) -> dict[int, int]:
+def table_of(text: str) -> dict[int, int]:
     try:
         return {int(k): int(v) for k, v in (pair.split(":") for pair in text.split(","))}
     except ValueError:

@@ -111,8 +111,8 @@ def _tiles(network: Any, level: Tensor, zoom: float, largest: float, scale: floa
     the tile whose core has its middle.
     """
     side, overlap = round(TILE / zoom), round(OVERLAP / zoom)
-    for top, bottom, first, last in _spans(level.shape[1], side, overlap):
-        for left, right, start, end in _spans(level.shape[2], side, overlap):
+    for top, bottom, first, last in spans(level.shape[1], side, overlap):
+        for left, right, start, end in spans(level.shape[2], side, overlap):
             tile = level[:, top:bottom, left:right]
             if zoom != 1:
                 tile = F.interpolate(tile[None], scale_factor=zoom, mode="bicubic", align_corners=False)[0]
@@ -126,7 +126,7 @@ def _tiles(network: Any, level: Tensor, zoom: float, largest: float, scale: floa
             yield boxes[kept], points[kept] / scale
 
 
-def _spans(length: int, side: int, overlap: int) -> list[tuple[int, int, float, float]]:
+def spans(length: int, side: int, overlap: int) -> list[tuple[int, int, float, float]]:
     """Cut a length into (begin, end, core begin, core end); the outer cores have no end."""
     count = 1 if length <= side else -(-(length - overlap) // (side - overlap))
     begins = [round(i * max(0, length - side) / max(1, count - 1)) for i in range(count)]

@@ -89,17 +89,18 @@ class Warp:
             raise InputError(
                 f"cannot join Warps of different (size, kernel, sigma, inner side): {sorted(kinds)}; expected one kind"
             )
-        return cls._of([face for w in parts for face in w.faces], *kinds.pop())
+        return cls.of([face for w in parts for face in w.faces], *kinds.pop())
 
     @classmethod
-    def _of(cls, faces: Sequence[Placed], size: int, kernel: str, sigma: float, inner: int) -> Warp:
+    def of(cls, faces: Sequence[Placed], size: int, kernel: str, sigma: float, inner: int) -> Warp:
+        """Return a Warp of placed faces (`faces.place`)."""
         warp = cls.__new__(cls)
         warp._set(faces, size, kernel, sigma, inner)
         return warp
 
     def select(self, indices: Sequence[int]) -> Warp:
         """Return a Warp of these faces, in this order; a face may come several times, for several samples."""
-        return self._of([self.faces[i] for i in indices], self.size, self.kernel, self.sigma, self.inner)
+        return self.of([self.faces[i] for i in indices], self.size, self.kernel, self.sigma, self.inner)
 
     def at(self, high: int) -> Warp:
         """Return the same operator from high faces of another side.
@@ -112,7 +113,7 @@ class Warp:
                 f"a face is {most:.3g} px in the photograph, as large as {high} px or larger; use a larger prior"
             )
         inner = max(inner_side(t.scale, high) for t in self.transforms)
-        return self._of(self.faces, high, self.kernel, self.sigma, inner)
+        return self.of(self.faces, high, self.kernel, self.sigma, inner)
 
     def __len__(self) -> int:
         return len(self.faces)

@@ -91,7 +91,7 @@ def align(pictures: Tensor) -> Tensor:
         pictures = F.interpolate(pictures, (CROP, CROP), mode="bicubic", antialias=True)
     at = torch.arange(FACE, dtype=torch.float32)
     y, x = torch.meshgrid(at, at, indexing="ij")
-    back = torch.tensor(_face_to_crop(), dtype=torch.float32)  # (2, 3)
+    back = torch.tensor(face_to_crop(), dtype=torch.float32)  # (2, 3)
     where = torch.stack([x, y, torch.ones_like(x)], -1) @ back.T  # (112, 112, 2), px of the crop
     where = where * (2 / (CROP - 1)) - 1
     faces = F.grid_sample(
@@ -104,7 +104,7 @@ def align(pictures: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def _face_to_crop() -> tuple[tuple[float, ...], ...]:
+def face_to_crop() -> tuple[tuple[float, ...], ...]:
     """Fit (x, y) -> (a x - b y + c, b x + a y + d) from the template to the crop by least squares; rows of (2, 3)."""
     face, crop = np.array(FACE_LANDMARKS), np.array(CROP_LANDMARKS)
     zero, one = np.zeros(len(face)), np.ones(len(face))

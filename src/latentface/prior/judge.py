@@ -31,6 +31,7 @@ class Judge:
         self.name, self.sha256, self.alignment = name, sha256, alignment
 
     @classmethod
+    @torch.inference_mode(False)  # else what is read inside one could not be searched with
     def read(cls, path: str | Path, *, name: str | None = None) -> Self:
         """Read the discriminator of a prior's file. Raises WeightsError."""
         network, card = read_discriminator(path)

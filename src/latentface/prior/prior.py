@@ -67,6 +67,7 @@ class Prior:
         self._factors: dict[str, Tensor] = {}
 
     @classmethod
+    @torch.inference_mode(False)  # else what is read inside one could not be searched with
     def read(cls, path: str | Path, *, name: str | None = None) -> Self:
         """Read a prior's file. Raises WeightsError."""
         generator, discriminator, statistics, card = read_prior(path)
@@ -143,6 +144,7 @@ class Prior:
         other.judge = None if judge is None else judge.to(self.device, self.dtype)
         return other
 
+    @torch.inference_mode(False)
     def to(self, target: torch.device | str | torch.dtype) -> Self:
         """Return a copy on another device or in another floating type; the original stays as it is."""
         other = copy.copy(self)

@@ -177,12 +177,12 @@ class GanTrainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.settings.precision == "bf16")
 
-    def _random(self, stream: int = 0, rank: int | None = None) -> torch.Generator:
+    def generator_of(self, stream: int = 0, rank: int | None = None) -> torch.Generator:
         rank = self.rank if rank is None else rank
         seed = ((self.state.settings.seed + stream * 0x5EED) * 1_000_003 + self.state.step) * 4099 + rank
         return torch.Generator(self.device).manual_seed(seed % 2**63)
 
-    def _real(self, random: torch.Generator) -> Tensor:
+    def real(self, random: torch.Generator) -> Tensor:
         share = self.state.settings.batch // self.world
         start = self.state.pictures + self.rank * share
         batch = self.pictures[self.order.indices(start, share).to(self.pictures.device)]
@@ -192,7 +192,7 @@ class GanTrainer:
             x = torch.where(flip, x.flip(3), x)
         return x.contiguous(memory_format=torch.channels_last)
 
-    def _styles(self, count: int, random: torch.Generator) -> Tensor:
+    def styles(self, count: int, random: torch.Generator) -> Tensor:
         g = self.state.generator
         rows = g.arch.num_ws
         z = torch.randn(2 * count, g.arch.z_dim, device=self.device, generator=random)
@@ -207,9 +207,9 @@ class GanTrainer:
             g.mapping.w_avg.copy_(mean.lerp(g.mapping.w_avg, 0.995))
         return torch.where(take_first[:, :, None], first[:, None], second[:, None])
 
-    def _fakes(self, count: int, random: torch.Generator) -> Tensor:
+    def fakes(self, count: int, random: torch.Generator) -> Tensor:
         shapes = self.state.generator.synthesis.noise_shapes
-        ws = self._styles(count, random)
+        ws = self.styles(count, random)
         noise = None
         if self.state.settings.noise:
             noise = [torch.randn(count, 1, *shape, device=self.device, generator=random) for shape in shapes]
@@ -221,7 +221,7 @@ class GanTrainer:
             dist.all_reduce(value)
             value /= self.world
 
-    def _update(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    def update(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         grads = [p.grad for p in module.parameters() if p.grad is not None]
         if self.world > 1:  # one message for all gradients; DDP's hooks do not support R1's second order
             flat = torch.cat([g.flatten() for g in grads])
@@ -238,17 +238,17 @@ class GanTrainer:
         """
         state, settings = self.state, self.state.settings
         g, d = state.generator, state.discriminator
-        random = self._random()
-        real = self._real(random)
+        random = self.generator_of()
+        real = self.real(random)
         share, p = len(real), state.augment_p if settings.augment_target > 0 else 0.0
         with self._autocast():
-            fakes = self._fakes(share, random)
+            fakes = self.fakes(share, random)
             real_seen = augment(real, p, random)
             fake_logits = self._judge(augment(fakes.detach(), p, random))
             real_logits = self._judge(real_seen)
             d_loss = F.softplus(fake_logits.float()).mean() + F.softplus(-real_logits.float()).mean()
         d_loss.backward()
-        self._update(d, state.d_optimiser)
+        self.update(d, state.d_optimiser)
 
         r1_value: Tensor | None = None
         if state.step % settings.r1_every == 0 and settings.gamma > 0:
@@ -257,7 +257,7 @@ class GanTrainer:
             (slope,) = torch.autograd.grad(logits.sum(), at, create_graph=True)
             r1_value = slope.square().sum((1, 2, 3)).mean()
             (r1_value * (settings.gamma / 2 * settings.r1_every)).backward()
-            self._update(d, state.d_optimiser)
+            self.update(d, state.d_optimiser)
 
         d.requires_grad_(False)
         with self._autocast():
@@ -268,11 +268,11 @@ class GanTrainer:
                 total = g_loss + settings.vision * self._through_vision(state.vision, real_seen, seen)
         total.backward()
         d.requires_grad_(True)
-        self._update(g, state.g_optimiser)
+        self.update(g, state.g_optimiser)
 
         state.step += 1
         state.pictures += settings.batch
-        self._average()
+        self.average_weights()
         numbers = torch.stack(
             [
                 g_loss.detach(),
@@ -295,19 +295,21 @@ class GanTrainer:
 
     def _through_vision(self, vision: Vision, real: Tensor, fakes: Tensor) -> Tensor:
         """Update the heads on both kinds of faces, and return G's loss through the updated ones."""
-        view = draw_view(real.shape[-1], self._random(1, rank=0))  # of one size for all, so that none waits for others
+        view = draw_view(
+            real.shape[-1], self.generator_of(1, rank=0)
+        )  # of one size for all, so that none waits for others
         with torch.no_grad():
             real_features = vision.projection(look(real, view))
         features = vision.projection(look(fakes, view))
         vision.heads.requires_grad_(True)
         loss = judge_loss(vision.heads(real_features), vision.heads([x.detach() for x in features]))
         loss.backward()
-        self._update(vision.heads, vision.optimiser)
+        self.update(vision.heads, vision.optimiser)
         vision.heads.requires_grad_(False)
         return deceive_loss(vision.heads(features))
 
     @torch.no_grad()
-    def _average(self) -> None:
+    def average_weights(self) -> None:
         state, settings = self.state, self.state.settings
         shown = state.pictures + state.inherited_pictures
         half_life = min(settings.average_pictures, shown * settings.average_rampup)

@@ -155,7 +155,7 @@ def _measure(
                 records.add({plain: {"skin-ita": skin_angle(face, alignment), "light": light(face, alignment)}})
             if "turn" not in records.get(turned):
                 on_progress(Progress(f"looking how {number} of {len(entries)} faces are turned"))
-                points = marks[image] if marks else _landmarks(task.faces.read(entry, DETECTION_SIDE))
+                points = marks[image] if marks else landmarks_of(task.faces.read(entry, DETECTION_SIDE))
                 angle = math.nan if points is None else pose(points)
                 records.add({turned: {"pose": angle, "turn": abs(angle)}})
         except PictureError:
@@ -164,7 +164,7 @@ def _measure(
     return values, told_by
 
 
-def _landmarks(picture: Tensor) -> Array | None:
+def landmarks_of(picture: Tensor) -> Array | None:
     """Return the five landmarks (5, 2) of the largest face on a picture (3, S, S), or None."""
     faces = detect(picture, min_face=MIN_FACE)
     return faces[0].landmarks if faces else None

@@ -120,9 +120,7 @@ class Engine:
             "device": str(self.prior.device),
             "steps_dtype": str(self.prior.fast_dtype or self.prior.dtype).removeprefix("torch."),
             "threads": 1 if self.workers else torch.get_num_threads(),
-            "batch": 1
-            if self.workers
-            else self.batches.size,  # numbers of a thread's batch are those of each face alone
+            "batch": 1 if self.workers else self.batches.size,  # a thread's faces are as each alone
         }
 
     def exit_side(self, job: Job) -> int | None:
@@ -223,9 +221,8 @@ class Engine:
                 found = caught(partial(self.batches.run, part, search))
                 if isinstance(found, Exception):  # which of them was it?
                     alone = [caught(partial(self.batches.run, [own], search)) for own in part]
-                    return {
-                        row: one if isinstance(one, Exception) else one[0] for row, one in zip(part, alone, strict=True)
-                    }
+                    ones = [one if isinstance(one, Exception) else one[0] for one in alone]
+                    return dict(zip(part, ones, strict=True))
                 return dict(zip(part, found, strict=True))
 
             try:

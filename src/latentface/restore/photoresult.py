@@ -152,10 +152,8 @@ class PhotoUpscaled:
     def render(self, sample: int | None = None, on: Photo | None = None) -> Photo:
         """Return the enlarged photograph with its faces pasted in; with `sample`, that one of each face's.
 
-        Pixels outside the faces' squares are those of `enlarged`, bit for bit.
-
-        Args:
-            on: what `enlarged` returned, where it is needed several times; it is not changed.
+        Pixels outside the faces' squares are those of `enlarged`, bit for bit. `on`: what `enlarged` returned, where it
+        is needed several times; it is not changed.
         """
         faces = [f.high if sample is None else f.samples[sample] for f in self.faces]
         return self._paste(self.enlarged() if on is None else replace(on, pixels=on.pixels.copy()), faces)

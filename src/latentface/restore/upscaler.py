@@ -151,8 +151,7 @@ class Upscaler:
     ) -> Iterator[Result | LatentfaceError | MemoryError]:
         """Search for the faces of these pictures, and yield their results in order, or the error that each ended in.
 
-        Args:
-            on_step: is told (job, sample) of each row in work, jobs counted over the window, and the step.
+        `on_step`: is told (job, sample) of each row in work, jobs counted over the window, and the step.
         """
         answers = self.engine.explore([job for found in window for job in found.jobs], on_step)
         for found in window:

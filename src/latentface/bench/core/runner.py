@@ -71,7 +71,7 @@ class Runner:
         self.curve = Records(self.folder / "steps.csv") if curve else None
         self.set_records = Records(self.folder / "sets.csv")
         self.unavailable: dict[tuple[str, str, str], str] = {}
-        self.remarks: list[str] = []
+        self.remarks: dict[str, None] = {}  # lines, each once
         self._cost: dict[tuple[str, int], float] = {}  # (variant, low side) -> seconds a batch
         self._left: dict[tuple[str, str, str], int] = {}  # place -> faces that are not done
         self._correction = 1.0
@@ -91,11 +91,6 @@ class Runner:
         """Return the seeds of some faces, filled up to `size` as `load_batch` fills a batch."""
         own = [seed_of(self.seed, image) for image in images]
         return own + own[-1:] * (size - len(own))
-
-    def remark(self, line: str) -> None:
-        """Keep a line for under the table, once."""
-        if line not in self.remarks:
-            self.remarks.append(line)
 
     def tidy(self) -> None:
         """Put the lines of `per_image.csv` and `steps.csv` in the order of the table, whatever order they came in."""
@@ -244,7 +239,7 @@ class Runner:
         read, truth, low, reasons = load_batch(task, images, size)
         for reason in reasons:
             self._tell(f"left out: {reason}")
-            self.remark(f"Left out: {reason}.")
+            self.remarks[f"Left out: {reason}."] = None
         self._left[self._place(task, variant)] -= len(reasons)
         if low is None:
             return

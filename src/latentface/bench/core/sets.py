@@ -101,7 +101,7 @@ def _known(
         try:
             scores = runner.suite.score_set(results, truths, torch.stack(photographs) if photographs else None, asked)
         except LatentfaceError as error:
-            runner.remark(f"`{asked[0]}` at {task.factor_text}x on {task.dataset} is not available: {error}.")
+            runner.remarks[f"`{asked[0]}` at {task.factor_text}x on {task.dataset} is not available: {error}."] = None
             return {}
         store.add({key: {m: scores.get(m, math.nan) for m in asked}})
     return store.get(key)

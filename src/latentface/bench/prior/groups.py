@@ -92,9 +92,7 @@ def tell_groups(
     """Sort the faces of a task into groups; what is measured of a face is kept in `records` and not measured again.
 
     Raises MissingDataError: there is no such list. InputError: it is broken, or knows not one of the faces.
-
-    Args:
-        alignment: of the faces, "ffhq" or "celeba"; attributes: CelebA's list, else it is looked for beside the faces.
+    `alignment`: of the faces, "ffhq" or "celeba"; `attributes`: CelebA's list, else it is looked for beside the faces.
     """
     labels, why, source = _labels(task, attributes)
     values, told_by = _measure(task, alignment, records, on_progress)

@@ -12,7 +12,6 @@ from latentface.degradation import resize
 from latentface.faces.detect import detect
 from latentface.metrics.frechet import FrechetAccumulator
 from latentface.metrics.neighbours import precision_recall
-from latentface.metrics.verification import verification
 from latentface.prior.judge import Judge
 from latentface.prior.prior import Prior
 
@@ -86,11 +85,6 @@ def logits(prior: Prior, pictures: Iterable[Tensor]) -> Tensor:
     judge = own_judge(prior) or prior.needed_judge()
     sized = (resize(batch.to(prior.device, prior.dtype), judge.resolution).clamp(0, 1) for batch in pictures)
     return torch.cat([judge.logits(batch).cpu() for batch in sized])
-
-
-def separation(first: Tensor, second: Tensor) -> float:
-    """Return the chance that a logit of the first set is above one of the second: 0.5 where D sees no difference."""
-    return verification(first, second).auc
 
 
 def nearest(queries: Tensor, among: Tensor) -> Tensor:

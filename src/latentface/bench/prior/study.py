@@ -17,6 +17,7 @@ from latentface.bench.prior.features import gather, open_features
 from latentface.bench.prior.settings import PriorSettings
 from latentface.bench.tables.tables import Row
 from latentface.datasets import open_faces
+from latentface.metrics.verification import verification
 
 TRAIN, VALIDATION = "training faces", "validation faces"
 
@@ -113,9 +114,8 @@ def measure_judge(study: Study) -> None:
         study.on_progress(Progress("what D tells apart"))
         count = min(study.samples, len(study.held), quality.COVERAGE_FACES)
         held, drawn, *known = (quality.logits(study.prior, study.pictures(m, count)) for m in methods)
-        return dict(
-            zip(wanted, [quality.separation(held, drawn), *(quality.separation(k, held) for k in known)], strict=True)
-        )
+        pairs = [(held, drawn), *((k, held) for k in known)]  # 0.5: D sees no difference
+        return dict(zip(wanted, [verification(a, b).auc for a, b in pairs], strict=True))
 
     methods = [VALIDATION, samples_at(1.0)] + [TRAIN] * bool(study.train)
     wanted = ["separation-samples"] + ["separation-training"] * bool(study.train)

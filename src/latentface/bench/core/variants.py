@@ -29,6 +29,7 @@ TITLES = {
     "truth": "Truth",
     "low": "Input",
 }
+ENDINGS = {"off": [""], "on": ["+projection"], "both": ["", "+projection"]}  # of the variants' names
 TRUTH = "truth"  # the row that says how the truth itself scores where no reference is needed
 
 
@@ -150,16 +151,13 @@ def make_variants(methods: Sequence[str] | None, preset: str, projection: str = 
         methods: as written; None: every registered method.
         projection: "off" (the poster's setting), "on" (every method ends in it) or "both" (a column more each).
     """
-    if projection not in ("off", "on", "both"):
-        raise UnknownNameError("choice for the projection", projection, ("off", "on", "both"))
+    if projection not in ENDINGS:
+        raise UnknownNameError("choice for the projection", projection, tuple(ENDINGS))
     names = list(METHODS) if methods is None else [m.strip() for m in methods if m.strip()]
     if not names:
         raise InputError("no method is named; leave the option out for all of them")
     if methods is None:
         names.sort(key=lambda n: POSTER_ORDER.index(n) if n in POSTER_ORDER else len(POSTER_ORDER))
-    wanted: list[str] = []
-    for name in names:
-        plain = name.removesuffix("+projection")
-        forms = [name] if plain != name else {"off": [name], "on": [f"{name}+projection"]}.get(projection)
-        wanted += forms if forms is not None else [name, f"{name}+projection"]
+    ends = ENDINGS[projection]
+    wanted = [name + end for name in names for end in ([""] if name.endswith("+projection") else ends)]
     return [make_variant(name, preset) for name in dict.fromkeys(wanted)]

@@ -14,7 +14,7 @@ from latentface.bench.core.sets import set_figures
 from latentface.bench.core.settings import RunSettings
 from latentface.bench.core.setup import open_table
 from latentface.bench.core.tasks import Task, low_side, task_with_truth
-from latentface.bench.core.variants import Variant, make_variant, title_of
+from latentface.bench.core.variants import ENDINGS, Variant, make_variant, title_of
 from latentface.bench.tables.notes import notes
 from latentface.bench.tables.settings import Table2Settings
 from latentface.bench.tables.sheets import write_sheets
@@ -42,15 +42,14 @@ WITH, WITHOUT = "rlse", "rlse-no-semantic"
 
 def semantic_pairs(preset: str, projection: str) -> list[tuple[Variant, Variant]]:
     """Return (without, with) the semantic loss, with a projection as asked. Raises InputError, UnknownNameError."""
-    endings = {"off": [""], "on": ["+projection"], "both": ["", "+projection"]}
-    if projection not in endings:
+    if projection not in ENDINGS:
         raise InputError(f"the choice for the projection is {projection!r}; expected off, on or both")
     return [
         (
             make_variant(f"rlse{ending}", preset, name=f"{WITHOUT}{ending}", semantic_weight=0.0),
             make_variant(f"rlse{ending}", preset),
         )
-        for ending in endings[projection]
+        for ending in ENDINGS[projection]
     ]
 
 

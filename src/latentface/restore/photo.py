@@ -66,7 +66,7 @@ class Finder:
         return self.engine.settings.factor or FACTOR
 
     def request(self, photo: Photo) -> dict[str, Any]:
-        """Return what decides a photograph's result besides its pixels. Raises InputError where it would be too large."""
+        """Return what decides a photograph's result besides its pixels. Raises InputError: it would be too large."""
         made = self.engine.request(photo.size, photo.enlarged_size(self.factor))
         made.pop("generated")  # a photograph without faces has nothing that was invented
         return {

@@ -3,8 +3,8 @@
 A table has one high size R: truths are brought to R px, low pictures are shrunk from there, and interpolation and the
 supervised baselines enlarge to R px. A prior may make larger pictures. Its searches then invert the same kernel from
 the prior's own size straight to the low one, as `upscale` does, and the faces found are shrunk by area to R px before
-they are kept and compared. Shrinking by area and then by the kernel is not quite the kernel alone; the difference is far below a search's own error
-(docs/decisions.md, "From the code").
+they are kept and compared. Shrinking by area and then by the kernel is not quite the kernel alone; the difference is
+far below a search's own error (docs/decisions.md, "From the code").
 """
 
 from dataclasses import replace

@@ -171,8 +171,8 @@ def landmarks_of(picture: Tensor) -> Array | None:
 def pose(landmarks: ArrayLike) -> float:
     """Return how far a head is turned: the nose's offset from the eyes' middle, along the eyes' line, over their distance.
 
-    Landmarks (5, 2): left eye, right eye, nose and others, as the viewer sees them. 0 is straight on, positive toward the
-    picture's right; NaN where an eye or the nose is unknown, or the eyes coincide.
+    Landmarks (5, 2): left eye, right eye, nose and others, as the viewer sees them. 0 is straight on, positive toward
+    the picture's right; NaN where an eye or the nose is unknown, or the eyes coincide.
     """
     left, right, nose = np.asarray(landmarks, dtype=np.float64)[:3]
     axis = right - left

@@ -60,8 +60,8 @@ def descend(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Follow each face's loss downhill by `steps` evaluations, with the curvature of `memory` pairs of steps.
 
-    `evaluate`: (B, ...) -> each face's loss (B,), which may depend on that face alone, and a picture (B, ...). Returns for
-    each face its best variables (B, ...), the picture that `evaluate` gave there, and its step (B,), from 1.
+    `evaluate`: (B, ...) -> each face's loss (B,), which may depend on that face alone, and a picture (B, ...). Returns
+    for each face its best variables (B, ...), the picture that `evaluate` gave there, and its step (B,), from 1.
     """
     shape, at = start.shape, start.detach().flatten(1)
 

@@ -46,7 +46,7 @@ SHOWN = 8
 
 
 def run_samples(table: SamplesSettings, run: RunSettings) -> Path:
-    """Write samples.csv, samples.md and samples.png; return samples.md. Resumes face by face. Raises as `run_table1`."""
+    """Write samples.csv, samples.md and samples.png; return samples.md. Resumes, and raises, as `run_table1`."""
     count = table.samples
     if count < 3:
         raise InputError(f"samples is {count}; a spread needs at least 3")

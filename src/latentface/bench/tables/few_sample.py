@@ -28,8 +28,8 @@ METRIC_NAMES = ("psnr", "ssim", "lpips-alex", "squeezenet-distance", "niqe", "id
 def run_few_sample(table: FewSampleSettings, run: RunSettings, *, trainer: Callable[..., Path]) -> Path:
     """Write few-sample.csv, few-sample.md and few-sample_faces.png; return few-sample.md. Resumes.
 
-    The baselines' files go to the folder baselines. `trainer` is `train_supervised`, handed in, since bench and train do
-    not import each other. Raises InputError: no budget, no search, or as `run_table1` and `train_supervised`.
+    The baselines' files go to the folder baselines. `trainer` is `train_supervised`, handed in, since bench and train
+    do not import each other. Raises InputError: no budget, no search, or as `run_table1` and `train_supervised`.
     """
     wanted = check_metrics(table.metrics, METRIC_NAMES)
     names = list(KINDS if table.baselines is None else table.baselines)

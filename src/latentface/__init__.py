@@ -13,28 +13,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latentface.degradation import Degradation, Downscale
-    from latentface.errors import (
-        InputError,
-        LatentfaceError,
-        MissingDataError,
-        MissingExtraError,
-        OutputError,
-        PictureError,
-        TrainingError,
-        UnknownNameError,
-        UnsafeFileError,
-        WeightsError,
-    )
-    from latentface.explore.engine import explore
-    from latentface.explore.registry import methods
-    from latentface.explore.result import Exploration, Step
-    from latentface.prior.prior import Prior
-    from latentface.prior.registry import load_prior
-    from latentface.restore.faceresult import Upscaled
-    from latentface.restore.photoresult import PhotoUpscaled
-    from latentface.restore.settings import PhotoSettings, UpscaleSettings
-    from latentface.restore.upscaler import Upscaler, upscale
+    from latentface.degradation import Degradation as Degradation
+    from latentface.degradation import Downscale as Downscale
+    from latentface.errors import InputError as InputError
+    from latentface.errors import LatentfaceError as LatentfaceError
+    from latentface.errors import MissingDataError as MissingDataError
+    from latentface.errors import MissingExtraError as MissingExtraError
+    from latentface.errors import OutputError as OutputError
+    from latentface.errors import PictureError as PictureError
+    from latentface.errors import TrainingError as TrainingError
+    from latentface.errors import UnknownNameError as UnknownNameError
+    from latentface.errors import UnsafeFileError as UnsafeFileError
+    from latentface.errors import WeightsError as WeightsError
+    from latentface.explore.engine import explore as explore
+    from latentface.explore.registry import methods as methods
+    from latentface.explore.result import Exploration as Exploration
+    from latentface.explore.result import Step as Step
+    from latentface.prior.prior import Prior as Prior
+    from latentface.prior.registry import load_prior as load_prior
+    from latentface.restore.faceresult import Upscaled as Upscaled
+    from latentface.restore.photoresult import PhotoUpscaled as PhotoUpscaled
+    from latentface.restore.settings import PhotoSettings as PhotoSettings
+    from latentface.restore.settings import UpscaleSettings as UpscaleSettings
+    from latentface.restore.upscaler import Upscaler as Upscaler
+    from latentface.restore.upscaler import upscale as upscale
 
 __version__ = "0.1.0"
 
@@ -63,32 +65,7 @@ _HOMES = {
     "restore.upscaler": ("Upscaler", "upscale"),
 }
 
-__all__ = [
-    "Degradation",
-    "Downscale",
-    "Exploration",
-    "InputError",
-    "LatentfaceError",
-    "MissingDataError",
-    "MissingExtraError",
-    "OutputError",
-    "PhotoSettings",
-    "PhotoUpscaled",
-    "PictureError",
-    "Prior",
-    "Step",
-    "TrainingError",
-    "UnknownNameError",
-    "UnsafeFileError",
-    "UpscaleSettings",
-    "Upscaled",
-    "Upscaler",
-    "WeightsError",
-    "explore",
-    "load_prior",
-    "methods",
-    "upscale",
-]
+__all__ = sorted(name for names in _HOMES.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:

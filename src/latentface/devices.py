@@ -1,7 +1,5 @@
 """Where to compute: devices, batches that fit their memory, threads, and random numbers."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

@@ -14,8 +14,6 @@
 Each message says what was got, what was expected and what to do next, in one line.
 """
 
-from __future__ import annotations
-
 import difflib
 import importlib
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 Commands live in modules that are imported when they are called, so that `latentface --help` is fast.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import sys

@@ -3,8 +3,6 @@
 Options are the settings of `latentface.bench`, which loads PyTorch only when a command runs.
 """
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """What every command says while it works: lines and a progress bar on stderr."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

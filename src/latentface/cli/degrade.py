@@ -1,7 +1,5 @@
 """`latentface degrade`: shrink pictures as the methods assume, to have inputs whose truth is known."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Annotated

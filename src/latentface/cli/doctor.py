@@ -1,7 +1,5 @@
 """`latentface doctor`: what works here, and what to install for the rest."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import platform
 import sys

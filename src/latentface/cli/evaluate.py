@@ -1,7 +1,5 @@
 """`latentface evaluate` and `latentface metrics`: score pictures, and what they can be scored by."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`latentface methods`: what can be asked for by name."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`latentface models`: the priors that have a name, what each says of itself, and how they come here."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

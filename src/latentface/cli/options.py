@@ -1,7 +1,5 @@
 """What `latentface upscale` takes besides the settings of the search: where it computes, and what it writes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

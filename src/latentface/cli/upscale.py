@@ -1,7 +1,5 @@
 """`latentface upscale`: faces and photographs in, larger ones out."""
 
-from __future__ import annotations
-
 from latentface.cli.console import Talk
 from latentface.cli.options import MachineSettings, OutputSettings
 from latentface.errors import InputError

@@ -5,8 +5,6 @@ name and a 1 or -1 for each attribute. CelebAMask-HQ's `CelebAMask-HQ-attribute-
 `list_attr_celeba.csv` has commas, and a head line that begins with `image_id` instead of the first two lines.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """CelebA's official folder: `img_align_celeba`, `list_eval_partition.txt`, `identity_CelebA.txt`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from latentface.datasets.crop import CROPS, Crop

@@ -1,7 +1,5 @@
 """CelebA-HQ's and FFHQ's folders as they are published: square pictures of up to 1024 px."""
 
-from __future__ import annotations
-
 import bisect
 from pathlib import Path
 

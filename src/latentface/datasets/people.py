@@ -1,7 +1,5 @@
 """Who is who in a data set: by the identity files that data sets come with, or by names; as picture stem -> person."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Iterable, Mapping

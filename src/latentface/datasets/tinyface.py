@@ -1,7 +1,5 @@
 """TinyFace's official folder: faces that were small when the photograph was taken, so that no truth exists."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from latentface.datasets.crop import CROPS, Crop

@@ -4,8 +4,6 @@ An exit's face is nearly the full one, shrunk, at a fraction of its cost; the fe
 the style rows that draw finer detail. The exit's last row stands for all of those until then.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

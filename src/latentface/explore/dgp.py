@@ -7,8 +7,6 @@ whose copies fit, and nothing leaks from one to another.
 Shape legend: B faces, b faces of a micro-batch, K candidate draws, S stages.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -6,8 +6,6 @@ become a variable beside them, then after 8 px, and so on: each stage leaves the
 Shape legend: B faces, L style rows, D width of w, k stage (0 the first).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 A face in a photograph is turned upright as it is enlarged, which is bilinear in both.
 """
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -7,8 +7,6 @@ docs/methods.md and where it happens below.
 Shape legend: B faces, N codes, C channels and r side of the composing layer, L style rows, D width of w.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar

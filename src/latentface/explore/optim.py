@@ -3,8 +3,6 @@
 PyTorch's own Adam rounds in another order, which gives another face, and its first use costs 0.8 s of imports.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 

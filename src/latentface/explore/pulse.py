@@ -4,8 +4,6 @@ Style rows drawn from a gaussianised W, and the first noise maps, move on sphere
 a geodesic distance keeps the rows together. docs/methods.md sets every number beside the paper's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The methods by name: where each is, its presets, and one line about it. Nothing is imported until it is used."""
 
-from __future__ import annotations
-
 import importlib
 import itertools
 from collections.abc import Callable, Mapping

@@ -6,8 +6,6 @@ likely, at the usual norm of the flow's normal numbers, and near each other.
 Shape legend: B faces, L style rows, D width of w.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar

@@ -10,8 +10,6 @@ poster leaves open was chosen on validation faces: docs/method.md.
 Shape legend: B faces, L style rows, D width of w.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial

@@ -6,8 +6,6 @@ numbers are drawn as one flat vector a face: the latent first, then the noise ma
 Shape legend: B faces, L style rows, D width of w.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

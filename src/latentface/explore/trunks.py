@@ -1,7 +1,5 @@
 """What a perceptual loss looks through: the prior's own discriminator, or VGG16 where its weights are at hand."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

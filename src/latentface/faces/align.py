@@ -1,7 +1,5 @@
 """From five landmarks to an oriented square: the FFHQ rule, CelebA's, and the crop they give."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

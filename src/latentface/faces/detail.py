@@ -10,8 +10,6 @@ ring k has 3.2 / k^2 of the power of the coarse rings 2 to 6.
 
 # s the picture's side, k a ring: half waves a side
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn

@@ -6,8 +6,6 @@ Each face is then looked at again, upright and mirrored at two sizes: a look's l
 and tilted by 2 degrees, their mean by about half as much; and a face that no second look finds is dropped.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Aligned face or photograph? A square picture is an aligned face where the landmarks found in it stand as a prior's do."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

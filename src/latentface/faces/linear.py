@@ -6,8 +6,6 @@ inside its face, so a face's bits do not depend on its neighbours.
 
 # B faces, (y, x) a picture's size; a matrix is (B y' x', B y x)
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property

@@ -4,8 +4,6 @@ The answer is a standard deviation in units of the full grey range. It sets how 
 photograph's pixels; what cannot be told from a clean, sharp face is 0, and the projection is exact.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

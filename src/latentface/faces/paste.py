@@ -1,7 +1,5 @@
 """Bring finished faces home: inverse warp, a feathered border, and a fair share where faces overlap."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

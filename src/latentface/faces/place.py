@@ -1,7 +1,5 @@
 """One face's place in a photograph: its box, which of the box's pixels count, and their weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ antialiased resamplers do; without a turn it gives the same numbers as theirs.
 
 # P output pixels, T taps a side of the window, C channels
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A face's transform maps the aligned square's unit coordinates, (0, 0) its upper 
 to the photograph's edge coordinates in pixels (see `latentface.faces`).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -34,7 +32,7 @@ class Similarity:
             )
 
     @classmethod
-    def square(cls, centre: tuple[float, float], side: float, degrees: float = 0.0) -> Similarity:
+    def square(cls, centre: tuple[float, float], side: float, degrees: float = 0.0) -> "Similarity":
         """Return the transform of the unit square onto a square of `side` px about `centre`, turned clockwise on screen."""
         a, b = side * math.cos(math.radians(degrees)), side * math.sin(math.radians(degrees))
         return cls(a, b, centre[0] - (a - b) / 2, centre[1] - (a + b) / 2)
@@ -69,20 +67,20 @@ class Similarity:
         p = np.asarray(points, dtype=np.float64)
         return p @ self.matrix[:, :2].T + self.matrix[:, 2]
 
-    def inverse(self) -> Similarity:
+    def inverse(self) -> "Similarity":
         """Return the transform back."""
         square = self.scale**2
         a, b = self.a / square, -self.b / square
         return Similarity(a, b, -(a * self.dx - b * self.dy), -(b * self.dx + a * self.dy))
 
-    def shifted(self, dx: float, dy: float) -> Similarity:
+    def shifted(self, dx: float, dy: float) -> "Similarity":
         """Return the same transform into a picture whose origin lies elsewhere."""
         return Similarity(self.a, self.b, self.dx + dx, self.dy + dy)
 
-    def scaled(self, factor: float) -> Similarity:
+    def scaled(self, factor: float) -> "Similarity":
         """Return the same transform into a picture enlarged by `factor`."""
         return Similarity(self.a * factor, self.b * factor, self.dx * factor, self.dy * factor)
 
-    def pixels(self, size: int) -> Similarity:
+    def pixels(self, size: int) -> "Similarity":
         """Return the transform from edge coordinates of the aligned picture of `size` px, where this is the unit square's."""
         return Similarity(self.a / size, self.b / size, self.dx, self.dy)

@@ -13,8 +13,6 @@ are wider from 8x on, up to four times at 32x.
 
 # B faces, (h, w) low pixels, R high side
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

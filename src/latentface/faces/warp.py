@@ -12,8 +12,6 @@ not to the prior's. Priors of up to `SMALL` px are not shrunk.
 
 # B faces, R high side, r inner side, (h, w) the common box
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Hashable, Sequence
 
@@ -79,7 +77,7 @@ class Warp:
         self._cache: dict[tuple[str, int, torch.dtype, torch.device], Sparse] = {}
 
     @classmethod
-    def join(cls, parts: Sequence[Warp]) -> Warp:
+    def join(cls, parts: Sequence["Warp"]) -> "Warp":
         """Return one Warp of all faces of several, in order, for a common batch.
 
         Raises InputError: sizes, kernels, sigmas or inner sides do not agree.
@@ -92,17 +90,17 @@ class Warp:
         return cls.of([face for w in parts for face in w.faces], *kinds.pop())
 
     @classmethod
-    def of(cls, faces: Sequence[Placed], size: int, kernel: str, sigma: float, inner: int) -> Warp:
+    def of(cls, faces: Sequence[Placed], size: int, kernel: str, sigma: float, inner: int) -> "Warp":
         """Return a Warp of placed faces (`faces.place`)."""
         warp = cls.__new__(cls)
         warp._set(faces, size, kernel, sigma, inner)
         return warp
 
-    def select(self, indices: Sequence[int]) -> Warp:
+    def select(self, indices: Sequence[int]) -> "Warp":
         """Return a Warp of these faces, in this order; a face may come several times, for several samples."""
         return self.of([self.faces[i] for i in indices], self.size, self.kernel, self.sigma, self.inner)
 
-    def at(self, high: int) -> Warp:
+    def at(self, high: int) -> "Warp":
         """Return the same operator from high faces of another side.
 
         Raises InputError: a face is as large as `high` (within 2 %) or larger.

@@ -1,7 +1,5 @@
 """Bytes on disk: a file is there whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

@@ -5,8 +5,6 @@ photograph, NAME-faces/01.png .... Each says in its text chunks that this packag
 user's that happens to have such a name is neither replaced nor removed.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

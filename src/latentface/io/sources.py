@@ -1,7 +1,5 @@
 """What INPUT on the command line means: files, folders, globs and zips, and the name of each one's result."""
 
-from __future__ import annotations
-
 import glob
 import lzma
 import os

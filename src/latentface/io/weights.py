@@ -3,8 +3,6 @@
 Numbers are float16 on disk and float32 in use. Nothing in a file is ever executed.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path

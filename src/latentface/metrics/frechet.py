@@ -4,7 +4,7 @@ d^2 = |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), as in Heusel 2017. It is "FID
 is taken on whatever features are given, which must be named beside the figure.
 """
 
-from __future__ import annotations
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class FrechetAccumulator:
             raise InputError(f"a covariance needs at least two pictures, got {self.count}; add more")
         return self._scatter / (self.count - 1)
 
-    def distance(self, other: FrechetAccumulator) -> float:
+    def distance(self, other: Self) -> float:
         """Return the squared Frechet distance to another set, from 0 up; biased upwards for sets of few pictures.
 
         The trace of the root is taken from the symmetric C1^(1/2) C2 C1^(1/2), so singular covariances do no harm.

@@ -5,8 +5,6 @@ fit of CelebA's mean landmarks in a 128 px FFHQ crop onto the ArcFace template: 
 method. A cosine says how alike two faces are to this network, not who anyone is.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from pathlib import Path
 from typing import Self

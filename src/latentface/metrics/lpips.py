@@ -4,8 +4,6 @@ d = sum over taps of mean over pixels of sum_c head_c (f_c / |f| - g_c / |g|)^2,
 |.| over channels. LPIPS needs torchvision's trunks; below 64 px its figures are not comparable with published ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

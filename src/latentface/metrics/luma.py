@@ -1,7 +1,5 @@
 """What every pixel metric shares: the check that two batches belong together, and the luma Y."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Precision and recall of a set of faces by nearest neighbours (Kynkaanniemi et al. 2019), for small sets."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -6,8 +6,6 @@ covariance, so faces are scored at 256 px (4 blocks); `pooled` takes the blocks 
 Neither figure is comparable with those published for other sizes.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Self
 

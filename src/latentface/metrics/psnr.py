@@ -1,7 +1,5 @@
 """PSNR = -10 log10 mean (a - b)^2 in dB, over RGB or on the luma Y."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The table of metrics: what each is called, means and needs. Reading it loads nothing."""
 
-from __future__ import annotations
-
 import importlib.util
 from dataclasses import dataclass
 from functools import partial

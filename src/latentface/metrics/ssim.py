@@ -1,7 +1,5 @@
 """SSIM after Wang, Bovik, Sheikh and Simoncelli (2004), on the luma Y."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -3,8 +3,6 @@
 Their parameters bear torchvision's key names (`features.0.weight`, ...), so its published files load as they are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -4,8 +4,6 @@ The photograph that was shrunk must not be in the gallery: a method that copies 
 and light. The figures say how a recognition network's scores are distributed; no result may be used to identify anyone.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

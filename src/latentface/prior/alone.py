@@ -1,7 +1,5 @@
 """Whether the numbers of a face depend on what shares its batch."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """What a prior's networks are made of: the sizes that a card names and both networks are built from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any

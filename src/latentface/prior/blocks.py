@@ -3,8 +3,6 @@
 Shape legend: B batch, L style rows (`num_ws`), D width of w, C channels, r side of a block.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

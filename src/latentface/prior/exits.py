@@ -7,8 +7,6 @@ card names.
 Shape legend: B batch, L style rows, D width of w, C channels, r side of the features.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from functools import partial

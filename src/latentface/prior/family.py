@@ -6,8 +6,6 @@ computed in half precision beside float32 weights. Its synthesis network makes p
 searches about them. Both families' networks say the rest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -8,8 +8,6 @@ so the flow learns them with a little noise, the density that a search can climb
 Shape legend: D width of w.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import asdict, dataclass

@@ -5,8 +5,6 @@ The metadata key `latentface` holds the card as JSON. Its `figures` are what was
 into the file.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

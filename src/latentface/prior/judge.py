@@ -1,7 +1,5 @@
 """The judge: a discriminator that looks at faces of its own size, whichever prior made them."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any, Self
@@ -64,7 +62,7 @@ class Judge:
             raise InputError(f"pictures are {tuple(pictures.shape)}; the judge {self.name} takes (B, 3, {r}, {r})")
         return torch.sub(pictures * 2, 1).contiguous(memory_format=torch.channels_last)
 
-    def untrained(self) -> Judge:
+    def untrained(self) -> "Judge":
         """Return a judge of the same shape that has never seen a face: a control."""
         with seeded(0):
             network = Discriminator(self.network.arch)

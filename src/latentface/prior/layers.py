@@ -3,8 +3,6 @@
 Shape legend: B batch, C channels, H height, W width.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Hashable
 from functools import lru_cache

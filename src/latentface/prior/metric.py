@@ -8,8 +8,6 @@ step along the gradient is nearly a Gauss-Newton step.
 Shape legend: B faces, N = 3 h w numbers of a small picture, K directions in which C is known, P pairs of faces.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 import weakref

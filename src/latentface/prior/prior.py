@@ -1,7 +1,5 @@
 """The pretrained GAN as the searches see it: pictures in [0, 1], frozen weights, one descriptor."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The priors that have a name: the embedded one, and one that a published package carries."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources

@@ -4,8 +4,6 @@ PULSE (Menon et al. 2020, section 3.2) noticed that W is nearly Gaussian once th
 undone by a leaky ReLU (5). Its mean, deviation and covariance are measured on many mapped z.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -7,8 +7,6 @@ Inside this file pictures are in [-1, 1]; `latentface.prior.prior` is where they
 Shape legend: B batch, L style rows (`num_ws`), D width of w, C channels, R resolution.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import partial

@@ -1,10 +1,8 @@
 """A trained baseline: a low picture in, its one answer out, no search, no seed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +46,7 @@ class Baseline:
         """Return where the network is."""
         return next(self.network.parameters()).device
 
-    def to(self, device: str | torch.device) -> Baseline:
+    def to(self, device: str | torch.device) -> Self:
         """Move the network; returns the same baseline."""
         self.network.to(device)
         return self

@@ -1,7 +1,5 @@
 """What the baselines' networks share: enlarging, padding, residual blocks, checks of their numbers."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -4,8 +4,6 @@ Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks"
 published network has 23 blocks of 64 features and growth 32 for 4x; 8x takes one doubling more: 16.73 M parameters.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -51,13 +49,13 @@ class RrdbShape:
         return (1 << len(self.tail)) // self.unshuffle
 
     @classmethod
-    def published(cls, factor: int) -> RrdbShape:
+    def published(cls, factor: int) -> "RrdbShape":
         """Return the paper's network with as many doublings as the factor needs."""
         check_factor(factor)
         return cls(tail=(64,) * (factor.bit_length() - 1))
 
     @classmethod
-    def small(cls, factor: int) -> RrdbShape:
+    def small(cls, factor: int) -> "RrdbShape":
         """Return the network that is trained here: few blocks, and a tail that narrows toward the large sizes."""
         check_factor(factor)
         doublings = factor.bit_length() - 1

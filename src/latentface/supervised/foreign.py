@@ -8,8 +8,6 @@ Blocks, features, growth, the number of doublings and the unshuffle of Real-ESRG
 tensors. An old-layout file of a 3x network cannot be told from a 2x one; such files are rare.
 """
 
-from __future__ import annotations
-
 import pickle
 import re
 from collections.abc import Mapping

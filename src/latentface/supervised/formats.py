@@ -3,8 +3,6 @@
 `load_baseline` reads these and, through `foreign`, other people's ESRGAN files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path

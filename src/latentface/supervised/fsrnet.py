@@ -9,8 +9,6 @@ Gaussian heatmaps of eyes, nose and mouth corners. The paper leaves the prior ne
 of Newell et al. 2016 at 128 features the whole has 3.14 M parameters, where the paper counts 3.26 M (3.7 % less).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,12 +67,12 @@ class FsrnetShape:
             raise InputError(f"FSRNet: sigma is {self.sigma} px, expected more than 0 and less than 64")
 
     @classmethod
-    def published(cls, factor: int) -> FsrnetShape:
+    def published(cls, factor: int) -> "FsrnetShape":
         """Return the paper's network, with 5 heatmaps for its prior."""
         return cls(factor=factor)
 
     @classmethod
-    def small(cls, factor: int) -> FsrnetShape:
+    def small(cls, factor: int) -> "FsrnetShape":
         """Return the network that is trained here: everything but the decoder's end works at a quarter of the size."""
         return cls(
             factor=factor,

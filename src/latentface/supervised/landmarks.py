@@ -1,7 +1,5 @@
 """Landmarks of aligned faces: read from a table, turned into heatmaps for FSRNet's prior net."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from pathlib import Path

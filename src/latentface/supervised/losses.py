@@ -5,8 +5,6 @@ L1. The published perceptual loss looks through VGG19, which is not at hand; any
 takes its place, and without one the features of the discriminator that is trained beside (feature matching).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

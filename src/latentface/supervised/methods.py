@@ -4,8 +4,6 @@ Trained weights are looked for by baseline, size and factor in the package (`bun
 the user's takes their place through `SupervisedSettings.weights`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path

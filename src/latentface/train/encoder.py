@@ -7,8 +7,6 @@ budget of steps that was cut off resumes exactly.
 Shape legend: B faces a step, R side of the prior's faces, n of the small ones.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict

@@ -7,8 +7,6 @@ what a look at it costs.
 Shape legend: B samples a look, L style rows, D width of w.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path

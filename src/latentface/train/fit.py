@@ -1,7 +1,5 @@
 """What is trained: its step, its rate, and everything that a checkpoint holds."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

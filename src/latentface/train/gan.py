@@ -4,8 +4,6 @@ Every random number of a step follows from (seed, step, rank), so a run that was
 holds the networks, their average, both optimisers and the step's number, and nothing else is needed.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import time

@@ -6,8 +6,6 @@ the large generator's picture is the small one's, doubled, and the large discrim
 picture, halved. Training then moves both from there; no schedule is needed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

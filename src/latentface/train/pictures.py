@@ -1,7 +1,5 @@
 """Training pictures in memory: decoded once, squared, resized, kept as bytes."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable

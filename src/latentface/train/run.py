@@ -1,7 +1,5 @@
 """What every training does alike: its budget, its loop, its checkpoint, its log, and how it is stopped."""
 
-from __future__ import annotations
-
 import csv
 import datetime
 import io

@@ -1,7 +1,5 @@
 """A training run on disk: checkpoint, prior file, sample sheets, curves; what `latentface train prior` calls."""
 
-from __future__ import annotations
-
 import datetime
 import os
 import time

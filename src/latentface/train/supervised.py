@@ -4,8 +4,6 @@ The rate falls as a cosine to the budget's end. The pixel stage keeps the weight
 ESRGAN's GAN stage keeps its last ones, since by PSNR its first would always win.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path

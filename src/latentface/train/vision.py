@@ -5,8 +5,6 @@ random convolutions, and a small discriminator with spectral normalisation on ea
 2022 ("Ensembling Off-the-shelf Models for GAN Training"): such discriminators beside the network's own, not in its place.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -7,8 +7,6 @@ random code, so that several samples of a face start, and end, apart.
 Shape legend: B faces, K latents of a bank, L style rows, D width of w.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence

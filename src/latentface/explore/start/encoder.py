@@ -6,8 +6,6 @@ names. Its file is one of `io.weights`.
 Shape legend: B faces, E side of what it sees, L style rows, D width of w.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

@@ -5,8 +5,6 @@ pixels: the input brought upright and enlarged bilinearly to the prior's size (`
 the prior is brought there by one small matrix, as if it had been shrunk to the input's size and had come the same way.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import lru_cache

@@ -11,7 +11,6 @@ import torch
 from tiny import tiny_faces, tiny_prior
 from together import faces_of
 
-from latentface import devices
 from latentface.devices import Batches
 from latentface.errors import InputError, WeightsError
 from latentface.io.photo import Photo
@@ -59,13 +58,30 @@ def counted(monkeypatch) -> Counted:
     return Counted(monkeypatch)
 
 
+@pytest.fixture
+def breaking(monkeypatch):
+    """Let the searches of chosen inputs (B, 3, h, w), with their degradation, end in an error."""
+    from latentface.restore import engine
+
+    real = engine.explore_coarse
+
+    def breaks(chosen, error):
+        def explored(method, prior, low, *, degradation, **named):
+            if chosen(low, degradation):
+                raise error()
+            return real(method, prior, low, degradation=degradation, **named)
+
+        monkeypatch.setattr(engine, "explore_coarse", explored)
+
+    return breaks
+
+
 @pytest.mark.parametrize("error", [*ERRORS, lambda: WeightsError("no judge")])
-def test_an_error_of_one_aligned_face(prior, counted, error):
+def test_an_error_of_one_aligned_face(prior, breaking, error):
     up = Upscaler(prior, settings=UpscaleSettings(steps=2, detail="full"), device="cpu")
     lows = tiny_faces(3)
     whole = faces_of(up, lows)
-    one = counted.calls // 3
-    counted.calls, counted.broken, counted.error = 0, one + 1, error  # in the second face's search
+    breaking(lambda low, degradation: any(torch.equal(one, lows[1]) for one in low), error)
     first, second, third = faces_of(up, lows)
     assert isinstance(second, InputError | MemoryError | WeightsError)
     assert torch.equal(first.high, whole[0].high)
@@ -78,7 +94,7 @@ def test_an_error_of_the_program_is_none_of_a_face(prior, counted):
         faces_of(Upscaler(prior, settings=UpscaleSettings(steps=2), device="cpu"), tiny_faces(2))
 
 
-def test_an_error_of_one_face_of_a_photograph(counted, monkeypatch):
+def test_an_error_of_one_face_of_a_photograph(breaking, monkeypatch):
     prior = tiny_prior(32)
     prior.alignment = "ffhq"
     photo_scene.know(monkeypatch)
@@ -86,9 +102,9 @@ def test_an_error_of_one_face_of_a_photograph(counted, monkeypatch):
     settings, small = UpscaleSettings(steps=2, noise=0.0), PhotoSettings(min_face=4)
     up = Upscaler(prior, settings=settings, photo=small, device="cpu")
     window = [up.find(photo, aligned=False), up.find(Photo.of(tiny_faces(1, 8)[0]), aligned=True)]
-    counted.calls = 0
     whole = list(up.finish(window))
-    counted.calls, counted.broken = 0, 2  # in the first of its faces
+    face = window[0].jobs[0].low
+    breaking(lambda low, degradation: any(torch.equal(one, face[0]) for one in low), MemoryError)
     broken, after = up.finish(window)
     assert isinstance(broken, InputError)
     assert torch.equal(after.high, whole[1].high)
@@ -136,7 +152,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(prior, monkeypatch, error):
 def test_what_filled_the_memory_is_gone_before_the_device_is_asked_to_give_it_back(monkeypatch):
     held: list[weakref.ref] = []
     alive: list[bool] = []
-    monkeypatch.setattr(devices, "free_memory", lambda device: alive.append(held[-1]() is not None))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(held[-1]() is not None))
 
     def work(items):
         large = torch.zeros(8)
@@ -145,7 +161,7 @@ def test_what_filled_the_memory_is_gone_before_the_device_is_asked_to_give_it_ba
             raise RuntimeError("CUDA out of memory")
         return items
 
-    assert Batches(4, CPU).run([1, 2, 3], work) == [1, 2, 3]
+    assert Batches(4, torch.device("cuda")).run([1, 2, 3], work) == [1, 2, 3]
     assert alive == [False]
 
 

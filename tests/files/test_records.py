@@ -67,7 +67,7 @@ def test_a_picture_of_ones_own_beside_a_result_is_not_replaced(tmp_path, name):
     write_result(path, result(2), RECORD, {"steps": Image.new("RGB", (9, 9))})
     check_beside(path, 2, ["steps"])
     Image.new("RGB", (4, 4)).save(tmp_path / name)
-    with pytest.raises(OutputError, match=f"{name}: another picture is there; use --overwrite"):
+    with pytest.raises(OutputError, match=f"{name}: another picture is there; use another -o"):
         check_beside(path, 2, ["steps"])
     check_beside(path)
 
@@ -139,7 +139,7 @@ def test_a_new_picture_never_stands_beside_an_old_record(saved, monkeypatch):
 
 def test_a_strangers_json_is_never_overwritten(tmp_path):
     (tmp_path / "a.json").write_text("[1, 2]")
-    with pytest.raises(OutputError, match=r"a\.json"):
+    with pytest.raises(OutputError, match=r"another picture or file of that name"):
         is_done(tmp_path / "a.png", REQUEST)
 
 

@@ -177,22 +177,22 @@ class Run:
         try:
             data = read_entry(item.entry)
             photo = Photo.read(data, name)
-            if self.out.strip_location:
-                photo = photo.without_location()
+            left_out = self.out.strip_location and photo.located
+            photo = photo.without_location() if left_out else photo
             aligned = self.upscaler.takes_for_aligned(photo, self.kind)
             request = {
                 "input": Path(item.entry.name).name,
                 "input_sha256": sha256(data),
                 **self.upscaler.request(photo, aligned=aligned),
+                **({"location": "left out"} if left_out else {}),
             }
             path = self._path(item)
-            if not self.out.overwrite:
-                if is_done(path, request) and self._has_all(path):
-                    self.tally.skipped += 1
-                    bar.advance(bar.task_ids[0])
-                    return
-                faces = self.out.save_faces and not aligned
-                check_beside(path, self.upscaler.settings.count, self.out.beside, faces=faces)
+            if is_done(path, request, overwrite=self.out.overwrite) and self._has_all(path):
+                self.tally.skipped += 1
+                bar.advance(bar.task_ids[0])
+                return
+            faces = self.out.save_faces and not aligned
+            check_beside(path, self.upscaler.settings.count, self.out.beside, faces=faces)
             check_folder(path.parent)
             self.waiting.append((item, request, self.upscaler.find(photo, aligned=aligned)))
         except (LatentfaceError, MemoryError, RuntimeError) as error:
@@ -241,8 +241,9 @@ class Run:
 
     def _write(self, item: Input, request: dict[str, Any], result: Result, found: Found, steps: Any) -> None:
         path = self._path(item)
-        record = {"input": request["input"], "input_sha256": request["input_sha256"], **result.record}
-        more = {} if steps is None else {"steps": steps}
+        own = {k: request[k] for k in ("input", "input_sha256", "location") if k in request}
+        record: dict[str, Any] = {**own, **result.record}
+        more: dict[str, Image.Image] = {} if steps is None else {"steps": steps}
         if self.out.compare and not isinstance(result, PhotoUpscaled):
             more["compare"] = comparison(result)
         write_result(path, result, record, more, compare=self.out.compare, faces=self.out.save_faces)

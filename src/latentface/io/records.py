@@ -59,23 +59,25 @@ def _record_in_picture(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def is_done(path: Path, expected: Mapping[str, Any]) -> bool:
-    """Say whether `path` (NAME.png) and its JSON hold the result of the same request.
+def is_done(path: Path, expected: Mapping[str, Any], *, overwrite: bool = False) -> bool:
+    """Say whether `path` (NAME.png) and its JSON hold the result of the same request, which need not be made again.
 
-    A picture of the same request whose JSON is missing was cut off between the two: it is not done, and may be
-    written again. Raises OutputError: something else stands there, and must not be overwritten in silence.
+    A picture of the same request whose JSON is missing was cut off between the two: it is not done. Raises OutputError:
+    what stands there is none of this package's results, or one of other settings that may not be overwritten.
     """
     record = read_record(path)
     there = os.path.exists(path)  # unlike Path.exists, silent on a name that is too long: writing it tells why
-    if not there and record is None:
-        if os.path.exists(path.with_suffix(".json")):
-            raise OutputError(f"{path.with_suffix('.json')}: another file is there; use --overwrite, or another -o")
+    if not there and not os.path.exists(path.with_suffix(".json")):
         return False
     complete = record is not None
     record = record if complete else _record_in_picture(path)
-    if record is not None and _matches(record, expected):
-        return there and complete
-    raise OutputError(f"{path}: another picture or a result of other settings is there; use --overwrite, or another -o")
+    if record is None or "input_sha256" not in record:
+        raise OutputError(f"{path}: another picture or file of that name is there; use another -o")
+    if _matches(record, expected):
+        return there and complete and not overwrite
+    if overwrite:
+        return False
+    raise OutputError(f"{path}: a result of other settings is there; use --overwrite, or another -o")
 
 
 def _matches(record: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
@@ -104,7 +106,7 @@ def check_beside(path: Path, samples: int = 1, names: Iterable[str] = (), *, fac
     places = [beside(path, name) for name in (*several, *names)]
     for place in (*places, *(_numbered_faces(path) if faces else ())):
         if os.path.lexists(place) and not _is_beside(place):
-            raise OutputError(f"{place}: another picture is there; use --overwrite, or another -o")
+            raise OutputError(f"{place}: another picture is there; use another -o")
 
 
 def begin_result(path: Path) -> None:

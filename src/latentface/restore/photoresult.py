@@ -176,9 +176,10 @@ class PhotoUpscaled:
             large.put(box, pasted)
         return large
 
-    def save(self, path: str | Path, quality: int = 92) -> Path:
+    def save(self, path: str | Path, quality: int = 92, *, strip_location: bool = False) -> Path:
         """Write the photograph as the name's ending says, a PNG with the record. Raises InputError, OutputError."""
-        self.render().save(path, text_chunks(self.record), quality)
+        made = self.render()
+        (made.without_location() if strip_location else made).save(path, text_chunks(self.record), quality)
         return Path(path)
 
     @property

@@ -17,8 +17,6 @@ from latentface.explore.registry import find_method, with_steps
 if TYPE_CHECKING:
     from latentface.explore.result import MethodSettings
 
-STARTS = ("random", "bank", "encoder")
-KERNELS = ("bicubic", "bilinear", "box", "lanczos")
 MEAN_OF = 8  # samples, where their mean is asked for and their number is not
 
 
@@ -66,9 +64,13 @@ class UpscaleSettings:
     detail: Literal["auto", "full"] | int = "auto"
 
     def __post_init__(self) -> None:
+        if self.kernel != "bicubic":  # whose names load PyTorch
+            from latentface.degradation import KERNELS
+
+            if self.kernel not in KERNELS:
+                raise UnknownNameError("kernel", self.kernel, KERNELS)
         for kind, value, known in (
-            ("kernel", self.kernel, KERNELS),
-            ("start", self.start, STARTS),
+            ("start", self.start, ("random", "bank", "encoder")),
             ("answer", self.answer, ("one", "mean")),
         ):
             if value not in known:
@@ -77,12 +79,9 @@ class UpscaleSettings:
             raise InputError(f"factor is {self.factor:g}; expected a number from 1 to 1024")
         for name in ("samples", "steps", "full_steps"):
             value = getattr(self, name)
-            if value is not None and number(name, value) < 1:
+            if value is not None and not whole(name, value) >= 1:
                 raise InputError(f"{name} is {value}; expected at least 1")
-        try:
-            object.__setattr__(self, "seed", operator.index(self.seed))  # NumPy's whole numbers too
-        except TypeError:
-            raise InputError(f"seed is {self.seed!r}; expected a whole number") from None
+        object.__setattr__(self, "seed", whole("seed", self.seed))
         if not -(2**62) <= self.seed <= 2**62:
             raise InputError(f"seed is {self.seed}; expected a whole number of at most 62 bits")
         if self.noise != "auto" and not 0 <= number("noise", self.noise) <= 1:
@@ -149,13 +148,20 @@ class PhotoSettings:
     def __post_init__(self) -> None:
         if not 4 <= number("min_face", self.min_face) <= 1e6:
             raise InputError(f"min_face is {self.min_face:g}; expected a size in pixels from 4 up")
-        if self.max_faces is not None and number("max_faces", self.max_faces) < 0:
+        if self.max_faces is not None and whole("max_faces", self.max_faces) < 0:
             raise InputError(f"max_faces is {self.max_faces}; expected 0 or more")
+
+
+def whole(name: str, value: Any) -> int:
+    """Return a whole number, NumPy's too. Raises InputError for anything else."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} is {value!r}; expected a whole number") from None
 
 
 def number(name: str, value: Any) -> float:
     """Return a number. Raises InputError for anything else."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} is {value!r}; expected a number") from None
+    if isinstance(value, str) or not hasattr(value, "__float__"):
+        raise InputError(f"{name} is {value!r}; expected a number")
+    return float(value)

@@ -1,6 +1,6 @@
 """Pictures in, larger pictures out: what Python, the command line, the page and the cluster call."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -168,7 +168,7 @@ class Upscaler:
 
 
 def upscale(
-    picture: Picture | Iterable[Picture],
+    picture: Picture | Sequence[Picture],
     *,
     prior: Prior | str | Path | None = None,
     judge: str | None = None,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -126,19 +126,20 @@ def test_a_thread_seeds_when_the_other_has_drawn():
     with devices.seeded(1):
         alone = torch.rand(5)
     before = torch.get_rng_state()
+    entered, drew = threading.Event(), threading.Event()
 
     def other():
         with devices.seeded(2):
-            return torch.rand(5)
+            entered.set()
+            drew.wait(timeout=5)
 
     with ThreadPoolExecutor(1) as pool:
         with devices.seeded(1):
-            waiting = pool.submit(other)
-            with contextlib.suppress(TimeoutError):
-                waiting.result(timeout=0.3)
-            drawn = torch.rand(5)
-        assert torch.equal(drawn, alone)
-        assert not torch.equal(waiting.result(), alone)
+            pool.submit(other)
+            assert not entered.wait(timeout=0.3)
+            assert torch.equal(torch.rand(5), alone)
+            drew.set()
+        assert entered.wait(timeout=5)
     assert torch.equal(torch.get_rng_state(), before)
 
 

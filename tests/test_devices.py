@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -113,17 +114,24 @@ def test_a_device_without_sparse_products_or_gradients_computes_too_little(monke
     devices.computes.cache_clear()
 
 
-def test_threads_that_seed_do_not_disturb_each_other():
+def test_a_thread_seeds_when_the_other_has_drawn():
+    with devices.seeded(1):
+        alone = torch.rand(5)
     before = torch.get_rng_state()
+    entered, drew = threading.Event(), threading.Event()
 
-    def drawn(seed):
-        with devices.seeded(seed):
-            return torch.cat([torch.rand(200) for _ in range(20)])
+    def other():
+        with devices.seeded(2):
+            entered.set()
+            drew.wait(timeout=5)
 
-    alone = [drawn(seed) for seed in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(drawn, range(8)))
-    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    with ThreadPoolExecutor(1) as pool:
+        with devices.seeded(1):
+            pool.submit(other)
+            assert not entered.wait(timeout=0.3)
+            assert torch.equal(torch.rand(5), alone)
+            drew.set()
+        assert entered.wait(timeout=5)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -5,8 +5,6 @@ projection onto the pictures that shrink exactly to x are closed forms. `Degrada
 face in a photograph (`latentface.faces`) keeps it too.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
@@ -64,13 +62,13 @@ class Degradation(Protocol):
     def correct(self, residual: Tensor) -> Tensor:
         """Return the change of Y that answers x - A Y: A+ r at sigma 0, less where noise must be expected."""
 
-    def at(self, high: int) -> Degradation:
+    def at(self, high: int) -> "Degradation":
         """Return the same operator from pictures of another high side."""
 
-    def select(self, faces: Sequence[int]) -> Degradation:
+    def select(self, faces: Sequence[int]) -> "Degradation":
         """Return the operator of these faces of a batch."""
 
-    def join(self, parts: Sequence[Any]) -> Degradation:
+    def join(self, parts: Sequence[Any]) -> "Degradation":
         """Return the operator of a batch of faces, out of operators of this kind."""
 
     def fit(self, pictures: Tensor, size: int | None = None) -> Tensor:
@@ -200,15 +198,15 @@ class Downscale:
     def __repr__(self) -> str:
         return f"Downscale(low={self.low}, high={self.high}, kernel={self.kernel!r}, sigma={self.sigma})"
 
-    def select(self, faces: Sequence[int]) -> Downscale:
+    def select(self, faces: Sequence[int]) -> "Downscale":
         """Return itself."""
         return self
 
-    def join(self, parts: Sequence[Downscale]) -> Downscale:
+    def join(self, parts: Sequence["Downscale"]) -> "Downscale":
         """Return itself."""
         return self
 
-    def at(self, high: int) -> Downscale:
+    def at(self, high: int) -> "Downscale":
         """Return the same shrinking from another high side."""
         return shrinking(self.low, high, self.kernel, self.sigma)
 

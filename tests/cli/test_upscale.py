@@ -207,11 +207,19 @@ def test_a_picture_of_ones_own_named_like_a_sample_stays(upscale, face, tmp_path
     mine = face(out / "a-1.png", seed=3).read_bytes()
     told = upscale(low, "-o", out, "--samples", 2)
     assert told.code == 1
-    assert "a-1.png: another picture is there; use --overwrite" in told.err
+    assert "a-1.png: another picture is there; use another -o" in told.err
+    assert upscale(low, "-o", out, "--samples", 2, "--overwrite").code == 1
     assert (out / "a-1.png").read_bytes() == mine
     assert names(out) == ["a-1.png"]
-    assert upscale(low, "-o", out, "--samples", 2, "--overwrite").code == 0
-    assert (out / "a-1.png").read_bytes() != mine
+
+
+def test_the_input_itself_is_never_replaced(upscale, face, tmp_path):
+    low = face(tmp_path / "a.png")
+    mine = low.read_bytes()
+    assert upscale(low, "-o", tmp_path, "--overwrite").code == 1
+    assert upscale(low, "-o", low, "--overwrite").code == 1
+    assert low.read_bytes() == mine
+    assert names(tmp_path) == ["a.png"]
 
 
 def test_results_inside_the_input_folder_are_no_inputs(upscale, face, tmp_path):

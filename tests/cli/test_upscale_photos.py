@@ -259,6 +259,11 @@ def test_where_it_was_taken_is_told_and_kept_or_stripped(upscale, monkeypatch, t
         assert picture.getexif().get_ifd(0x8825) == {}
     assert b"1999:12:31" not in (tmp_path / "stripped" / "a.png").read_bytes()
     assert b"1999:12:31" in (tmp_path / "kept" / "a.png").read_bytes()
+    again = upscale(path, "-o", tmp_path / "kept", "--strip-location")  # another request
+    assert again.code == 1
+    assert "a result of other settings is there; use --overwrite" in again.err
+    assert upscale(path, "-o", tmp_path / "kept", "--strip-location", "--overwrite").code == 0
+    assert b"1999:12:31" not in (tmp_path / "kept" / "a.png").read_bytes()
 
 
 def test_memory_does_not_grow_with_the_folder(upscale, monkeypatch, tmp_path):

@@ -241,8 +241,7 @@ class Run:
 
     def _write(self, item: Input, request: dict[str, Any], result: Result, found: Found, steps: Any) -> None:
         path = self._path(item)
-        own = {k: request[k] for k in ("input", "input_sha256", "location") if k in request}
-        record: dict[str, Any] = {**own, **result.record}
+        record = {k: v for k, v in request.items() if k in ("input", "input_sha256", "location")} | dict(result.record)
         more: dict[str, Image.Image] = {} if steps is None else {"steps": steps}
         if self.out.compare and not isinstance(result, PhotoUpscaled):
             more["compare"] = comparison(result)

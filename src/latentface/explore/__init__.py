@@ -8,10 +8,6 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from latentface.explore.registry import METHODS, Method, find_method
-
-__all__ = ["METHODS", "Method", "find_method"]
-
 
 class _CallablePackage(ModuleType):
     def __call__(self, *arguments: Any, **named: Any) -> Any:

@@ -6,8 +6,6 @@ and the best iterate are per face, so that a batch couples nothing.
 Shape legend: B faces, S steps.
 """
 
-from __future__ import annotations
-
 import math
 import operator
 import time
@@ -73,7 +71,7 @@ class Problem:
     paint: Callable[[Variables], Tensor] | None = None
     draws: int = 0
     cost: float = 1.0
-    then: Callable[[Variables], Problem] | None = None
+    then: Callable[[Variables], "Problem"] | None = None
     remaining: int = 0
 
 

@@ -1,7 +1,5 @@
 """The losses of the field, each (B,): a face's value depends on that face alone."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 
@@ -34,7 +32,7 @@ def pixel(low_again: Tensor, low: Tensor, norm: str = "l2", degradation: Degrada
     return loss
 
 
-def semantic(prior: Prior, low: Tensor, degradation: Degradation, layers: Sequence[int] | None = None) -> FeatureLoss:
+def semantic(prior: Prior, low: Tensor, degradation: Degradation, layers: Sequence[int] | None = None) -> "FeatureLoss":
     """Return the discriminator semantic loss: how D's features of the input and of the face shrunk differ.
 
     Published in this form by DGP (Pan et al. 2020, section 3.2). Both small pictures are enlarged to D's size.

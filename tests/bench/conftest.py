@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from latentface.bench.core.settings import DeviceSettings, RunSettings
 from latentface.bench.prior.run import run_prior
 from latentface.bench.prior.settings import PriorSettings
+from latentface.bench.tables import ablation_rows
 from latentface.bench.tables.ablation import run_ablation
 from latentface.bench.tables.calibration import run_samples
 from latentface.bench.tables.few_sample import run_few_sample
@@ -85,11 +87,7 @@ def natives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    method = registry.METHODS["rlse"]
-    short = registry.Method(
-        **{
-            **{k: getattr(method, k) for k in ("name", "summary", "source", "module", "settings_class")},
-            "presets": {"equal": {"steps": 6}, "paper": {"steps": 6}},
-        }
-    )
+    presets = {"equal": {"steps": 6}, "paper": {"steps": 6}}
+    monkeypatch.setattr(ablation_rows, "ABLATED", replace(ablation_rows.ABLATED, presets=presets))
+    short = replace(registry.METHODS["rlse"], presets=presets, coarse=False)
     monkeypatch.setitem(registry.METHODS, "rlse", short)

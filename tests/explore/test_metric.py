@@ -36,9 +36,9 @@ DOWN = Downscale(4, 16)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LATENTFACE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "PAIRS", 64)
-    module.LAST.clear()
+    module.last_used.clear()
     yield tmp_path / "cache"
-    module.LAST.clear()
+    module.last_used.clear()
 
 
 @pytest.mark.parametrize("pairs", [20, 200])  # fewer and more than the 48 numbers of a picture
@@ -97,7 +97,7 @@ def test_it_is_measured_once_and_a_broken_file_again(prior_file, cache, monkeypa
     path = metric_path(prior, 4, 16, "bicubic")
     assert [p for p in cache.rglob("*") if p.is_file()] == [path]
     again = Prior.read(prior_file)
-    module.LAST.clear()
+    module.last_used.clear()
     with monkeypatch.context() as patch:
         patch.setattr(module, "measured_answers", lambda *_: pytest.fail("it was measured again"))
         held = metric_for(again, DOWN)
@@ -105,7 +105,7 @@ def test_it_is_measured_once_and_a_broken_file_again(prior_file, cache, monkeypa
     assert torch.equal(made.damping, held.damping)
     assert (made.scale, made.mean_weight) == (held.scale, held.mean_weight)
     path.write_bytes(b"broken")
-    module.LAST.clear()
+    module.last_used.clear()
     assert torch.equal(metric_for(Prior.read(prior_file), DOWN).basis, made.basis)
     other = metric_for(prior, Downscale(4, 16, "box"))
     assert not torch.equal(other.damping, made.damping)
@@ -116,7 +116,7 @@ def test_only_the_last_metric_is_held_and_no_prior(prior_file, monkeypatch):
     made = metric_for(prior, DOWN)
     assert metric_for(Prior.read(prior_file), DOWN) is made  # of the same file
     assert metric_for(prior, Downscale(4, 16, "box")) is not made
-    assert len(module.LAST) == 1
+    assert len(module.last_used) == 1
     in_memory = [tiny_prior(16), tiny_prior(16, seed=1)]
     for other in in_memory:
         other.sha256 = ""

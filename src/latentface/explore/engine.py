@@ -137,15 +137,15 @@ def explore(
         parts = [range(i, min(i + at_once, len(low))) for i in range(0, len(low), at_once)]
         founds: list[Found] = []
         for rows in parts:
-            own, operator_ = (low, degradation) if len(parts) == 1 else faces_of(low, degradation, rows)
+            own, own_degradation = (low, degradation) if len(parts) == 1 else faces_of(low, degradation, rows)
             own_seeds, own_begin = seeds[rows.start : rows.stop], None if begin is None else begin[rows]
             problem = chosen.function(
-                prior, own, degradation=operator_, settings=settings, seeds=own_seeds, start=own_begin
+                prior, own, degradation=own_degradation, settings=settings, seeds=own_seeds, start=own_begin
             )
             told = on_step if len(parts) == 1 else _of_part(on_step, rows, len(founds), len(parts))
             if founds and founds[-1].stopped:
                 told = _stop  # the start's picture is the result
-            founds.append(_solve_all(problem, own, operator_, told))
+            founds.append(_solve_all(problem, own, own_degradation, told))
         passes = problem.cost * founds[-1].steps + problem.draws / 3
         found = _together(founds)
     return finish(

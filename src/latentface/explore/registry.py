@@ -22,7 +22,7 @@ class Method:
             which is 105); PULSE has "eps", its own stopping rule, and ESRGAN "l1", its first stage, too.
         searches: whether it states a problem (`explore.engine.Problem`) in a prior's latent space; the others answer at once.
         seeded: whether another seed gives another face (from a random start); starts: whether it can begin at a w_plus.
-        alike: whether a face's numbers are the same in a batch, where the prior's are (PyTorch's atan2, of geocross, are not).
+        batch_independent: whether a face's numbers are the same in a batch, where the prior's are (PyTorch's atan2, of geocross, are not).
         coarse: whether most of its steps may be made at an exit of the prior (`explore.coarse`), which the published rivals'
             may not; stops: whether it has a setting `stop`; photographs: whether it takes faces that stand in photographs.
     """
@@ -36,7 +36,7 @@ class Method:
     searches: bool = True
     seeded: bool = True
     starts: bool = False
-    alike: bool = False
+    batch_independent: bool = False
     coarse: bool = False
     stops: bool = False
     photographs: bool = True
@@ -103,7 +103,7 @@ METHODS: dict[str, Method] = {
             summary="latent exploration with a pixel and a discriminator semantic loss (the default)",
             source="Shi, Zhang, Li, Ge; ICASSP 2022",
             starts=True,
-            alike=True,
+            batch_independent=True,
             coarse=True,
             stops=True,
             presets={"paper": {}, "equal": {}, "fast": {"pixel_norm": "prior", "semantic_weight": 0.0}},

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COUNTS = ("steps", "candidates", "candidate_blocks", "codes", "micro_batch", "memory")
 POSITIVE = ("rate", "pixel_weight")
-SHARES = ("together", "betas")
+NOT_NEGATIVE = ("geocross", "eps", "betas")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,13 +75,11 @@ def _check_number(name: str, value: float) -> None:
         raise InputError(f"{name} is {value}; expected at least 1")
     if name in POSITIVE and not value > 0:
         raise InputError(f"{name} is {value}; expected more than 0")
-    if name in SHARES and not 0 <= value <= 1:
-        raise InputError(f"{name} is {value}; expected a share from 0 to 1")
+    if name == "together" and not 0 <= value <= 1:
+        raise InputError(f"together is {value}; expected a share from 0 to 1")
     if name == "stop" and not 0 < value < 1:
         raise InputError(f"stop is {value}; expected a share between 0 and 1, such as 0.02, or None for never")
-    if (name.endswith(("_weight", "_rate", "_rates")) and not value >= 0) or (
-        name in ("geocross", "eps") and not value >= 0
-    ):
+    if (name.endswith(("_weight", "_rate", "_rates")) or name in NOT_NEGATIVE) and not value >= 0:
         raise InputError(f"{name} is {value}; expected 0 or more")
 
 

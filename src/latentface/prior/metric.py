@@ -99,17 +99,17 @@ def metric_is_kept(prior: Prior, degradation: Degradation) -> bool:
 
 
 _loading = threading.Lock()
-LAST: list[tuple[object, PriorMetric]] = []  # the one that was used last, hundreds of megabytes, and what it is of
+last_used: list[tuple[object, PriorMetric]] = []  # the one that was used last, hundreds of megabytes, and what it is of
 
 
 def _loaded(prior: Prior, low: int, high: int, kernel: str) -> PriorMetric:
     path = metric_path(prior, low, high, kernel) if prior.sha256 else None
     of = (path or (weakref.ref(prior), low, high, kernel), prior.device, prior.dtype)
     with _loading:
-        if not LAST or LAST[0][0] != of:
-            LAST.clear()
-            LAST.append((of, _measured(path, prior, Downscale(low, high, kernel))))
-        return LAST[0][1]
+        if not last_used or last_used[0][0] != of:
+            last_used.clear()
+            last_used.append((of, _measured(path, prior, Downscale(low, high, kernel))))
+        return last_used[0][1]
 
 
 def _measured(path: Path | None, prior: Prior, degradation: Downscale) -> PriorMetric:

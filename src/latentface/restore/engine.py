@@ -80,9 +80,8 @@ class Engine:
         self.padded = batch is None and not on_cpu
         apart = on_cpu and batch is None and prior.resolution <= SMALL and self.method.searches
         self.workers = torch.get_num_threads() if apart else 0  # 0: the caller's own thread, with all of PyTorch's
-        usual = TOGETHER if apart and self.method.alike else 1 if on_cpu else MICRO_BATCH
-        most = self.method_settings.at_once(prior) or batch or usual
-        self.batches = Batches(min(batch or usual, most), prior.device, say)
+        size = batch or (TOGETHER if apart and self.method.batch_independent else 1 if on_cpu else MICRO_BATCH)
+        self.batches = Batches(min(size, self.method_settings.at_once(prior) or size), prior.device, say)
         self._alone: dict[int, bool] = {}
         self._told: set[str] = set()
 
@@ -219,7 +218,7 @@ class Engine:
                     return self._search(found, lambda step: tell(own, step))[: len(own)]
 
                 found = caught(partial(self.batches.run, part, search))
-                if isinstance(found, Exception):  # which of them was it?
+                if isinstance(found, Exception):  # each alone, to know which of them failed
                     alone = [caught(partial(self.batches.run, [own], search)) for own in part]
                     ones = [one if isinstance(one, Exception) else one[0] for one in alone]
                     return dict(zip(part, ones, strict=True))
@@ -228,7 +227,7 @@ class Engine:
             try:
                 yield from map(work, parts) if pool is None else pool.map(work, parts)
             finally:
-                stop.set()  # Ctrl-C, or nobody wants the rest
+                stop.set()  # Ctrl-C, or the caller has stopped reading
 
     def _size(self, pool: ThreadPoolExecutor | None, rows: int, inner: int) -> int:
         """Return how many of so many rows of one kind share a batch."""

@@ -44,8 +44,8 @@ class UpscaleSettings:
         kernel: How the input was shrunk: bicubic, bilinear, box or lanczos.
         noise: Standard deviation of the input's noise, from 0 to 1; "auto" estimates it for each face of a photograph, and is
             0 for aligned faces. Above 0 the projection is not exact.
-        detail: "auto" shrinks a soft face to the side that holds its detail before it is enlarged, "full" takes every face at
-            its word, and a number is that side in pixels.
+        detail: "auto" shrinks a soft face to the side that holds its detail before it is enlarged, "full" searches
+            every face with all its pixels, and a number is that side in pixels.
     """
 
     factor: Annotated[float | None, Parameter(name=["--factor", "-f"])] = None

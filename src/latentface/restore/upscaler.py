@@ -108,7 +108,7 @@ class Upscaler:
     def __call__(
         self, picture: Picture, *, kind: Kind = "auto", on_step: Callable[[Step], bool | None] | None = None
     ) -> Result:
-        """Enlarge an aligned face or a photograph; "auto" takes the found landmarks' word for which it is."""
+        """Enlarge an aligned face or a photograph; "auto" decides by the landmarks found in it."""
         photo = Photo.of(picture)
         aligned = self.takes_for_aligned(photo, kind)
         if aligned and isinstance(picture, np.ndarray | Tensor):  # its numbers may be finer than a file's

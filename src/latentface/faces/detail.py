@@ -1,8 +1,8 @@
 """How many pixels of detail a small face holds, which may be fewer than it has pixels.
 
-Faces that were enlarged, out of focus or coded hard are soft. Whoever takes such a face at its word asks the search for
-a large face that shrinks to a soft one, and gets a soft large face. Shrunk until its finest detail is as strong as a
-sharp face's, it says only what it knows, and the search invents the rest.
+Faces that were enlarged, out of focus or coded hard are soft. Searched with all its pixels, such a face becomes a large
+face that shrinks to a soft one, which is soft itself. So it is shrunk until its finest detail is as strong as a sharp
+face's, and the search adds what is finer.
 
 The measure is the power of the luma's cosine transform in rings of equal frequency, k half waves a side. In sharp faces
 ring k has 3.2 / k^2 of the power of the coarse rings 2 to 6.

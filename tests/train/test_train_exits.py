@@ -20,6 +20,7 @@ from latentface.prior.exits import beside, read_exits, rows_of
 from latentface.prior.prior import Prior
 from latentface.train import exits as module
 from latentface.train.exits import ExitFit, ExitSettings, train_exits
+from latentface.train.samples import wandering_rows
 
 QUICK = ExitSettings(resolutions=(16, 32), widths=(6, 4), batch=2, looks=2)
 
@@ -61,7 +62,7 @@ def test_it_learns_what_it_never_saw(mobile):
 def test_its_target_has_the_rows_above_the_exit_tied(mobile, monkeypatch):
     monkeypatch.setattr("latentface.prior.prior.fast_dtype", lambda device: None)
     fit = ExitFit(mobile, QUICK)
-    rows = fit.rows(torch.Generator().manual_seed(0), 2)
+    rows = wandering_rows(mobile, torch.Generator().manual_seed(0), 2)
     assert (rows[:, 3] - rows[:, 7]).abs().max() > 0.1  # as a search has them: they differ
     features, wanted = fit.pairs(rows, 16)
     tied = torch.cat([rows[:, :4], *[rows[:, 3:4]] * (mobile.num_ws - 4)], 1)

@@ -23,6 +23,7 @@ from latentface.prior.mobilestylegan import MobileGenerator
 from latentface.prior.prior import Prior
 from latentface.train.fit import Fit
 from latentface.train.run import OnTick, check_run, resume_from, run_facts, train
+from latentface.train.samples import wandering_rows
 from latentface.train.settings import COARSE, ExitSettings
 
 HELD = 16  # samples, never trained on, by which the figures are measured
@@ -55,18 +56,6 @@ class ExitFit(Fit):
         self.psnr: dict[int, tuple[float, float]] = {}
         self._held: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
 
-    def rows(self, random: torch.Generator, count: int) -> Tensor:
-        """Draw style rows (B, L, D) as searches have them: a code, or two that meet at a row, and rows that wander from it."""
-        prior = self.prior
-        z = torch.randn(2 * count, prior.z_dim, generator=random).to(prior.device, prior.dtype)
-        first, second = prior.gaussianise(prior.mapping(z)).split(count)
-        meet = torch.randint(1, 2 * prior.num_ws, (count, 1, 1), generator=random)
-        place = torch.arange(prior.num_ws)[None, :, None]
-        v = torch.where((place < meet).to(first.device), first, second)
-        share = torch.rand(count, 1, 1, generator=random).to(v)
-        own = torch.randn(v.shape, generator=random).to(v)
-        return prior.degaussianise((1 - share.square()).sqrt() * v + share * own)
-
     @torch.no_grad()
     def pairs(self, w_plus: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
         """Return features before an exit and the final picture shrunk to it, rows above the exit tied to its last."""
@@ -79,7 +68,7 @@ class ExitFit(Fit):
 
     def sample(self, random: torch.Generator, resolution: int) -> tuple[Tensor, Tensor, Tensor]:
         """Draw one: features before an exit, its style row (1, D), and the picture that it should paint."""
-        w_plus = self.rows(random, 1)
+        w_plus = wandering_rows(self.prior, random, 1)
         features, wanted = self.pairs(w_plus, resolution)
         return features, w_plus[:, rows_of(resolution) - 1], wanted
 

@@ -1,10 +1,11 @@
-"""What one step of a search costs: a prior's synthesis and its gradient to w_plus, one face, at full size and at each exit.
+"""What one step of a search costs, and what made it cheaper: a MobileStyleGAN's synthesis and its gradient to w_plus, one face.
 
-    python benchmarks/step.py [--prior ffhq1024] [--repeats 20] [--threads 1 2]
+    python benchmarks/step.py [--prior ffhq1024] [--repeats 20] [--threads 1 2] [--compile]
 
-Prints a Markdown table: seconds a step in float32 and in bfloat16, by threads, with freed memory kept by the process and with
-glibc's own habit (LATENTFACE_MALLOC=system). Each cell is the median of the repeats, measured in a process of its own, since
-neither threads nor the allocator can be changed back. bfloat16 is "-" where the processor has no units for it.
+Prints a Markdown table: seconds a step by threads, and how far the gradient is from the plain version's (relative error and
+cosine). The first rows add one change after another to the network written plainly; the last ones are the package's own
+steps at each exit. Each cell is the median of the repeats, measured in a process of its own, since neither threads nor the
+allocator can be changed back. A row is "-" where the processor has no units for bfloat16.
 """
 
 from __future__ import annotations
@@ -16,34 +17,110 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from latentface.cli import wait_passively
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def measure(source: str, repeats: int) -> dict[str, float | None]:
-    """Return the median seconds of a step by "side dtype", in this process."""
+# Row -> kind, memory kept by the process, what is asked of the kind.
+ROWS: dict[str, tuple[str, bool, str]] = {
+    "plain": ("plain", False, ""),
+    "plain, compiled": ("plain", False, "compile"),
+    "plain, channels last": ("plain", False, "channels last"),
+    "plain, memory kept": ("plain", True, ""),
+    "plain, channels last, memory kept": ("plain", True, "channels last"),
+    "fused (float32)": ("own", True, "float32"),
+    "fused, bfloat16": ("own", True, "bfloat16"),
+    "fused, bfloat16, memory given back": ("own", False, "bfloat16"),
+    "128 px exit, float32": ("128", True, "float32"),
+    "128 px exit, bfloat16": ("128", True, "bfloat16"),
+    "256 px exit, bfloat16": ("256", True, "bfloat16"),
+    "512 px exit, bfloat16": ("512", True, "bfloat16"),
+}
+
+
+def plain_haar(x: Tensor) -> Tensor:
+    """x (B, 4 C, h, w), planes ll, lh, hl, hh -> (B, C, 2 h, 2 w)."""
+    ll, lh, hl, hh = x.chunk(4, 1)
+    out = x.new_zeros(len(x), ll.shape[1], 2 * x.shape[2], 2 * x.shape[3])
+    out[:, :, 0::2, 0::2] = ll + lh + hl + hh
+    out[:, :, 1::2, 0::2] = ll - lh + hl - hh
+    out[:, :, 0::2, 1::2] = ll + lh - hl - hh
+    out[:, :, 1::2, 1::2] = ll - lh - hl + hh
+    return out
+
+
+def plain_synthesis(network: Any, w_plus: Tensor) -> Tensor:
+    """Return the picture in [-1, 1] of style rows (1, L, D), one operation after another, as the paper has them."""
+    import torch.nn.functional as F
+
+    def styled(layer: Any, x: Tensor, w: Tensor) -> Tensor:
+        x = x * layer.affine(w)[:, :, None, None]
+        if hasattr(layer, "depthwise"):
+            x = F.conv2d(x, layer.depthwise, padding=1, groups=x.shape[1])
+        x = F.conv2d(x, layer.weight, padding=layer.weight.shape[-1] // 2)
+        return F.leaky_relu(x + layer.noise + layer.bias[:, None, None], 0.2)
+
+    row = 0
+    x = network.block(4).const
+    for r in network.resolutions:
+        block = network.block(r)
+        if r > 4:
+            x = plain_haar(x * block.up(w_plus[:, row])[:, :, None, None])
+        x = styled(block.conv1, x, w_plus[:, row])
+        if block.convs == 2:
+            x = styled(block.conv2, x, w_plus[:, row + 1])
+        row += block.convs
+    image = block.image
+    x = F.conv2d(x * image.affine(w_plus[:, row])[:, :, None, None], image.weight, image.bias)
+    return plain_haar(x)
+
+
+def measure(source: str, row: str, repeats: int) -> dict[str, Any]:
+    """Return the median seconds of a row's step, and its gradient, in this process."""
     import torch
 
     from latentface import load_prior
     from latentface.devices import reuse_memory
 
-    reuse_memory()
-    whole = load_prior(source)
-    found: dict[str, float | None] = {}
-    for side in (*whole.exits, whole.resolution):
-        prior = whole.at(side)
-        z = torch.randn(1, prior.z_dim, generator=torch.Generator().manual_seed(0))
-        w_plus = prior.mapping(z).contiguous().requires_grad_(True)
-        for fast in (False, True):
-            times = []
-            for _ in range(repeats + 2):  # the first two warm up
-                began = time.perf_counter()
-                torch.autograd.grad(prior.synthesis(w_plus, fast=fast).square().mean(), w_plus)
-                times.append(time.perf_counter() - began)
-            usable = not fast or prior.fast_dtype is not None
-            found[f"{side} {'bfloat16' if fast else 'float32'}"] = statistics.median(times[2:]) if usable else None
-    return found
+    kind, kept, how = ROWS[row]
+    if kept:
+        reuse_memory()
+    prior = load_prior(source)
+    if kind.isdigit():
+        if int(kind) not in prior.exits:
+            return {}
+        prior = prior.at(int(kind))
+    if how == "bfloat16" and prior.fast_dtype is None:
+        return {}
+    z = torch.randn(1, prior.z_dim, generator=torch.Generator().manual_seed(0))
+    w_plus = prior.mapping(z).contiguous().requires_grad_(True)
+    paint: Callable[[Tensor], Tensor]
+    if kind == "plain":
+        network = prior.generator.synthesis
+        layout = torch.channels_last if how == "channels last" else torch.contiguous_format
+        for parameter in network.parameters():
+            parameter.data = parameter.data.contiguous(memory_format=layout) if parameter.ndim == 4 else parameter.data
+
+        def paint(w_plus: Tensor) -> Tensor:
+            return prior.to_unit(plain_synthesis(network, w_plus))
+
+        paint = torch.compile(paint) if how == "compile" else paint
+    else:
+
+        def paint(w_plus: Tensor) -> Tensor:
+            return prior.synthesis(w_plus, fast=how == "bfloat16")
+
+    times = []
+    for _ in range(repeats + 2):  # the first two warm up
+        began = time.perf_counter()
+        (gradient,) = torch.autograd.grad(paint(w_plus).square().mean(), w_plus)
+        times.append(time.perf_counter() - began)
+    return {"seconds": statistics.median(times[2:]), "gradient": gradient.flatten().tolist()}
 
 
 def processor() -> str:
@@ -57,43 +134,50 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def difference(gradient: list[float], reference: list[float]) -> str:
+    """Return the relative error and the cosine of a gradient; "" where it is of another function (an exit)."""
+    if len(gradient) != len(reference):
+        return ""
+    norm = sum(a * a for a in reference) ** 0.5
+    own = sum(a * a for a in gradient) ** 0.5
+    error = sum((a - b) ** 2 for a, b in zip(gradient, reference, strict=True)) ** 0.5 / norm
+    cosine = sum(a * b for a, b in zip(gradient, reference, strict=True)) / (norm * own)
+    return f"{error:.1e}, {cosine:.6f}"
+
+
 def main() -> None:
-    """Measure each setting in a process of its own and print the table."""
+    """Measure each row in a process of its own and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prior", default="ffhq1024")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--compile", action="store_true", help="the row that needs a C++ compiler, too")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     wait_passively()
-    if arguments.alone:
-        print(json.dumps(measure(arguments.prior, arguments.repeats)))
+    if arguments.row:
+        print(json.dumps(measure(arguments.prior, arguments.row, arguments.repeats)))
         return
-    columns: dict[str, dict[str, float | None]] = {}
-    for malloc in ("", "system"):
-        for threads in arguments.threads:
-            setting = {**os.environ, "OMP_NUM_THREADS": str(threads), "LATENTFACE_MALLOC": malloc}
-            call = [
-                sys.executable,
-                __file__,
-                "--alone",
-                "--prior",
-                arguments.prior,
-                "--repeats",
-                str(arguments.repeats),
-            ]
-            ended = subprocess.run(call, env=setting, check=True, stdout=subprocess.PIPE, text=True)
-            title = f"{threads} thread{'s' if threads > 1 else ''}{', memory given back' if malloc else ''}"
-            columns[title] = json.loads(ended.stdout.splitlines()[-1])
     import torch
 
-    print(f"{processor()}, {os.cpu_count()} cores, torch {torch.__version__}, prior {arguments.prior}, one face")
-    print(f"\n| seconds a step, median of {arguments.repeats} | {' | '.join(columns)} |")
-    print("|---" * (len(columns) + 1) + "|")
-    for row in next(iter(columns.values())):
-        side, dtype = row.split()
-        cells = ["-" if column[row] is None else f"{column[row]:.3f}" for column in columns.values()]
-        print(f"| {side} px, {dtype} | {' | '.join(cells)} |")
+    print(f"{processor()}, {os.cpu_count()} cores, torch {torch.__version__}, prior {arguments.prior}, one face\n")
+    heads = [f"{n} thread{'s' if n > 1 else ''}" for n in arguments.threads]
+    print(f"| seconds a step, median of {arguments.repeats} | {' | '.join(heads)} | gradient: error, cosine |")
+    print("|---" * (len(heads) + 2) + "|")
+    reference: list[float] = []
+    for row, (_, kept, how) in ROWS.items():
+        if how == "compile" and not arguments.compile:
+            continue
+        cells, gradient = [], []
+        for threads in arguments.threads:
+            setting = {**os.environ, "OMP_NUM_THREADS": str(threads), "LATENTFACE_MALLOC": "" if kept else "system"}
+            call = [sys.executable, __file__, "--prior", arguments.prior, "--repeats", str(arguments.repeats)]
+            ended = subprocess.run([*call, "--row", row], env=setting, check=True, stdout=subprocess.PIPE, text=True)
+            found = json.loads(ended.stdout.splitlines()[-1])
+            cells.append(f"{found['seconds']:.3f}" if found else "-")
+            gradient = found.get("gradient", gradient)
+        reference = reference or gradient
+        print(f"| {row} | {' | '.join(cells)} | {difference(gradient, reference) if gradient else ''} |", flush=True)
 
 
 if __name__ == "__main__":

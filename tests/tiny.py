@@ -221,7 +221,7 @@ def random_exits(prior, sizes=(16, 32), width=5):
     """Return heads of random numbers that paint about as brightly as a face."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        heads = {r: ExitLayer(prior.generator.arch.channels[r // 2], prior.w_dim, width) for r in sizes}
+        heads = {r: ExitLayer.of(prior.generator, r, width) for r in sizes}
     return {r: head.eval().requires_grad_(False) for r, head in heads.items()}
 
 

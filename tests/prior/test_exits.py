@@ -142,14 +142,14 @@ def rewritten(path, change=lambda tensors: None, **card):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: t.pop("e16.weights.1"), r"e16\.weights\.1 is missing"),
-        (lambda t: t.pop("e16.biases.0"), "e16.* (has shape|is missing)"),
-        (lambda t: t.update({"e16.biases.0": torch.zeros(())}), "e16.* has shape"),
-        (lambda t: t.update({"e16.biases.0": torch.zeros(300_000)}), "e16.* has shape"),  # 3 TB of weights
-        (lambda t: t["e32.biases.2"].fill_(float("nan")), r"e32\.biases\.2 holds NaN"),
-        (lambda t: t.update({"e64.biases.0": torch.zeros(5)}), r"e64\.biases\.0"),  # as large as the prior
-        (lambda t: t.update({"e17.biases.0": torch.zeros(5)}), r"e17\.biases\.0"),
-        (lambda t: t.update({"e².biases.0": torch.zeros(5)}), "expected exits of"),
+        (lambda t: t.pop("e16.conv1.weight"), r"e16\.conv1\.weight is missing"),
+        (lambda t: t.pop("e16.conv2.bias"), "e16.* (has shape|is missing)"),
+        (lambda t: t.update({"e16.conv2.bias": torch.zeros(())}), "e16.* has shape"),
+        (lambda t: t.update({"e16.conv2.bias": torch.zeros(300_000)}), "e16.* has shape"),  # 3 TB of weights
+        (lambda t: t["e32.bias"].fill_(float("nan")), r"e32\.bias holds NaN"),
+        (lambda t: t.update({"e64.conv2.bias": torch.zeros(5)}), r"e64\.conv2\.bias"),  # as large as the prior
+        (lambda t: t.update({"e17.conv2.bias": torch.zeros(5)}), r"e17\.conv2\.bias"),
+        (lambda t: t.update({"e².conv2.bias": torch.zeros(5)}), "expected exits of"),
         (lambda t: t.update({"x": torch.zeros(5)}), "expected exits of"),
         (lambda t: t.clear(), "holds nothing"),
     ],
@@ -185,7 +185,7 @@ def test_a_prior_is_no_file_of_exits_and_an_absent_one_is_told(prior, tmp_path):
 
 def test_what_cannot_be_written(prior, tmp_path):
     heads = random_exits(prior)
-    heads[16].biases[0].data[0] = 1e6
+    heads[16].bias.data[0] = 1e6
     with pytest.raises(WeightsError, match=r"e16\.biases\.0 does not fit float16"):
         write_exits(tmp_path / "a.safetensors", heads, prior.sha256, {})
     assert not (tmp_path / "a.safetensors").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def checkpoint(path):
 
 
 def test_it_learns_what_it_never_saw(mobile):
-    fit = ExitFit(mobile, ExitSettings(resolutions=(16, 32), widths=(12, 12), rate=1e-2, average=0.9))
+    fit = ExitFit(mobile, ExitSettings(resolutions=(16, 32), widths=(8, 3), rate=1e-2, average=0.9))
     fit.check()
     before = fit.psnr.copy()
     for k in range(120):
@@ -62,21 +63,42 @@ def test_it_learns_what_it_never_saw(mobile):
 def test_its_target_has_the_rows_above_the_exit_tied(mobile, monkeypatch):
     monkeypatch.setattr("latentface.prior.prior.fast_dtype", lambda device: None)
     fit = ExitFit(mobile, QUICK)
-    rows = wandering_rows(mobile, torch.Generator().manual_seed(0), 2)
-    assert (rows[:, 3] - rows[:, 7]).abs().max() > 0.1  # as a search has them: they differ
-    features, wanted = fit.pairs(rows, 16)
-    tied = torch.cat([rows[:, :4], *[rows[:, 3:4]] * (mobile.num_ws - 4)], 1)
+    drawn = wandering_rows(mobile, torch.Generator().manual_seed(0), 1)
+    assert (drawn[:, 3] - drawn[:, 7]).abs().max() > 0.1  # as a search has them: they differ
+    rows, picture = fit.sample(torch.Generator().manual_seed(0), 16)
+    assert torch.equal(rows, drawn[:, :4])
     assert rows_of(16) == 4
-    expected = F.avg_pool2d(2 * mobile.synthesis(tied) - 1, 4)
-    torch.testing.assert_close(wanted, expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(features, mobile.leave(rows, 8)[1], atol=1e-5, rtol=1e-5)
+    tied = torch.cat([drawn[:, :4], *[drawn[:, 3:4]] * (mobile.num_ws - 4)], 1)
+    expected = F.avg_pool2d(mobile.synthesis(tied), 4).clamp(0, 1)
+    torch.testing.assert_close(picture / 255, expected, atol=0.5 / 255 + 1e-5, rtol=0)
+    torch.testing.assert_close(fit.features(rows, 16), mobile.leave(drawn, 8)[1], atol=1e-5, rtol=1e-5)
+
+
+def test_it_begins_as_the_generators_own_block(mobile):
+    block, head = mobile.generator.synthesis.b16, ExitFit(mobile, QUICK).heads["16"]
+    assert torch.equal(head.up.weight, block.up.weight)
+    assert torch.equal(head.conv1.depthwise, block.conv1.depthwise)
+    assert torch.equal(head.conv1.weight, block.conv1.weight[:6])
+    assert head.conv1.weight.data_ptr() != block.conv1.weight.data_ptr()  # the generator is not trained
+
+
+def test_the_judge_has_its_say(mobile):
+    rows = torch.Generator().manual_seed(0)
+    judged = mobile.with_judge(tiny_prior(16).judge)
+    losses = []
+    for weight in (0.0, 1.0):
+        fit = ExitFit(judged, replace(QUICK, judge_weight=weight))
+        sample = fit.sample(rows, 32)
+        losses.append(fit._look(32, [sample], torch.Generator().manual_seed(0)))
+        rows.manual_seed(0)
+    assert losses[1] > losses[0]
 
 
 def test_what_is_written_is_read_by_the_prior(mobile, tmp_path):
     ticks = []
     path = train(mobile, tmp_path / "e.safetensors", on_tick=ticks.append, checks=2)
     heads = read_exits(path, mobile.generator, mobile.sha256)
-    assert {r: len(head.biases[0]) for r, head in heads.items()} == {16: 6, 32: 4}
+    assert {r: len(head.conv2.bias) for r, head in heads.items()} == {16: 6, 32: 3}  # of 3 in its block
     with safe_open(str(path), "pt") as file:
         card = json.loads(file.metadata()[KEYS["exits"]])
     assert (card["steps"], card["licence"], card["prior"]) == (6, mobile.licence, "mobile")
@@ -179,8 +201,8 @@ def test_old_samples_make_room(mobile):
         fit.step(k / 5)
     assert len(fit.pools[16]) == 2  # a batch at least
     random = torch.Generator().manual_seed(4)
-    newest = fit.sample(random, 16)[2]
-    assert any(torch.equal(newest, wanted) for _, _, wanted in fit.pools[16])
+    newest = fit.sample(random, 16)[1]
+    assert any(torch.equal(newest, picture) for _, picture in fit.pools[16])
 
 
 def test_double_precision_too(mobile):
@@ -196,7 +218,7 @@ def test_settings_are_checked_and_fit_the_prior(mobile):
             ExitSettings(**change)
     with pytest.raises(InputError, match="8 px is too small"):
         ExitSettings(resolutions=(8,), widths=(4,))
-    for resolution, sizes in ((1024, (128, 256)), (256, (128,)), (64, (128,))):
+    for resolution, sizes in ((1024, (128, 256, 512)), (256, (128,)), (64, (128,))):
         large = tiny_prior(8)
         large.resolution = resolution
         assert ExitSettings.for_prior(large).resolutions == sizes

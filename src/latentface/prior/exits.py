@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,46 +20,48 @@ from torch import Tensor, nn
 from latentface.degradation import Degradation, enlargements
 from latentface.errors import WeightsError
 from latentface.io.weights import filled, read_card, read_tensors, write_weights
-from latentface.prior.mobilestylegan import Affine, MobileGenerator, inverse_haar, pointwise
+from latentface.prior.mobilestylegan import Affine, MobileGenerator, StyledLayer, inverse_haar, pointwise
 
 # From the input to an exit: below it the exit, which is softer than the prior, cannot follow the input.
 LEAST_ENLARGEMENT = 2.0
 
 
 class ExitLayer(nn.Module):
-    """Features (B, C, r, r) and a style row -> picture (B, 3, 2 r, 2 r): three modulated convolutions, inverse Haar.
+    """Features (B, C, r / 2, r / 2) and a style row -> picture (B, 3, r, r).
 
-    1x1 to `width` channels, then 3x3 and 3x3 to the four planes of the picture, as the generator's own last layer has them.
+    The generator's own next block, narrow: its doubling and its first depthwise convolution, then `width` channels instead
+    of the block's, one 3x3 convolution, and a modulated 1x1 convolution to the picture.
     """
 
-    def __init__(self, inputs: int, w_dim: int, width: int = 96) -> None:
+    def __init__(self, inputs: int, w_dim: int, side: int, width: int) -> None:
         super().__init__()
-        sizes = (inputs, width, width)
-        self.affines = nn.ModuleList(Affine(w_dim, n) for n in sizes)
-        outputs, kernels = (width, width, 12), (1, 3, 3)
-        self.weights = nn.ParameterList(
-            torch.randn(o, i, k, k) / math.sqrt(i * k * k) for o, i, k in zip(outputs, sizes, kernels, strict=True)
-        )
-        self.biases = nn.ParameterList(torch.zeros(o) for o in outputs)
+        self.up = Affine(w_dim, inputs)
+        self.conv1 = StyledLayer(inputs // 4, width, w_dim, side)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.affine = Affine(w_dim, width)
+        self.weight = nn.Parameter(0.1 * torch.randn(3, width) / math.sqrt(width))
+        self.bias = nn.Parameter(torch.zeros(3))
         with torch.no_grad():
-            self.weights[2].mul_(0.1)
-            for affine in self.affines.children():
-                nn.init.normal_(affine.weight, std=0.002)  # type: ignore[arg-type]
-                nn.init.ones_(affine.bias)  # type: ignore[arg-type]
+            nn.init.normal_(self.affine.weight, std=0.002)
+            nn.init.ones_(self.affine.bias)
+            nn.init.normal_(self.conv2.weight, std=1 / math.sqrt(9 * width))
+
+    @classmethod
+    def of(cls, generator: MobileGenerator, resolution: int, width: int) -> Self:
+        """Return a layer that begins as the generator's own block does, with at most `width` of its channels."""
+        block = generator.synthesis.block(resolution)
+        width = min(width, len(block.conv1.bias))
+        layer = cls(generator.arch.channels[resolution // 2], generator.arch.w_dim, resolution, width)
+        layer.up.load_state_dict(block.up.state_dict())
+        narrow = {k: v[:width] if k in ("weight", "bias") else v for k, v in block.conv1.state_dict().items()}
+        layer.conv1.load_state_dict(narrow)
+        return layer
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x (B, C, r, r) channels last, w (B, D) -> (B, 3, 2 r, 2 r) in about [-1, 1]."""
-        styles = [affine(w) for affine in self.affines]
-        x = pointwise(x, self.weights[0][:, :, 0, 0], styles[0], None, self.biases[0], 0.2)
-        for i in (1, 2):
-            x = F.conv2d(
-                x * styles[i].to(x.dtype)[:, :, None, None],
-                self.weights[i].to(x.dtype),
-                self.biases[i].to(x.dtype),
-                padding=1,
-            )
-            x = F.leaky_relu(x, 0.2) if i == 1 else x
-        return inverse_haar(x)
+        """x (B, C, r / 2, r / 2) channels last, w (B, D) -> (B, 3, r, r) in about [-1, 1]."""
+        x = self.conv1(inverse_haar(x * self.up(w).to(x.dtype)[:, :, None, None]), w, None)
+        x = F.conv2d(x, self.conv2.weight.to(x.dtype), self.conv2.bias.to(x.dtype), padding=1)  # type: ignore[union-attr]
+        return pointwise(F.leaky_relu_(x, 0.2), self.weight, self.affine(w), None, self.bias)
 
 
 def beside(prior_path: str | Path) -> Path:
@@ -106,8 +108,8 @@ def read_exits(path: str | Path, generator: MobileGenerator, prior_sha256: str) 
     for r, own in parts.items():
         if not own:
             continue
-        width = own["biases.0"].numel() if "biases.0" in own else 1
+        width = own["conv2.bias"].numel() if "conv2.bias" in own else 1
         inputs, w_dim = generator.arch.channels[r // 2], generator.arch.w_dim
-        head = filled(partial(ExitLayer, inputs, w_dim, width), own, f"{path}: e{r}.")
+        head = filled(partial(ExitLayer, inputs, w_dim, r, width), own, f"{path}: e{r}.")
         heads[r] = head.eval().requires_grad_(False)
     return heads

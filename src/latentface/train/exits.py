@@ -1,8 +1,8 @@
 """Train a prior's exits on its own samples: no pictures needed.
 
-Each step draws style rows as searches find them, runs the frozen generator once, keeps the features before one exit and
-the final picture shrunk by area to its size, and fits the exit's head to what was kept so far: a sample costs ten times
-what a look at it costs.
+Each step draws style rows as searches find them, runs the frozen generator once, keeps the rows and the final picture
+shrunk by area to one exit's size, and fits the exit's head to some of what was kept so far: pixels, the same after shrinking,
+and the features of the prior's judge, without which a head paints too softly.
 
 Shape legend: B samples a look, L style rows, D width of w.
 """
@@ -19,12 +19,15 @@ from torch import Tensor, nn
 from latentface.devices import seeded
 from latentface.errors import InputError
 from latentface.prior.exits import ExitLayer, rows_of, whole_rows, write_exits
+from latentface.prior.judge import Judge
 from latentface.prior.mobilestylegan import MobileGenerator
 from latentface.prior.prior import Prior
 from latentface.train.fit import Fit
 from latentface.train.run import OnTick, check_run, resume_from, run_facts, train
 from latentface.train.samples import wandering_rows
 from latentface.train.settings import COARSE, ExitSettings
+
+Pair = tuple[Tensor, Tensor]  # an exit's style rows (1, l, D), and its picture (1, 3, r, r) in bytes
 
 HELD = 16  # samples, never trained on, by which the figures are measured
 
@@ -52,25 +55,28 @@ class ExitFit(Fit):
         self.average = {k: v.detach().clone() for k, v in self.heads.state_dict().items()}
         self.optimiser = torch.optim.Adam(self.heads.parameters(), lr=settings.rate, betas=(0.9, 0.99))
         self.rate = settings.rate
-        self.pools: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {r: [] for r in settings.resolutions}
+        self.pools: dict[int, list[Pair]] = {r: [] for r in settings.resolutions}
         self.psnr: dict[int, tuple[float, float]] = {}
-        self._held: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        self._held: dict[int, list[Pair]] = {}
+        self.eye_dtype = prior.fast_dtype or prior.dtype
+        self.judge = prior.judge.to(self.eye_dtype) if prior.judge and settings.judge_weight else None
 
     @torch.no_grad()
-    def pairs(self, w_plus: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
-        """Return features before an exit and the final picture shrunk to it, rows above the exit tied to its last."""
-        w_plus = whole_rows(w_plus[:, : rows_of(resolution)], self.prior.num_ws)
-        dtype, network = self.prior.fast_dtype, self.generator.synthesis
-        features = network(w_plus, leave=resolution // 2, dtype=dtype)[0]
-        picture = network(w_plus, enter=(resolution // 2, features, None), dtype=dtype)[1]
-        assert picture is not None
-        return features, F.adaptive_avg_pool2d(picture.float(), resolution)
+    def features(self, rows: Tensor, resolution: int) -> Tensor:
+        """Return the features before an exit of its style rows (B, l, D)."""
+        network = self.generator.synthesis
+        features: Tensor = network(rows, leave=resolution // 2, dtype=self.prior.fast_dtype)[0]
+        return features
 
-    def sample(self, random: torch.Generator, resolution: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw one: features before an exit, its style row (1, D), and the picture that it should paint."""
-        w_plus = wandering_rows(self.prior, random, 1)
-        features, wanted = self.pairs(w_plus, resolution)
-        return features, w_plus[:, rows_of(resolution) - 1], wanted
+    @torch.no_grad()
+    def sample(self, random: torch.Generator, resolution: int) -> Pair:
+        """Draw an exit's style rows (1, l, D) and the final picture that they make, shrunk to it, (1, 3, r, r) in bytes.
+
+        The generator's rows above the exit are its last one.
+        """
+        rows = wandering_rows(self.prior, random, 1)[:, : rows_of(resolution)]
+        picture = self.prior.synthesis(whole_rows(rows, self.prior.num_ws), fast=True)
+        return rows, (F.adaptive_avg_pool2d(picture, resolution).clamp(0, 1) * 255).round().byte()
 
     def step(self, done: float) -> float:
         """Draw a sample for one exit, each in its turn, and look at kept ones; return the mean loss."""
@@ -79,34 +85,42 @@ class ExitFit(Fit):
         resolution = settings.resolutions[self.steps % len(settings.resolutions)]
         sample = self.sample(random, resolution)
         pool = self.pools[resolution]
-        most = max(settings.batch, settings.kept // (sample[0].nbytes + sample[2].nbytes))
-        if len(pool) < most:
-            pool.append(sample)
-        else:
-            pool[self.steps // len(settings.resolutions) % most] = sample
+        place = self.steps // len(settings.resolutions) % max(settings.batch, settings.kept // sample[1].nbytes)
+        pool[place : place + 1] = [sample]  # the newest takes the place of the oldest
         self.anneal(done, 0.03)
         total = 0.0
         for look in range(settings.looks):
             chosen = torch.randint(len(pool), (settings.batch,), generator=random).tolist()
             if look == 0:
-                chosen[0] = len(pool) - 1 if pool[-1] is sample else self.steps // len(settings.resolutions) % most
-            total += self._look(resolution, [pool[i] for i in chosen])
+                chosen[0] = min(place, len(pool) - 1)
+            total += self._look(resolution, [pool[i] for i in chosen], random)
         return self.count(total / settings.looks)
 
-    def _look(self, resolution: int, samples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> float:
+    def _look(self, resolution: int, samples: Sequence[Pair], random: torch.Generator) -> float:
         """Fit a head to some samples."""
-        features, row, wanted = (torch.cat(parts) for parts in zip(*samples, strict=True))
-        features = features.contiguous(memory_format=torch.channels_last)
-        head = self.heads[str(resolution)]
-        error = head(features, row).float() - wanted
-        coarse = F.avg_pool2d(error, 2 * COARSE)
-        weight = self.settings.coarse_weight
-        loss = error.abs().mean() + error.square().mean() + weight * (coarse.abs().mean() + coarse.square().mean())
+        rows, pictures = (torch.cat(parts) for parts in zip(*samples, strict=True))
+        head, wanted = self.heads[str(resolution)], pictures / 255
+        made = self.prior.to_unit(head(self.features(rows, resolution), rows[:, -1]).float())
+        loss = _distance(made, wanted) + self.settings.coarse_weight * _distance(
+            F.avg_pool2d(made, 2 * COARSE), F.avg_pool2d(wanted, 2 * COARSE)
+        )
+        if self.judge is not None:
+            loss = loss + self.settings.judge_weight * self._seen_apart(self.judge, made, wanted, random)
         value = self.descend(loss, head)
         with torch.no_grad():
             for k, v in head.state_dict().items():
                 self.average[f"{resolution}.{k}"].lerp_(v, 1 - self.settings.average)
         return value
+
+    def _seen_apart(self, judge: Judge, made: Tensor, wanted: Tensor, random: torch.Generator) -> Tensor:
+        """Return how the judge's features of two pictures differ, in a window of its size where they are larger."""
+        side = judge.resolution
+        both = torch.cat([made, wanted])
+        top, left = torch.randint(max(0, made.shape[-1] - side) + 1, (2,), generator=random).tolist()
+        both = both[:, :, top : top + side, left : left + side]
+        both = F.interpolate(both, size=(side, side), mode="bilinear", align_corners=False).to(self.eye_dtype)
+        differences = (a.float() - b.float() for a, b in (f.chunk(2) for f in judge.features(both)))
+        return torch.stack([d.abs().mean() for d in differences]).sum()
 
     def averaged(self) -> dict[int, ExitLayer]:
         """Return the averaged heads."""
@@ -115,9 +129,9 @@ class ExitFit(Fit):
         return {int(r): head for r, head in heads.eval().items() if isinstance(head, ExitLayer)}
 
     def _new_heads(self) -> nn.ModuleDict:
-        channels, prior = self.generator.arch.channels, self.prior
+        prior = self.prior
         sizes = zip(self.settings.resolutions, self.settings.widths, strict=True)
-        heads = nn.ModuleDict({str(r): ExitLayer(channels[r // 2], prior.w_dim, width) for r, width in sizes})
+        heads = nn.ModuleDict({str(r): ExitLayer.of(self.generator, r, width) for r, width in sizes})
         return heads.to(prior.device, prior.dtype, memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
     def figures(self) -> Mapping[str, Any]:
@@ -131,8 +145,9 @@ class ExitFit(Fit):
             if r not in self._held:
                 self._held[r] = [self.sample(torch.Generator().manual_seed(-1 - k), r) for k in range(HELD)]
             errors = []
-            for features, row, wanted in self._held[r]:
-                error = (head(features, row).float().clamp(-1, 1) - wanted.clamp(-1, 1)) / 2
+            for rows, picture in self._held[r]:
+                made = self.prior.to_unit(head(self.features(rows, r), rows[:, -1]).float())
+                error = made.clamp(0, 1) - picture / 255
                 errors.append([float(e.square().mean()) for e in (error, F.avg_pool2d(error, 2 * COARSE))])
             fine, coarse = (10 * torch.tensor(errors).clamp_min(1e-10).log10().mul(-1).mean(0)).tolist()
             self.psnr[r] = fine, coarse
@@ -144,6 +159,11 @@ class ExitFit(Fit):
         own = self.average
         super().load_state_dict(saved)
         self.average = {k: v.to(own[k]) for k, v in self.average.items()}
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    error = a - b
+    return error.abs().mean() + 2 * error.square().mean()
 
 
 def train_exits(

@@ -221,19 +221,21 @@ class ExitSettings:
 
     Attributes:
         resolutions: of the exits; widths: channels of their heads.
-        looks: at kept samples a step, batches of `batch` of them; kept: bytes of samples that are kept for each exit.
+        looks: at kept samples a step, batches of `batch` of them; kept: bytes of pictures that are kept for each exit.
         rate: Adam's, after a warm-up over 3 % of the budget a half cosine down to 0.
         coarse_weight: of the comparison after shrinking to a sixteenth of the exit's side, beside the one at its size.
+        judge_weight: of the difference between the features of the prior's judge.
         average: decay of the heads' moving average, which is what is written.
     """
 
-    resolutions: tuple[int, ...] = (128, 256)
-    widths: tuple[int, ...] = (96, 64)
-    looks: int = 4
+    resolutions: tuple[int, ...] = (128, 256, 512)
+    widths: tuple[int, ...] = (64, 48, 32)
+    looks: int = 1
     batch: int = 4
-    kept: int = 2 << 30
+    kept: int = 1 << 30
     rate: float = 1e-3
     coarse_weight: float = 4.0
+    judge_weight: float = 0.05
     average: float = 0.998
     seed: int = 0
 
@@ -243,8 +245,10 @@ class ExitSettings:
             raise InputError("each exit needs a resolution and a width, and a batch has a sample at least")
         if min(self.resolutions) < 2 * COARSE:
             raise InputError(f"an exit of {min(self.resolutions)} px is too small; expected at least {2 * COARSE} px")
-        if not self.rate > 0 or self.coarse_weight < 0 or not 0 <= self.average < 1:
-            raise InputError("rate must be positive, coarse_weight not negative, average from 0 up and below 1")
+        if not self.rate > 0 or min(self.coarse_weight, self.judge_weight) < 0 or not 0 <= self.average < 1:
+            raise InputError(
+                "rate must be positive, coarse_weight and judge_weight not negative, average from 0 up and below 1"
+            )
 
     @classmethod
     def for_prior(cls, prior: Prior, **changes: Any) -> Self:

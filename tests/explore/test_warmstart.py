@@ -283,7 +283,10 @@ class Unpainted:
     def __getattr__(self, name):
         return getattr(self.prior, name)
 
-    def synthesis(self, w_plus):
+    def at(self, resolution):
+        return self
+
+    def synthesis(self, w_plus, fast=False):
         self.asked.append(w_plus)
         return self.prior.synthesis(w_plus) * (float("nan") if len(self.asked) - 1 == self.lost else 1)
 

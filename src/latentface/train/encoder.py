@@ -1,10 +1,11 @@
 """Train the encoder of a prior on the prior's own faces: unlimited pairs, no data set.
 
 Each step draws new faces, shrinks them to a random size with a little noise, lets the encoder answer, and compares the
-answer's picture with the face and, shrunk, with the input. Random numbers follow from (seed, step), so that a run with a
+answer's picture with the face and, shrunk, with the input; and the answer with the face's own latent. A prior with exits
+paints all of this at the smallest of them: there a pair costs a tenth. Random numbers follow from (seed, step), so that a run with a
 budget of steps that was cut off resumes exactly.
 
-Shape legend: B faces a step, R side of the prior's faces, n of the small ones.
+Shape legend: B faces a step, R side of the faces as they are painted, n of the small ones.
 """
 
 import math
@@ -32,6 +33,7 @@ from latentface.train.settings import EncoderSettings
 
 STEM_FACES = 1024  # from which the stem's whitening is measured
 HELD = 64  # faces, never trained on, by which the figures are measured at 8x
+LEAST_INPUT = 8  # px; with a small prior `largest_factor` goes further down
 
 
 def train_encoder(
@@ -63,7 +65,7 @@ def train_encoder(
     if not prior.sha256:
         raise InputError(f"the prior {prior.name} was made in memory; write it to a file first, which an encoder names")
     settings = settings or EncoderSettings()
-    shape = shape or EncoderShape(rows=prior.num_ws, width=prior.w_dim)
+    shape = shape or EncoderShape(rows=painter_of(prior).num_ws, width=prior.w_dim)
     fit = EncoderFit(prior, shape, settings)
     if resume:
         resume_from(checkpoint, fit)
@@ -86,6 +88,11 @@ def train_encoder(
     return target
 
 
+def painter_of(prior: Prior) -> Prior:
+    """Return the prior as an encoder learns from it: at its smallest exit, where there is one."""
+    return prior.at(min(prior.exits, default=prior.resolution))
+
+
 class EncoderFit(Fit):
     """An encoder in training."""
 
@@ -95,27 +102,36 @@ class EncoderFit(Fit):
 
     def __init__(self, prior: Prior, shape: EncoderShape, settings: EncoderSettings) -> None:
         self.prior, self.shape, self.settings = prior, shape, settings
+        self.painter = painter_of(prior)
         with seeded(settings.seed):
             self.network = EncoderNetwork(shape).to(prior.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.rate, betas=(0.9, 0.99))
         self.rate = settings.rate
         self.history: list[dict[str, float]] = []
-        self.held = self.faces(HELD, torch.Generator().manual_seed(settings.seed * 1_000_003 - 1))
+        self.held = self.faces(HELD, torch.Generator().manual_seed(settings.seed * 1_000_003 - 1))[0]
 
-    def _autocast(self) -> torch.autocast:
+    def paint(self, w_plus: Tensor) -> Tensor:
+        """Style rows (B, L, D) -> faces (B, 3, R, R), in the precision that the settings ask for."""
         half = self.settings.precision == "bf16"
-        return torch.autocast(self.prior.device.type, dtype=torch.bfloat16, enabled=half)
+        if half and self.painter.fast_dtype is not None:
+            return self.painter.synthesis(w_plus, fast=True)
+        with torch.autocast(self.prior.device.type, dtype=torch.bfloat16, enabled=half):
+            return self.painter.synthesis(w_plus).float()
 
     @torch.no_grad()
-    def faces(self, count: int, random: torch.Generator) -> Tensor:
-        """Draw new faces of the prior, (count, 3, R, R) in [0, 1]."""
+    def faces(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw new faces, (count, 3, R, R) in [0, 1], and their gaussianised w, (count, D)."""
         z = torch.randn(count, self.prior.z_dim, generator=random).to(self.prior.device)
-        return torch.cat([self.prior.synthesis(self.prior.mapping(part)).clamp(0, 1) for part in z.split(32)])
+        rows = [self.painter.mapping(part) for part in z.split(32)]
+        pictures = torch.cat([self.paint(part).clamp(0, 1) for part in rows])
+        return pictures, self.prior.gaussianise(torch.cat(rows)[:, 0])
 
     def sides(self, count: int, random: torch.Generator) -> list[int]:
         """Draw widths of inputs in pixels, every octave of the enlargement alike."""
         high = self.prior.resolution
-        octaves = 1 + (math.log2(self.settings.largest_factor) - 1) * torch.rand(count, generator=random)
+        least = max(1.0, math.log2(high / self.painter.resolution) - 1)  # an exit of R px knows inputs of up to 2 R
+        most = math.log2(max(self.settings.largest_factor, high / LEAST_INPUT))
+        octaves = least + (most - least) * torch.rand(count, generator=random)
         return [max(2, round(high / 2**x)) for x in octaves.tolist()]
 
     def views(self, high: Tensor, side: int, random: torch.Generator) -> Tensor:
@@ -127,7 +143,7 @@ class EncoderFit(Fit):
     def begin(self) -> None:
         """Fit the stem to views of the prior's faces."""
         random = torch.Generator().manual_seed(self.settings.seed * 1_000_003 - 2)
-        faces = self.faces(STEM_FACES, random)
+        faces = self.faces(STEM_FACES, random)[0]
         sides = self.sides(16, random)
         self.network.fit_stem(
             torch.cat([self.views(part, n, random) for part, n in zip(faces.chunk(len(sides)), sides, strict=True)])
@@ -137,24 +153,27 @@ class EncoderFit(Fit):
         """Show one batch of new faces, all shrunk to one size."""
         settings, prior = self.settings, self.prior
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.steps)
-        with self._autocast():
-            high = self.faces(settings.batch, random).float()
+        high, wanted = self.faces(settings.batch, random)
         side = self.sides(1, random)[0]
         view = self.views(high, side, random)
         self.anneal(done, settings.warmup)
         v = self.network(view, torch.full((len(high),), math.log2(prior.resolution / side)).to(view))
-        with self._autocast():
-            answer = prior.synthesis(prior.degaussianise(v)).float()
-        r = resampling_matrix(side, prior.resolution, "bicubic").to(high)
-        low_error = (r @ (answer - high) @ r.t()).square().mean()
-        loss = (answer - high).square().mean() + settings.low_weight * low_error
+        difference = self.paint(prior.degaussianise(v)) - high
+        r = resampling_matrix(min(side, high.shape[-1]), high.shape[-1], "bicubic").to(high)
+        loss = difference.square().mean() + settings.low_weight * (r @ difference @ r.t()).square().mean()
+        if settings.latent_weight:
+            loss = loss + settings.latent_weight * (v - wanted[:, None]).square().mean()
         return self.count(self.descend(loss, self.network))
 
     @torch.no_grad()
-    def answers(self, low: Tensor, degradation: Downscale) -> Tensor:
-        """Low pictures (B, 3, n, n) -> the encoder's faces (B, 3, R, R) in [0, 1]."""
-        v = Encoder(self.network).rows(low, degradation)
-        return torch.cat([self.prior.synthesis(self.prior.degaussianise(rows)) for rows in v.split(32)]).clamp(0, 1)
+    def held_answers(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return held faces, shrunk 8x, and the encoder's answers, shrunk too."""
+        high = self.held[:count]
+        down = Downscale(max(2, high.shape[-1] // 8), high.shape[-1])
+        low = down.forward(high).clamp(0, 1)
+        v = Encoder(self.network).rows(low, Downscale(down.low, self.prior.resolution))
+        answers = torch.cat([self.paint(self.prior.degaussianise(rows)) for rows in v.split(32)]).clamp(0, 1)
+        return low, answers, down.forward(answers)
 
     def figures(self) -> Mapping[str, float]:
         """Return PSNR and consistency of the held faces at 8x, in dB."""
@@ -162,11 +181,9 @@ class EncoderFit(Fit):
 
     def check(self, loss: float) -> None:
         """Measure the held faces at 8x and note it."""
-        degradation = Downscale(max(2, self.prior.resolution // 8), self.prior.resolution)
-        low = degradation.forward(self.held).clamp(0, 1)
-        answers = self.answers(low, degradation)
+        low, answers, low_again = self.held_answers(HELD)
         psnr = float(psnr_each(answers, self.held).mean())
-        consistency = float(psnr_each(degradation.forward(answers), low).mean())
+        consistency = float(psnr_each(low_again, low).mean())
         numbers = {"step": float(self.steps), "seconds": self.seconds, "loss": loss}
         self.history.append({**numbers, "psnr": psnr, "consistency": consistency})
 
@@ -187,8 +204,7 @@ def _write(fit: EncoderFit, target: Path, folder: Path) -> None:
         "figures": {name: round(last[name], 2) for name in ("psnr", "consistency") if name in last},
     }
     write_encoder(target, fit.network, fit.prior.sha256, full)
-    degradation = Downscale(max(2, fit.prior.resolution // 8), fit.prior.resolution)
-    low = degradation.forward(fit.held[:6]).clamp(0, 1)
-    columns = {"input": low, "encoder": fit.answers(low, degradation), "face": fit.held[:6]}
+    low, answers, _ = fit.held_answers(6)
+    columns = {"input": low, "encoder": answers, "face": fit.held[:6]}
     write_picture(folder / "samples.png", comparison_sheet({k: list(v.cpu()) for k, v in columns.items()}))
     write_history(folder, ("step", "seconds", "loss", "psnr", "consistency"), fit.history)

@@ -164,10 +164,11 @@ class EncoderSettings:
 
     Attributes:
         warmup: share of the budget over which Adam's rate rises; then it falls by half a cosine to 0.
-        largest_factor: inputs are from R / largest_factor to R / 2 px wide, all octaves alike.
+        largest_factor: inputs are from 8 px, or R / largest_factor where that is less, to R / 2 px wide, all octaves alike.
         noise: the largest standard deviation of an input's noise. Real faces are not the prior's; it keeps the encoder
             from reading what only the prior's own faces say.
         low_weight: of the small pictures' mean square difference; that of the large ones weighs 1.
+        latent_weight: of the mean square difference from the face's own gaussianised w.
         checks: measurements over the budget.
     """
 
@@ -179,6 +180,7 @@ class EncoderSettings:
     largest_factor: Annotated[float, HIDDEN] = 16.0
     noise: Annotated[float, HIDDEN] = 0.04
     low_weight: Annotated[float, HIDDEN] = 4.0
+    latent_weight: Annotated[float, HIDDEN] = 0.02
     checks: Annotated[int, HIDDEN] = 20
     precision: Precision = "fp32"
     """Of the prior's convolutions: fp32, or bf16, several times as fast where the processor has it in silicon."""
@@ -191,9 +193,9 @@ class EncoderSettings:
                 f"batch {self.batch}, checks {self.checks}, rate {self.rate}, warmup {self.warmup}; expected >= 1, >= 1, > 0 and in [0, 1)"
             )
         _check_precision(self.precision, PRECISIONS)
-        if self.largest_factor < 2 or min(self.noise, self.low_weight) < 0:
+        if self.largest_factor < 2 or min(self.noise, self.low_weight, self.latent_weight) < 0:
             raise InputError(
-                f"largest_factor {self.largest_factor}, noise {self.noise}, low_weight {self.low_weight}; expected >= 2, >= 0 and >= 0"
+                f"largest_factor {self.largest_factor}, noise {self.noise}, low_weight {self.low_weight}, latent_weight {self.latent_weight}; expected >= 2 and >= 0"
             )
 
 

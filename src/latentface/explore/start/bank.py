@@ -24,6 +24,7 @@ from latentface.explore.losses import pixel
 from latentface.explore.space import Variables, drawn
 from latentface.explore.start.encoder import find_encoder
 from latentface.explore.start.sight import EYE, blur, low_sides, seen
+from latentface.prior.exits import exit_for, whole_rows
 from latentface.prior.prior import Prior
 
 SIZE = 4096  # latents
@@ -159,17 +160,19 @@ class WarmStart:
         if self._rows is None:
             return None
         low = low.to(self.prior.device, self.prior.dtype)
-        v = self._rows(low, degradation).expand(-1, self.prior.num_ws, -1)  # (B, L, D)
+        v = whole_rows(self._rows(low, degradation), self.prior.num_ws)  # (B, L, D)
         if not any(self.wander):
             return self.prior.degaussianise(v)
         shares = self._shares(low_sides(degradation, len(low))).to(v)
         starts = self._turned(v, shares, seeds)
         if DRAWS[self.kind] == 1:
             return next(starts)["w_plus"]
+        painter = self.prior.at(exit_for(self.prior.exits, degradation, len(low)) or self.prior.resolution)
+        shrink = degradation.at(painter.resolution)
         best = best_of(
             starts,
-            lambda start: self.prior.synthesis(start["w_plus"]),
-            lambda high: pixel(degradation.forward(high), low, degradation=degradation),
+            lambda start: painter.synthesis(start["w_plus"][:, : painter.num_ws], fast=True),
+            lambda high: pixel(shrink.forward(high), low, degradation=shrink),
         )
         return best["w_plus"]
 

@@ -26,7 +26,7 @@ from latentface.prior.prior import Prior
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderShape:
-    """Sizes of an encoder: rows L and width D of the prior's, and its own.
+    """Sizes of an encoder: rows L, the prior's or those of an exit, and width D of the prior's, and its own.
 
     Attributes:
         parts: principal components of what it sees that it works on; hidden, blocks: of the residual network;
@@ -128,7 +128,7 @@ def read_encoder(path: str | Path, prior: Prior) -> Encoder:
         made_for = str(card["prior_sha256"])
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: the card cannot be used ({type(error).__name__}: {error})") from None
-    if made_for != prior.sha256 or (shape.rows, shape.width) != (prior.num_ws, prior.w_dim):
+    if made_for != prior.sha256 or shape.rows > prior.num_ws or shape.width != prior.w_dim:
         raise WeightsError(
             f"{path}: it was trained for the prior {made_for[:12]}, not for {prior.name} ({prior.sha256[:12] or 'in memory'}); train one with: latentface train encoder -p PRIOR -o FILE"
         )

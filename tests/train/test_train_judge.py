@@ -53,7 +53,7 @@ def checkpoint(path):
 
 
 def test_it_tells_apart_what_it_never_saw(prior):
-    fit = fit_of(prior, JudgeSettings(batch=8, rate=0.01, average=0.9, fresh=8))
+    fit = fit_of(prior, JudgeSettings(batch=8, rate=0.01, average=0.9, sample_every=1))
     fit.check(0.0)
     for k in range(60):
         fit.step(k / 60)
@@ -66,7 +66,7 @@ def test_it_tells_apart_what_it_never_saw(prior):
 
 def test_it_cannot_tell_samples_from_samples(prior):
     samples = fit_of(prior).paint(120, torch.Generator().manual_seed(99))
-    fit = fit_of(prior, JudgeSettings(batch=8, average=0.9, fresh=8), samples)
+    fit = fit_of(prior, JudgeSettings(batch=8, average=0.9, sample_every=1), samples)
     fit.check(0.0)
     fit._sets = tuple(x.float() / 255 for x in fit.paint(400, torch.Generator().manual_seed(98)).split(200))
     for k in range(20):
@@ -78,9 +78,9 @@ def test_it_cannot_tell_samples_from_samples(prior):
 def test_a_step_descends_the_stated_loss(prior):
     fit = fit_of(prior, JudgeSettings(batch=4, gamma=3.0, r1_every=1, average=0.5))
     random = fit._random(0)
-    pool = fit.paint(2, random)
+    pool = fit.paint(4, random)
     shown = fit.pictures[fit.shown[fit.order.indices(0, 4)]]
-    made = pool[torch.randint(2, (4,), generator=random)]
+    made = pool[torch.randint(4, (4,), generator=random)]
     seen = signed(fit.views(torch.cat([shown, made]), random))
     one = torch.cat([fit.network(x) for x in seen.split(1)])  # each alone
     expected = F.softplus(one[4:]).mean() + F.softplus(-one[:4]).mean()
@@ -122,12 +122,12 @@ def test_samples_are_painted_at_full_size_and_shrunk():
 
 
 def test_old_samples_make_room(prior):
-    fit = fit_of(prior)
-    for k in range(5):
-        fit.step(k / 5)
-    assert len(fit.pool) == 7
-    newest = fit.paint(2, fit._random(4))
-    assert torch.equal(torch.stack([fit.pool[1], fit.pool[2]]), newest)  # the ninth and the tenth
+    fit = fit_of(prior)  # four samples in the first step, and one in every second one
+    for k in range(9):
+        fit.step(k / 9)
+    assert (len(fit.pool), fit.painted) == (7, 8)
+    assert torch.equal(fit.pool[0], fit.paint(1, fit._random(8))[0])
+    assert torch.equal(fit.pool[6], fit.paint(1, fit._random(6))[0])
 
 
 def test_views_are_mirrored_shifted_and_blurred(prior):
@@ -227,7 +227,8 @@ def test_settings_are_checked():
         {"rate": 0.0},
         {"gamma": -1.0},
         {"average": 1.0},
-        {"fresh": 3, "kept": 2},
+        {"sample_every": 0},
+        {"kept": 0},
         {"blurred": 1.5},
         {"wandering": -0.1},
         {"precision": "fp8"},

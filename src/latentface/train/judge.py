@@ -35,7 +35,7 @@ from latentface.train.run import OnTick, check_run, resume_from, run_facts, trai
 from latentface.train.samples import wandering_rows
 from latentface.train.settings import JudgeSettings
 
-HELD = 256  # pictures of each kind, never trained on, by which the figures are measured
+HELD = 128  # pictures of each kind, never trained on, by which the figures are measured
 SMALLEST = 4  # px to which pictures are shrunk before they are blurred
 HELD_FACTOR = 8  # by which the held pictures are shrunk
 FIGURES = ("auc", "real", "made", "auc_blurred", "real_blurred", "made_blurred")
@@ -51,7 +51,7 @@ class JudgeFit(Fit):
 
     KEY, WHAT = "judge", "a judge"
     PARTS = ("network", "average", "optimiser")
-    COUNTED = ("steps", "seconds", "history", "pool")
+    COUNTED = ("steps", "seconds", "history", "pool", "painted")
 
     def __init__(self, prior: Prior, start: Judge, pictures: Tensor, settings: JudgeSettings) -> None:
         check_pair(prior, start)
@@ -67,6 +67,7 @@ class JudgeFit(Fit):
         self.optimiser = lazy_adam(self.network, settings.rate, settings.r1_every)
         self.rate = self.optimiser.param_groups[0]["lr"]
         self.pool: list[Tensor] = []  # made pictures, uint8 (3, s, s)
+        self.painted = 0
         self.history: list[dict[str, float]] = []
         places = torch.randperm(len(pictures), generator=self._random(-1))
         count = min(HELD, len(pictures) // 4)
@@ -100,12 +101,18 @@ class JudgeFit(Fit):
     def _unit(self, pictures: Tensor) -> Tensor:
         return pictures.to(self.prior.device).float() / 255
 
+    def keep(self, samples: Tensor) -> None:
+        """Put samples (N, 3, s, s) into the pool; where it is full, in the place of the oldest ones."""
+        for sample in samples:
+            place = self.painted % self.settings.kept
+            self.pool[place : place + 1] = [sample.clone()]
+            self.painted += 1
+
     def step(self, done: float) -> float:
-        """Draw some samples, and show a batch of photographs and kept samples."""
+        """Draw a sample where one is due, and show a batch of photographs and kept samples."""
         settings, random = self.settings, self._random(self.steps)
-        for i, picture in enumerate(self.paint(settings.fresh, random)):
-            place = (self.steps * settings.fresh + i) % settings.kept
-            self.pool[place : place + 1] = [picture.clone()]
+        if self.steps % settings.sample_every == 0:
+            self.keep(self.paint(1 if self.pool else settings.batch, random))
         real = self.pictures[self.shown[self.order.indices(self.steps * settings.batch, settings.batch)]]
         chosen = torch.randint(len(self.pool), (settings.batch,), generator=random).tolist()
         made = torch.stack([self.pool[i] for i in chosen])
@@ -256,6 +263,7 @@ def _write(fit: JudgeFit, target: Path, folder: Path, described: Mapping[str, st
         "start": fit.start.name,
         "training": asdict(fit.settings),
         **run_facts(fit, fit.prior.device),
+        "samples": fit.painted,
         "held": len(fit.held),
         "figures": {name: round(last[name], 4) for name in FIGURES if name in last},
     }

@@ -297,8 +297,8 @@ class JudgeSettings:
     """Learning rate."""
     gamma: Annotated[float, QUIETLY] = 0.2
     """Weight of R1."""
-    fresh: Annotated[int, QUIETLY] = 2
-    """New samples a step."""
+    sample_every: Annotated[int, QUIETLY] = 2  # at 1024 px a sample takes several times as long as a step
+    """Steps from one new sample to the next."""
     kept: Annotated[int, QUIETLY] = 6000
     """Samples that are kept and shown again, the newest."""
     blurred: Annotated[float, QUIETLY] = 0.5
@@ -314,11 +314,9 @@ class JudgeSettings:
     """Of everything random."""
 
     def __post_init__(self) -> None:
-        if min(self.batch, self.fresh, self.r1_every, self.checks) < 1 or self.kept < self.fresh:
-            raise InputError(
-                f"batch {self.batch}, fresh {self.fresh}, r1_every {self.r1_every}, checks {self.checks}, kept {self.kept}; "
-                "expected at least 1, and kept at least fresh"
-            )
+        counts = ("batch", "sample_every", "kept", "r1_every", "checks")
+        if min(getattr(self, name) for name in counts) < 1:
+            raise InputError(f"{', '.join(f'{name} {getattr(self, name)}' for name in counts)}; expected at least 1")
         if not self.rate > 0 or not self.gamma >= 0 or not 0 <= self.warmup < 1 or not 0 <= self.average < 1:
             raise InputError(
                 f"rate {self.rate}, gamma {self.gamma}, warmup {self.warmup}, average {self.average}; expected > 0, >= 0, "

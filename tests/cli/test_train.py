@@ -79,7 +79,7 @@ def test_no_data(call, tmp_path):
 def test_help_says_what_each_option_means_without_pytorch():
     code = (
         "import sys; from latentface.cli import run\n"
-        "codes = [run(['train', *kind, '--help']) for kind in ([], ['prior'], ['encoder'], ['exits'], ['esrgan'])]\n"
+        "codes = [run(['train', *kind, '--help']) for kind in ([], ['prior'], ['encoder'], ['exits'], ['judge'], ['esrgan'])]\n"
         "assert not any(codes) and 'torch' not in sys.modules"
     )
     env = {**os.environ, "COLUMNS": "200"}

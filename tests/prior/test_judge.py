@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from tiny import mobile_prior, normal, small_arch, small_networks, small_prior, tiny_faces
 
 from latentface.bench.tables.ablated import ABLATED, CHOICES, AblatedSettings, semantic_loss
@@ -19,10 +21,13 @@ from latentface.explore.mganprior import MganpriorSettings
 from latentface.explore.pulse import PulseSettings
 from latentface.explore.rls import RlsSettings
 from latentface.explore.rlse import RlseSettings
+from latentface.io.atomic import sha256
+from latentface.io.weights import KEYS, read_card
 from latentface.prior import load_prior
+from latentface.prior import prior as prior_module
 from latentface.prior.flow import FlowSettings
 from latentface.prior.formats import identity, write_prior
-from latentface.prior.judge import Judge
+from latentface.prior.judge import Judge, write_judge
 from latentface.prior.published import EMBEDDED, PRIORS
 
 
@@ -212,3 +217,77 @@ def test_rlse_in_half_precision_gives_exact_pictures(judged, monkeypatch):
     again = -10 * torch.log10((found.low_again - low).square().mean((1, 2, 3)))
     torch.testing.assert_close(found.consistency_db, again, atol=1e-3, rtol=0)
     assert math.isfinite(float(found.history["consistency_db"].sum()))
+
+
+# -- a file of its own -------------------------------------------------------------------------------------------------
+
+
+def judge_file(path, judge, prior_sha256="0" * 64, **card):
+    write_judge(path, judge.network, prior_sha256, {"alignment": judge.alignment, **card})
+    return path
+
+
+def test_a_judges_file_is_read_as_it_was_written(tmp_path):
+    made = judge_of(16)
+    path = judge_file(tmp_path / "mine.judge.safetensors", made)
+    read = Judge.read(path)
+    assert (read.name, read.resolution, read.alignment) == ("mine.judge", 16, "celeba")
+    assert read.sha256 == sha256(path.read_bytes())
+    for name, value in read.network.state_dict().items():
+        torch.testing.assert_close(value, made.network.state_dict()[name], atol=1e-3, rtol=1e-3)
+    bare = written(tmp_path / "bare.safetensors", mobile_prior(32))
+    assert load_prior(bare, judge=path).judge.sha256 == read.sha256  # whichever prior it was trained for
+
+
+def test_a_priors_own_judge_is_the_default(tmp_path, monkeypatch):
+    monkeypatch.setattr(prior_module, "BUNDLED", tmp_path / "bundled")
+    (tmp_path / "bundled").mkdir()
+    own = small_prior(8)
+    path = written(tmp_path / "own.safetensors", own, own.judge)
+    assert load_prior(path).judge.name == "own"
+    bundled = judge_file(tmp_path / "bundled" / "own.judge.safetensors", judge_of(16), identity(path))
+    assert load_prior(path).judge.sha256 == sha256(bundled.read_bytes())
+    assert load_prior(path, judge=path).judge.name == "own"
+    assert load_prior(path, judge="none").judge is None
+    judge_file(bundled, judge_of(16), "1" * 64)  # a user's prior with a published name does without it
+    assert load_prior(path).judge.name == "own"
+    beside = judge_file(tmp_path / "own.judge.safetensors", judge_of(8), identity(path))
+    assert load_prior(path).judge.resolution == 8
+    judge_file(beside, judge_of(8), "1" * 64)
+    with pytest.raises(WeightsError, match="another prior's; name it with --judge"):
+        load_prior(path)
+    assert load_prior(path, judge=beside).judge.resolution == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "card", "words"),
+    [
+        (lambda t: t.pop("b4.out.bias"), {}, r"b4\.out\.bias is missing"),
+        (lambda t: t["b4.out.bias"].fill_(float("nan")), {}, "holds NaN"),
+        (lambda t: t.update({"b4.out.bias": torch.zeros(7)}), {}, "has shape"),
+        (lambda t: t.update(x=torch.zeros(1)), {}, "x is not part of the network"),
+        (lambda t: None, {"architecture": {"resolution": 16}}, "architecture cannot be used"),
+        (lambda t: None, {"architecture": [1]}, "architecture cannot be used"),
+        (lambda t: None, {"format": 2}, "its format is 2"),
+    ],
+)
+def test_broken_files_of_a_judge(tmp_path, change, card, words):
+    path = judge_file(tmp_path / "j.safetensors", judge_of(16))
+    tensors, full = load_file(path), {**read_card(path, "judge"), **card}
+    change(tensors)
+    save_file(tensors, path, {KEYS["judge"]: json.dumps(full)})
+    with pytest.raises(WeightsError, match=words):
+        Judge.read(path)
+
+
+def test_files_that_hold_no_judge(tmp_path):
+    own = small_prior(8)
+    path = judge_file(tmp_path / "j.safetensors", own.judge)
+    with pytest.raises(WeightsError, match="this is a latentface judge, expected prior"):
+        load_prior(path)
+    save_file(load_file(path), path, {KEYS["encoder"]: json.dumps({"format": 1})})
+    with pytest.raises(WeightsError, match="this is a latentface encoder"):
+        Judge.read(path)
+    path.write_bytes(b"no weights")
+    with pytest.raises(WeightsError, match="broken or is no safetensors file"):
+        Judge.read(path)

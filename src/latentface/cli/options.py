@@ -19,8 +19,8 @@ class MachineSettings:
     Attributes:
         prior: A name (see `latentface models list`) or a file; by default ffhq1024, fetched once, or where that cannot be
             celeba128, which is embedded. Methods without a search take celeba128.
-        judge: The prior whose discriminator the semantic loss asks, by name or file, or "none"; by default the prior's own
-            or, where it has none, celeba128's.
+        judge: The prior whose discriminator the semantic loss asks, by name or file, a judge's file, or "none"; by default
+            the prior's own or, where it has none, celeba128's.
         background: An ESRGAN file (.pth, .safetensors) that enlarges what surrounds a photograph's faces; by default it is
             bicubic.
         aligned: Take every picture for an aligned face.

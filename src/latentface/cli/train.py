@@ -1,4 +1,4 @@
-"""`latentface train`: priors, their encoders and exits, and the supervised baselines."""
+"""`latentface train`: priors, their judges, encoders and exits, and the supervised baselines."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from latentface.train.settings import (
     ExitsRun,
     FsrnetRun,
     GanSettings,
+    JudgeRun,
+    JudgeSettings,
     NamedGanSettings,
     Place,
     PriorRun,
@@ -37,7 +39,8 @@ app = App(name="train", help="Train priors and baselines on your own pictures.")
 FLAT = Parameter(name="*")
 Where = Annotated[Place, FLAT]
 # What stands where nothing is named.
-HERE, GAN, ENCODER, ENCODER_RUN, EXITS_RUN = Place(), NamedGanSettings(), EncoderSettings(), EncoderRun(), ExitsRun()
+HERE, GAN, JUDGE = Place(), NamedGanSettings(), JudgeSettings()
+ENCODER, ENCODER_RUN, EXITS_RUN = EncoderSettings(), EncoderRun(), ExitsRun()
 
 
 @contextmanager
@@ -218,6 +221,50 @@ def exits(*, run: Annotated[ExitsRun, FLAT] = EXITS_RUN, place: Where = HERE) ->
             minutes=run.minutes,
             settings=ExitSettings.for_prior(loaded, seed=run.seed),
             resume=run.resume,
+            on_tick=tick,
+            say=talk.say,
+        )
+    print(path)
+    return 0
+
+
+@app.command
+def judge(
+    *, run: Annotated[JudgeRun, FLAT], settings: Annotated[JudgeSettings, FLAT] = JUDGE, place: Where = HERE
+) -> int:
+    """Train the judge that a search's semantic loss asks: it tells a prior's samples from photographs."""
+    from latentface.devices import pick_device
+    from latentface.prior.exits import beside
+    from latentface.prior.judge import Judge
+    from latentface.prior.registry import DEFAULT, EMBEDDED, find_prior, load_prior
+    from latentface.train.judge import train_judge
+
+    talk = Talk(place.quiet)
+    loaded = load_prior(run.prior or DEFAULT, pick_device(place.device), "none", say=talk.say)
+    name, file = find_prior(EMBEDDED if run.init in (None, "none") else run.init, talk.say)
+    start = Judge.read(file, name=name)
+    target = run.output or beside(_file_of(loaded), "judge")
+    talk.say(f"training on {loaded.device}; the judge goes to {target}, samples and log to {target}.train")
+
+    def words(t: Tick) -> str:
+        return f"step {t.step:,}, loss {t.loss:.2f}"
+
+    def more(t: Tick) -> str:
+        sharp, soft = (t.figures.get(name, float("nan")) for name in ("auc", "auc_blurred"))
+        return f"{words(t)}, area under the curve {sharp:.3f}, blurred {soft:.3f}"
+
+    with watched(talk, words, more) as tick:
+        path = train_judge(
+            loaded,
+            run.data,
+            target,
+            start=start.untrained() if run.init == "none" else start,
+            steps=run.steps,
+            minutes=run.minutes,
+            settings=settings,
+            licence=run.licence,
+            resume=run.resume,
+            save_seconds=run.save_every * 60,
             on_tick=tick,
             say=talk.say,
         )

@@ -24,6 +24,7 @@ KEYS = {
     "exits": "latentface-exits",
     "encoder": "latentface-encoder",
     "baseline": "latentface-baseline",
+    "judge": "latentface-judge",
 }
 
 
@@ -52,20 +53,33 @@ def write_weights(
     write_bytes(path, save(stored, {KEYS[what]: json.dumps(full, ensure_ascii=False)}))
 
 
+def kind_of(path: str | Path) -> str | None:
+    """Return which of KEYS a file holds, None where it has no card of ours. Raises WeightsError: no such file, or broken."""
+    return _kind(_metadata(path))
+
+
+def _metadata(path: str | Path) -> Mapping[str, str]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return file.metadata() or {}
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: there is no such file") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: the file is broken or is no safetensors file ({error}); fetch it again") from None
+
+
+def _kind(metadata: Mapping[str, str]) -> str | None:
+    return next((name for name, key in KEYS.items() if key in metadata), None)
+
+
 def find_card(path: str | Path, what: str) -> dict[str, Any] | None:
     """Return a file's card without reading its tensors; None where a safetensors file has none of ours.
 
     Raises WeightsError: no such file, a broken one, or one that holds something else of ours than `what`.
     """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: there is no such file") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: the file is broken or is no safetensors file ({error}); fetch it again") from None
+    metadata = _metadata(path)
     if KEYS[what] not in metadata:
-        other = next((name for name, key in KEYS.items() if key in metadata), None)
+        other = _kind(metadata)
         if other is not None:
             raise WeightsError(f"{path}: this is a latentface {other}, expected {what}")
         return None

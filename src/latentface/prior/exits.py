@@ -64,10 +64,10 @@ class ExitLayer(nn.Module):
         return pointwise(F.leaky_relu_(x, 0.2), self.weight, self.affine(w), None, self.bias)
 
 
-def beside(prior_path: str | Path) -> Path:
-    """Return where a prior's exits are looked for first: beside its file, NAME.exits.safetensors."""
+def beside(prior_path: str | Path, what: str = "exits") -> Path:
+    """Return where a prior's exits, or its judge, are looked for first: beside its file, NAME.exits.safetensors."""
     path = Path(prior_path)
-    return path.with_name(f"{path.stem}.exits.safetensors")
+    return path.with_name(f"{path.stem}.{what}.safetensors")
 
 
 def rows_of(resolution: int) -> int:

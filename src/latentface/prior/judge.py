@@ -1,6 +1,11 @@
-"""The judge: a discriminator that looks at faces of its own size, whichever prior made them."""
+"""The judge: a discriminator that looks at faces of its own size, whichever prior made them.
+
+It comes out of a prior's file, or out of a file of its own (`io.weights`), which `latentface.train.judge` writes for one
+prior; the card names that prior's sha256.
+"""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,8 +14,13 @@ from torch import Tensor
 
 from latentface.devices import seeded
 from latentface.errors import InputError, WeightsError
+from latentface.io.atomic import sha256 as sha256_of
+from latentface.io.weights import filled, kind_of, read_card, read_tensors, write_weights
+from latentface.prior.architecture import Architecture
 from latentface.prior.formats import identity, read_discriminator
 from latentface.prior.stylegan2 import Discriminator
+
+SHAPE = ("resolution", "d_channels", "mbstd_group", "clamp")  # what of an architecture a discriminator is built from
 
 
 class Judge:
@@ -18,7 +28,7 @@ class Judge:
 
     Attributes:
         resolution: side of its pictures; blocks: how many features they have; alignment: how faces stand in them.
-        name, sha256: of the prior whose file holds it.
+        name, sha256: of the file that holds it, a prior's or its own.
     """
 
     def __init__(
@@ -31,12 +41,16 @@ class Judge:
     @classmethod
     @torch.inference_mode(False)  # else what is read inside one could not be searched with
     def read(cls, path: str | Path, *, name: str | None = None) -> Self:
-        """Read the discriminator of a prior's file. Raises WeightsError."""
-        network, card = read_discriminator(path)
+        """Read a judge's file, or the discriminator of a prior's. Raises WeightsError."""
+        network: Discriminator | None
+        if kind_of(path) == "judge":
+            (network, card), sha256 = _read(path), sha256_of(Path(path).read_bytes())
+        else:
+            (network, card), sha256 = read_discriminator(path), identity(path)
         if network is None:
             raise WeightsError(f"{path}: there is no discriminator in it; name another prior as the judge")
         own = name or Path(path).stem
-        return cls(network, name=own, sha256=identity(path), alignment=str(card.get("alignment", "ffhq")))
+        return cls(network, name=own, sha256=sha256, alignment=str(card.get("alignment", "ffhq")))
 
     def to(self, *target: torch.device | str | torch.dtype) -> Self:
         """Return a copy on another device, in another floating type, or both."""
@@ -68,3 +82,22 @@ class Judge:
             network = Discriminator(self.network.arch)
         like: Any = next(self.network.parameters())
         return Judge(network.to(like), name=f"{self.name}, untrained", alignment=self.alignment)
+
+
+def write_judge(path: str | Path, network: Discriminator, prior_sha256: str, card: Mapping[str, Any]) -> None:
+    """Write a judge's file atomically; the card is completed by its architecture.
+
+    Raises OutputError: it cannot be written. WeightsError: a number does not fit float16.
+    """
+    described = network.arch.to_json()
+    facts = {"architecture": {name: described[name] for name in SHAPE}, "prior_sha256": prior_sha256}
+    write_weights(path, "judge", network.state_dict(), card, facts)
+
+
+def _read(path: str | Path) -> tuple[Discriminator, dict[str, Any]]:
+    card = read_card(path, "judge")
+    try:
+        arch = Architecture(**{name: card["architecture"][name] for name in SHAPE})
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: the card's architecture cannot be used ({error})") from None
+    return filled(lambda: Discriminator(arch), read_tensors(path), f"{path}: "), card

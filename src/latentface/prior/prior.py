@@ -14,6 +14,7 @@ from torch import Tensor
 from latentface.devices import fast_dtype
 from latentface.errors import InputError, WeightsError
 from latentface.io.atomic import sha256
+from latentface.io.weights import read_card
 from latentface.prior.blocks import Entry
 from latentface.prior.exits import ExitLayer, beside, read_exits
 from latentface.prior.family import AnyGenerator
@@ -75,8 +76,11 @@ class Prior:
     @property
     def exits_path(self) -> Path | None:
         """The file of the prior's exits, beside its own or in the package; None where there is none."""
-        own = [] if self.path is None else [beside(self.path)]
-        return next((p for p in (*own, BUNDLED / f"{self.name}.exits.safetensors") if p.is_file()), None)
+        return self._companion("exits")
+
+    def _companion(self, what: str) -> Path | None:
+        own = [] if self.path is None else [beside(self.path, what)]
+        return next((p for p in (*own, BUNDLED / f"{self.name}.{what}.safetensors") if p.is_file()), None)
 
     @cached_property
     def exits(self) -> dict[int, ExitLayer]:
@@ -118,6 +122,26 @@ class Prior:
         other.sha256 = f"{self.sha256}-{resolution}" if self.sha256 else ""
         other.__dict__["exits"] = {}
         return other
+
+    def trained_judge(self) -> Judge | None:
+        """Return the judge in `NAME.judge.safetensors`, beside the prior's file or in the package; None without such a file.
+
+        Raises WeightsError: the file is broken, or another prior's.
+        """
+        path = self._companion("judge")
+        if path is None:
+            return None
+        try:
+            if read_card(path, "judge").get("prior_sha256") != self.sha256:
+                raise WeightsError(
+                    f"{path}: this judge is another prior's; name it with --judge to take it all the same, or train one "
+                    "with: latentface train judge"
+                )
+            return Judge.read(path)
+        except WeightsError:
+            if path.parent != BUNDLED:
+                raise
+            return None  # a file of the user's has the name of a published prior
 
     def needed_judge(self) -> Judge:
         """Return the judge. Raises WeightsError where there is none."""

@@ -162,8 +162,9 @@ def load_prior(
     Without a name it is `ffhq1024`, fetched once (37.6 MB) where that can be done, else the embedded `celeba128`.
 
     Args:
-        judge: the prior whose discriminator judges, by name or file; "none" for no judge; None for the prior's own or,
-            where its file has none, the embedded one, if its faces stand alike.
+        judge: the prior whose discriminator judges, by name or file, or a judge's file; "none" for no judge; None for
+            the one that was trained for the prior (`Prior.trained_judge`), else the one in its file, else the embedded
+            one, if its faces stand alike.
         say: takes the line that tells what is fetched, or why nothing is; by default the logger "latentface".
         offline: fetch nothing; so does the environment variable LATENTFACE_OFFLINE.
 
@@ -175,11 +176,15 @@ def load_prior(
 
     name, path = find_prior(source, say, offline=offline)
     prior = Prior.read(path, name=name)
-    if judge is None and prior.judge is None:
-        embedded = Judge.read(published(EMBEDDED).path, name=EMBEDDED)
-        if embedded.alignment == prior.alignment:
-            prior = prior.with_judge(embedded)
-    elif judge is not None:
+    if judge is None:
+        trained = prior.trained_judge()
+        if trained is not None:
+            prior = prior.with_judge(trained)
+        elif prior.judge is None:
+            embedded = Judge.read(published(EMBEDDED).path, name=EMBEDDED)
+            if embedded.alignment == prior.alignment:
+                prior = prior.with_judge(embedded)
+    else:
         chosen = None if str(judge) == "none" else find_prior(judge, say, offline=offline)
         prior = prior.with_judge(chosen and Judge.read(chosen[1], name=chosen[0]))
     return prior if str(device) == "cpu" else prior.to(device)

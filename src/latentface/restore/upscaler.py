@@ -48,7 +48,8 @@ class Upscaler:
 
     Args:
         prior: a loaded prior, a name or a file; None: the default, see `load_prior`.
-        judge: the prior whose discriminator the semantic loss asks, by name or file, or "none"; None: the prior's own.
+        judge: the prior whose discriminator the semantic loss asks, by name or file, a judge's file, or "none"; None: the
+            prior's own.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         settings: of the search; photo: which faces of a photograph.
         background: an ESRGAN file that enlarges what surrounds a photograph's faces; None: bicubic interpolation.

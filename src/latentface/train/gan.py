@@ -121,18 +121,38 @@ def new_state(
     if not settings.noise:
         silence(generator)
     average = copy.deepcopy(generator).eval().requires_grad_(False)
-    # Lazy R1 is one step in r1_every + 1 of the optimiser's: its rates and betas are corrected as the authors do.
-    ratio = settings.r1_every / (settings.r1_every + 1)
     g_optimiser = torch.optim.Adam(generator.parameters(), lr=settings.g_rate, betas=(0.0, 0.99), fused=True)
-    d_optimiser = torch.optim.Adam(
-        discriminator.parameters(), lr=settings.d_rate * ratio, betas=(0.0, 0.99**ratio), fused=True
-    )
+    d_optimiser = lazy_adam(discriminator, settings.d_rate, settings.r1_every)
     vision = (
         make_vision(arch.resolution, settings.d_rate, settings.seed, vision_weights, device)
         if settings.vision > 0
         else None
     )
     return GanState(generator, discriminator, average, g_optimiser, d_optimiser, settings, vision)
+
+
+def lazy_adam(discriminator: nn.Module, rate: float, r1_every: int) -> torch.optim.Adam:
+    """Return a discriminator's optimiser, rate and betas corrected as the authors do for lazy R1.
+
+    R1 is one step in `r1_every` + 1 of the optimiser's.
+    """
+    ratio = r1_every / (r1_every + 1)
+    return torch.optim.Adam(discriminator.parameters(), lr=rate * ratio, betas=(0.0, 0.99**ratio), fused=True)
+
+
+def logistic_loss(real: Tensor, made: Tensor) -> Tensor:
+    """Return D's loss, mean softplus(made) + mean softplus(-real), of logits (B,) each."""
+    return F.softplus(made.float()).mean() + F.softplus(-real.float()).mean()
+
+
+def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
+    """Return R1, the mean squared length of D's slope at real pictures (B, 3, R, R); differentiable in D's weights.
+
+    Source: Mescheder et al. 2018.
+    """
+    at = real.detach().requires_grad_(True)
+    (slope,) = torch.autograd.grad(discriminator(at).sum(), at, create_graph=True)
+    return slope.square().sum((1, 2, 3)).mean()
 
 
 def silence(generator: Generator) -> None:
@@ -244,16 +264,13 @@ class GanTrainer:
             real_seen = augment(real, p, random)
             fake_logits = self._judge(augment(fakes.detach(), p, random))
             real_logits = self._judge(real_seen)
-            d_loss = F.softplus(fake_logits.float()).mean() + F.softplus(-real_logits.float()).mean()
+            d_loss = logistic_loss(real_logits, fake_logits)
         d_loss.backward()
         self.update(d, state.d_optimiser)
 
         r1_value: Tensor | None = None
         if state.step % settings.r1_every == 0 and settings.gamma > 0:
-            at = real_seen.detach().requires_grad_(True)
-            logits = d(at)  # never compiled nor in half precision: second order
-            (slope,) = torch.autograd.grad(logits.sum(), at, create_graph=True)
-            r1_value = slope.square().sum((1, 2, 3)).mean()
+            r1_value = r1_penalty(d, real_seen)  # never compiled nor in half precision: second order
             (r1_value * (settings.gamma / 2 * settings.r1_every)).backward()
             self.update(d, state.d_optimiser)
 

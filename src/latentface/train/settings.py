@@ -137,7 +137,7 @@ class PriorRun:
     """What the card says of the weights' use."""
 
 
-# -- encoders and exits, on the prior's own faces ----------------------------------------------------------------------
+# -- judges, encoders and exits, on the prior's own faces ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,6 +258,79 @@ class ExitSettings:
         pairs = list(zip(cls().resolutions, cls().widths, strict=True))
         fitting = [pair for pair in pairs if pair[0] < prior.resolution] or pairs[:1]
         return cls(resolutions=tuple(r for r, _ in fitting), widths=tuple(width for _, width in fitting), **changes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeRun:
+    """A judge's run: of which prior, on which faces, how long, and what its card says."""
+
+    data: Annotated[list[str], Parameter(consume_multiple=True)]
+    """Folders or zips of faces that stand as the prior's do."""
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None
+    """The judge's file; by default NAME.judge.safetensors beside the prior, where `upscale` looks for it."""
+    prior: PriorName = None
+    """A name (see `latentface models list`) or a file; by default ffhq1024."""
+    init: str | None = None
+    """Start from this judge: a prior's, by name or file, or a judge's file; "none": celeba128's network, untrained. By
+    default celeba128's."""
+    minutes: float | None = None
+    """Stop after so long in all."""
+    steps: int | None = None
+    """Stop after so many steps."""
+    resume: Annotated[bool, FLAG] = False
+    """Go on exactly where the run with the same output stopped."""
+    save_every: float = 5.0
+    """Minutes between checkpoints, which hold the kept samples: some 300 MB."""
+    licence: str | None = None
+    """What the card says of the weights' use."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeSettings:
+    """How a judge is trained.
+
+    Attributes:
+        r1_every: steps from one R1 to the next.
+        warmup: share of the budget over which Adam's rate rises; then it falls by half a cosine to 0.
+        wandering: share of the samples whose style rows differ, as searches leave them; the others are plain.
+        average: decay of the weights' moving average, which is what is written.
+        checks: measurements over the budget.
+    """
+
+    batch: Annotated[int, QUIETLY] = 16
+    """Photographs a step, and as many samples."""
+    rate: Annotated[float, QUIETLY] = 1e-3
+    """Learning rate."""
+    gamma: Annotated[float, QUIETLY] = 0.2
+    """Weight of R1."""
+    sample_every: Annotated[int, QUIETLY] = 2  # at 1024 px a sample takes several times as long as a step
+    """Steps from one new sample to the next."""
+    kept: Annotated[int, QUIETLY] = 6000
+    """Samples that are kept and shown again, the newest."""
+    blurred: Annotated[float, QUIETLY] = 0.5
+    """Share of the steps whose pictures are shrunk and enlarged again."""
+    r1_every: Annotated[int, HIDDEN] = 16
+    warmup: Annotated[float, HIDDEN] = 0.03
+    wandering: Annotated[float, HIDDEN] = 0.5
+    average: Annotated[float, HIDDEN] = 0.998
+    checks: Annotated[int, HIDDEN] = 20
+    precision: Precision = "fp32"
+    """Of the judge's convolutions: fp32, or bf16, several times as fast where the processor has it in silicon."""
+    seed: int = 0
+    """Of everything random."""
+
+    def __post_init__(self) -> None:
+        counts = ("batch", "sample_every", "kept", "r1_every", "checks")
+        if min(getattr(self, name) for name in counts) < 1:
+            raise InputError(f"{', '.join(f'{name} {getattr(self, name)}' for name in counts)}; expected at least 1")
+        if not self.rate > 0 or not self.gamma >= 0 or not 0 <= self.warmup < 1 or not 0 <= self.average < 1:
+            raise InputError(
+                f"rate {self.rate}, gamma {self.gamma}, warmup {self.warmup}, average {self.average}; expected > 0, >= 0, "
+                "in [0, 1) and in [0, 1)"
+            )
+        if not (0 <= self.blurred <= 1 and 0 <= self.wandering <= 1):
+            raise InputError(f"blurred {self.blurred}, wandering {self.wandering}; expected shares from 0 to 1")
+        _check_precision(self.precision, PRECISIONS)
 
 
 # -- baselines ---------------------------------------------------------------------------------------------------------

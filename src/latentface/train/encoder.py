@@ -1,6 +1,6 @@
 """Train the encoder of a prior on the prior's own faces: unlimited pairs, no data set.
 
-Each step draws new faces, shrinks them to a random size with a little noise, lets the encoder answer, and compares the
+Each step draws some new faces and takes some that are kept, shrinks them to a random size with a little noise, lets the encoder answer, and compares the
 answer's picture with the face and, shrunk, with the input; and the answer with the face's own latent. A prior with exits
 paints all of this at the smallest of them: there a pair costs a tenth. Random numbers follow from (seed, step), so that a run with a
 budget of steps that was cut off resumes exactly.
@@ -11,6 +11,7 @@ Shape legend: B faces a step, R side of the faces as they are painted, n of the 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from latentface.train.fit import Fit
 from latentface.train.run import OnTick, check_run, resume_from, run_facts, train, write_history
 from latentface.train.settings import EncoderSettings
 
-STEM_FACES = 1024  # from which the stem's whitening is measured
+KEPT_PART = 64  # kept faces are painted in parts of so many
 HELD = 64  # faces, never trained on, by which the figures are measured at 8x
 LEAST_INPUT = 8  # px; with a small prior `largest_factor` goes further down
 
@@ -70,7 +71,7 @@ def train_encoder(
     if resume:
         resume_from(checkpoint, fit)
     else:
-        say(f"measuring {STEM_FACES} faces of {prior.name}")
+        say(f"painting {settings.kept} faces of {prior.name}")
         fit.begin()
 
     train(
@@ -107,6 +108,7 @@ class EncoderFit(Fit):
             self.network = EncoderNetwork(shape).to(prior.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.rate, betas=(0.9, 0.99))
         self.rate = settings.rate
+        self.new = max(1, settings.batch // 4)  # faces of a step that nobody saw before
         self.history: list[dict[str, float]] = []
         self.held = self.faces(HELD, torch.Generator().manual_seed(settings.seed * 1_000_003 - 1))[0]
 
@@ -141,19 +143,34 @@ class EncoderFit(Fit):
         return blur(high, side, self.prior.resolution) + blur(grain.to(high), side, self.prior.resolution)
 
     def begin(self) -> None:
-        """Fit the stem to views of the prior's faces."""
+        """Fit the stem and the linear part to the kept faces: the training begins at the best linear answer."""
         random = torch.Generator().manual_seed(self.settings.seed * 1_000_003 - 2)
-        faces = self.faces(STEM_FACES, random)[0]
+        faces, v = self.kept
         sides = self.sides(16, random)
-        self.network.fit_stem(
-            torch.cat([self.views(part, n, random) for part, n in zip(faces.chunk(len(sides)), sides, strict=True)])
-        )
+        parts = zip(faces.chunk(len(sides)), sides, strict=True)
+        views = torch.cat([self.views(part / 255, n, random) for part, n in parts])
+        self.network.fit_stem(views)
+        self.network.fit_linear(views, v)
+
+    @cached_property
+    def kept(self) -> tuple[Tensor, Tensor]:
+        """Faces that are looked at again and again, (N, 3, R, R) in bytes, and their gaussianised w, (N, D)."""
+        random = torch.Generator().manual_seed(self.settings.seed * 1_000_003 - 3)
+        parts = [self.faces(KEPT_PART, random) for _ in range(self.settings.kept // KEPT_PART)]
+        return torch.cat([(p * 255).round().byte() for p, _ in parts]), torch.cat([v for _, v in parts])
+
+    def batch(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return faces of one step and their latents: new ones and, of `settings.kept` faces, three times as many."""
+        high, v = self.faces(self.new, random)
+        faces, codes = self.kept
+        chosen = torch.randint(len(faces), (self.settings.batch - self.new,), generator=random)
+        return torch.cat([high, faces[chosen].to(high) / 255]), torch.cat([v, codes[chosen]])
 
     def step(self, done: float) -> float:
         """Show one batch of new faces, all shrunk to one size."""
         settings, prior = self.settings, self.prior
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.steps)
-        high, wanted = self.faces(settings.batch, random)
+        high, wanted = self.batch(random)
         side = self.sides(1, random)[0]
         view = self.views(high, side, random)
         self.anneal(done, settings.warmup)
@@ -200,7 +217,7 @@ def _write(fit: EncoderFit, target: Path, folder: Path) -> None:
         "training": asdict(fit.settings),
         "licence": fit.prior.licence,
         **run_facts(fit, fit.prior.device),
-        "faces": fit.steps * fit.settings.batch,
+        "faces": fit.settings.kept // KEPT_PART * KEPT_PART + fit.steps * fit.new,
         "figures": {name: round(last[name], 2) for name in ("psnr", "consistency") if name in last},
     }
     write_encoder(target, fit.network, fit.prior.sha256, full)

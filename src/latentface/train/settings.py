@@ -169,6 +169,7 @@ class EncoderSettings:
             from reading what only the prior's own faces say.
         low_weight: of the small pictures' mean square difference; that of the large ones weighs 1.
         latent_weight: of the mean square difference from the face's own gaussianised w.
+        kept: faces that are painted first, fit the stem and the linear part, and are three quarters of each batch.
         checks: measurements over the budget.
     """
 
@@ -181,6 +182,7 @@ class EncoderSettings:
     noise: Annotated[float, HIDDEN] = 0.04
     low_weight: Annotated[float, HIDDEN] = 4.0
     latent_weight: Annotated[float, HIDDEN] = 0.02
+    kept: Annotated[int, HIDDEN] = 4096
     checks: Annotated[int, HIDDEN] = 20
     precision: Precision = "fp32"
     """Of the prior's convolutions: fp32, or bf16, several times as fast where the processor has it in silicon."""
@@ -193,6 +195,8 @@ class EncoderSettings:
                 f"batch {self.batch}, checks {self.checks}, rate {self.rate}, warmup {self.warmup}; expected >= 1, >= 1, > 0 and in [0, 1)"
             )
         _check_precision(self.precision, PRECISIONS)
+        if self.kept < 64:
+            raise InputError(f"kept is {self.kept}; expected at least 64 faces")
         if self.largest_factor < 2 or min(self.noise, self.low_weight, self.latent_weight) < 0:
             raise InputError(
                 f"largest_factor {self.largest_factor}, noise {self.noise}, low_weight {self.low_weight}, latent_weight {self.latent_weight}; expected >= 2 and >= 0"

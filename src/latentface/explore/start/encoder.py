@@ -23,6 +23,8 @@ from latentface.io.atomic import sha256
 from latentface.io.weights import filled, read_card, read_tensors, write_weights
 from latentface.prior.prior import Prior
 
+RIDGE = 0.05  # of the variance of a whitened part: faces are few, and the parts at the end are noise
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderShape:
@@ -77,6 +79,19 @@ class EncoderNetwork(nn.Module):
         ).t()  # 1e-4: parts fainter than a hundredth of the grey range are noise
         self.stem.weight.copy_(weight)
         self.stem.bias.copy_(-weight @ mean)
+
+    @torch.no_grad()
+    def fit_linear(self, views: Tensor, v: Tensor) -> None:
+        """Make the linear part answer with the latents v (N, D) of these views by least squares, and the rest with nothing."""
+        x = self.stem(views.flatten(1)).double()
+        x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+        ridge = torch.eye(x.shape[1], dtype=x.dtype, device=x.device) * len(x) * RIDGE
+        found = torch.linalg.solve(x.t() @ x + ridge, x.t() @ v.double())  # (parts + 1, D)
+        self.linear.weight.copy_(found[:-1].t())
+        self.linear.bias.copy_(found[-1])
+        for layer in (self.common, self.apart[1]):
+            layer.weight.mul_(0.1)  # type: ignore[operator]
+            layer.bias.zero_()  # type: ignore[operator]
 
     def forward(self, views: Tensor, enlargement: Tensor) -> Tensor:
         x = self.stem(views.flatten(1))  # (B, parts)

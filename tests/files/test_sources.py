@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from latentface.io.sources import list_inputs
+from latentface.io.inputs import list_inputs
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_the_same_file_counts_once(tree):
 
 
 def test_globs(tree):
-    assert targets(tree / "**" / "a.jpg") == ["a-jpg", "a-jpg-n2"]
+    assert targets(tree / "**" / "a.jpg") == ["a", "sub/a"]
     assert targets(tree / "[ab].*") == ["a", "b"]
     (tree / "[ab].png").write_bytes(b"x")  # a name that is also a pattern
     assert targets(tree / "[ab].png") == ["[ab]"]
@@ -103,11 +103,11 @@ def test_bad_zips_are_told(tmp_path):
     assert listing.failures[1][1] == "no picture is in this zip"
 
 
-def test_a_number_is_never_a_samples_name(tmp_path):
+def test_same_names_keep_their_folders(tmp_path):
     for name in ("one/face.png", "two/face.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"x")
-    assert targets(tmp_path / "one", tmp_path / "two") == ["face-png", "face-png-n2"]
+    assert targets(tmp_path / "one", tmp_path / "two") == ["one/face", "two/face"]
 
 
 def test_results_in_the_inputs_own_folder_are_no_inputs(tmp_path):

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from latentface.cli.console import Talk
 from latentface.errors import InputError, LatentfaceError, OutputError, UnknownNameError
-from latentface.io.sources import list_inputs
+from latentface.io.inputs import list_inputs
 
 
 def degrade(

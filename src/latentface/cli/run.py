@@ -23,7 +23,8 @@ from latentface.io.photo import Photo
 from latentface.io.pictures import to_pillow
 from latentface.io.records import beside, check_beside, faces_folder, is_done, read_record
 from latentface.io.sheets import comparison_sheet
-from latentface.io.sources import Input, read_entry
+from latentface.io.result_names import Input
+from latentface.io.sources import read_entry
 from latentface.prior import registry
 from latentface.restore.aligned import AlignedFace
 from latentface.restore.faceresult import Upscaled

@@ -27,7 +27,7 @@ def upscale(
     if not inputs:
         raise InputError("name at least one picture, folder or zip")
     from latentface.cli.run import Run
-    from latentface.io.sources import list_inputs
+    from latentface.io.inputs import list_inputs
     from latentface.restore.upscaler import Upscaler
 
     listing = list_inputs(inputs, leave_out=out.output)

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 LUMA = (0.299, 0.587, 0.114)  # of R, G, B in Y: ITU-R BT.601, full range
 PICTURE_SUFFIXES = frozenset(
     {
-        *(".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"),
-        *(".gif", ".ppm", ".pgm", ".pbm", ".heic", ".heif", ".jp2"),
+        *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".mpo", ".webp", ".avif", ".avifs"),
+        *(".bmp", ".dib", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+        *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c"),
     }
 )
 MAX_PIXELS = 150_000_000  # 150 megapixels: 1.8 GB as float32 RGB, more than any camera's file, less than a bomb

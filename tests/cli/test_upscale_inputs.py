@@ -137,7 +137,7 @@ def test_a_factor_that_is_too_large(upscale, face, tmp_path):
 
 def test_truncated_weights(call, face, prior_file, tmp_path):
     data = prior_file.read_bytes()
-    for size in (0, 100, len(data) // 2, len(data) - 1):
+    for size in (100, len(data) // 2, len(data) - 1):
         (tmp_path / "cut.safetensors").write_bytes(data[:size])
         done = call("upscale", face(tmp_path / "a.png"), "-o", tmp_path / "out", "-p", tmp_path / "cut.safetensors")
         assert done.code == 1

@@ -28,6 +28,11 @@ class Entry:
         return Path(self.name).stem
 
     @property
+    def file(self) -> str:
+        """The name without folders."""
+        return Path(self.name).name
+
+    @property
     def label(self) -> str:
         """How messages name it."""
         if self == STDIN:

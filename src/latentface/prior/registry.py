@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentface.cache import is_offline
-from latentface.errors import LatentfaceError, MissingDataError, OutputError, UnknownNameError, WeightsError
+from latentface.errors import (
+    LatentfaceError,
+    MissingDataError,
+    OutputError,
+    UnknownNameError,
+    WeightsError,
+    WrongFileError,
+)
 from latentface.prior.foreign.openvino import write_ffhq1024
 from latentface.prior.packages import Download, download, fetched, read_members
 from latentface.prior.published import DEFAULT, EMBEDDED, PRIORS, Published
@@ -144,6 +151,8 @@ def find_prior(source: str | Path | None = None, say: Say = warn, *, offline: bo
     path = Path(text).expanduser()
     if path.is_file():
         return path.stem, path
+    if path.is_dir():
+        raise WrongFileError(f"{text}: this is a folder, expected a prior's file (.safetensors)")
     if path.suffix or "/" in text:
         raise WeightsError(f"{text}: there is no such file")
     raise UnknownNameError("prior", text, PRIORS)

@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError
 
 from latentface import __version__
 from latentface.errors import InputError, LatentfaceError, UnknownNameError
+from latentface.io import PIPE
 
 app = App(
     name="latentface",
@@ -37,7 +38,8 @@ def run(arguments: Sequence[str]) -> int:
         if not set(arguments) - {"--help", "-h"}:
             for name in app:
                 _ = app[name]  # imports it: the list of commands says a line of each
-        code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        words = [PIPE if word == "-" else word for word in arguments]
+        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         print(f"latentface: {_plain(error)} (see: latentface --help)", file=sys.stderr)
         return 2

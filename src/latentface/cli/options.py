@@ -10,6 +10,7 @@ from typing import Annotated, Self
 from cyclopts import Group, Parameter
 
 from latentface.errors import InputError
+from latentface.io import PIPE
 
 Flag = Parameter(negative="", show_default=False)
 
@@ -98,7 +99,7 @@ class OutputSettings:
     @property
     def piped(self) -> bool:
         """Whether the result goes to standard output."""
-        return self.output == Path("-")
+        return self.output == Path(PIPE)
 
     @property
     def single(self) -> bool:
@@ -112,7 +113,7 @@ class OutputSettings:
 
     def for_inputs(self, inputs: Sequence[str]) -> Self:
         """Return them for these inputs: what comes from standard input alone goes to standard output, unless told."""
-        return replace(self, output=Path("-")) if self.output is None and list(inputs) == ["-"] else self
+        return replace(self, output=Path(PIPE)) if self.output is None and list(inputs) == [PIPE] else self
 
     def check(self, samples: int, answer: str) -> None:
         """Check where the results go before anything is loaded. Raises InputError."""

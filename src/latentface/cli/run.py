@@ -28,8 +28,8 @@ from latentface.io.inputs import NAMED, Listing
 from latentface.io.photo import Photo
 from latentface.io.pictures import to_pillow
 from latentface.io.records import beside, check_beside, faces_folder, is_done, read_record
-from latentface.io.sheets import comparison_sheet
 from latentface.io.result_names import Input
+from latentface.io.sheets import comparison_sheet
 from latentface.io.sources import read_entry
 from latentface.prior import registry
 from latentface.restore.aligned import AlignedFace
@@ -189,16 +189,17 @@ class Run:
 
     def _each(self, inputs: Sequence[Input]) -> None:
         with self.talk.progress("pictures", len(inputs)) as bar:
-            number = 0
+            unread = len(inputs)
             try:
-                for number, item in enumerate(inputs, 1):
+                for item in inputs:
+                    unread -= 1
                     self._read(item, bar)
                     if self.upscaler.full([found for _, found in self.waiting]):
                         self._finish(bar)
                 self._finish(bar)
             except EndsRunError as error:
                 self.fail(*error.args)
-                self.tally.untried = len(inputs) - number + len(self.waiting)
+                self.tally.untried = unread + len(self.waiting)
 
     def fail(self, name: str, reason: str) -> None:
         """Note and tell that one input could not be done."""
@@ -254,11 +255,10 @@ class Run:
             bar.advance(bar.task_ids[0])
             return
         count, word = frame_count(data)
-        if count == 1:
-            return self._decode(item, data, bar)
-        if not self.out.all_frames:
-            self.tally.partly.append(f"{name}: 1 of {count} {word}s")
-            return self._decode(item, data, bar, frames=count)
+        if count == 1 or not self.out.all_frames:
+            self.tally.partly += [f"{name}: 1 of {count} {word}s"] if count > 1 else []
+            self._decode(item, data, bar, frames=count)
+            return
         bar.update(bar.task_ids[0], total=bar.tasks[0].total + count - 1)
         for frame in range(count):
             self._decode(item, data, bar, frame, count, f"-{frame + 1:03d}")

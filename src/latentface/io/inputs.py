@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from latentface.io import PIPE
 from latentface.io.result_names import Found, Input, is_result, result_names
 from latentface.io.sources import STDIN, Entry, is_picture_name
 
@@ -58,7 +59,7 @@ class Listing:
 
 
 def list_inputs(arguments: Sequence[str], leave_out: Path | None = None) -> Listing:
-    """Find the pictures that INPUT names; a file reached by two ways counts once. `-` is standard input.
+    """Find the pictures that INPUT names; a file reached by two ways counts once. `PIPE` is standard input.
 
     Folders are searched with their subfolders; linked folders in them are named, not entered. What lies in `leave_out`,
     the results' folder, inside a named folder is no input; where it is the named folder itself, its results are none.
@@ -86,11 +87,11 @@ def _is_link(found: Found) -> bool:
 
 
 def _paths(argument: str, listing: Listing) -> list[Path]:
-    if argument == "-":
+    if argument == PIPE:
         return [STDIN.container]
     path = Path(os.path.expanduser(argument))  # Path.expanduser raises where ~NAME is nobody
     if os.path.lexists(path):
-        return [Path.cwd() / path if path == STDIN.container else path]
+        return [path]
     paths = sorted(_recursive(path, listing)) if "**" in path.parts else [Path(p) for p in sorted(glob.glob(str(path)))]
     if not paths:
         listing.failures.append((argument, "there is no such file or folder"))

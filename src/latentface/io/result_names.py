@@ -11,6 +11,7 @@ A name that an earlier run gave by these rules, when there were other files, is 
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import zipfile
@@ -66,12 +67,17 @@ def result_names(found: Sequence[Found], results: Path | None = None) -> list[In
     for group in groups.values():
         folders = {found[i].parts[:-1] for i in group}
         if len(folders) > 1:
-            shared = len(os.path.commonprefix(list(folders)))
+            shared = _shared(folders)
             for i in group:
                 kept[i] = max(kept[i], len(found[i].parts) - shared)
-    names = _numbered(one.name(*how) for one, *how in zip(found, kept, endings, strict=True))
+    names = _numbered(one.name(n, ending) for one, n, ending in zip(found, kept, endings, strict=True))
     taken = {_key(name) for name in names}
     return [Input(one.entry, name, _others(one, taken)) for one, name in zip(found, names, strict=True)]
+
+
+def _shared(folders: Iterable[tuple[str, ...]]) -> int:
+    """Return how many parts, from the first on, are the same in all."""
+    return len(list(itertools.takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False))))
 
 
 def _key(name: Path) -> str:

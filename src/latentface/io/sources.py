@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from latentface.errors import InputError, MissingDataError, PictureError
+from latentface.io import PIPE
 from latentface.io.atomic import read_bytes
 from latentface.io.pictures import PICTURE_SUFFIXES
 
@@ -40,7 +41,7 @@ class Entry:
         return f"{self.container}:{self.name}" if self.zipped else str(self.container / self.name)
 
 
-STDIN = Entry("standard input", Path("-"), False)
+STDIN = Entry("standard input", Path(PIPE), False)
 
 _archives = threading.local()
 KEPT_OPEN = 16  # archives a thread keeps open

@@ -109,14 +109,24 @@ def _zip(path, _) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "content", "words"),
     [
-        ("ffhq.pkl", _pickled, {"_reconstruct": "dnnlib.tflib.network"}, "a StyleGAN pickle; reading those is not built"),
+        (
+            "ffhq.pkl",
+            _pickled,
+            {"_reconstruct": "dnnlib.tflib.network"},
+            "a StyleGAN pickle; reading those is not built",
+        ),
         ("old.pt", _legacy, {"g_ema": {}}, "a StyleGAN pickle; reading those is not built"),
         ("new.pt", lambda p, c: torch.save(c, p), {"g_ema": {}}, "a StyleGAN checkpoint of PyTorch; reading those"),
         ("other.pkl", _pickled, {"a": 1}, "this is a Python pickle; expected a latentface prior"),
         ("other.pt", lambda p, c: torch.save(c, p), {"a": 1}, "this is a checkpoint of PyTorch; expected"),
         ("a.zip", _zip, None, "this is a zip archive; expected"),
         ("a.safetensors", lambda p, c: p.write_bytes(c), b"", "this is an empty file; expected"),
-        ("b.safetensors", lambda p, c: p.write_text(c), "bonjour \u00e9t\u00e9 " * 2000, "this is a text file; expected"),
+        (
+            "b.safetensors",
+            lambda p, c: p.write_text(c),
+            "bonjour \u00e9t\u00e9 " * 2000,
+            "this is a text file; expected",
+        ),
         ("c.safetensors", lambda p, c: p.write_text(c), "<!DOCTYPE html><html>", "this is a web page, not the file"),
         ("d.safetensors", lambda p, c: p.write_text(c), "version https://git-lfs.github.com/spec/v1", "Git LFS"),
         ("e.png", lambda p, c: c.save(p), Image.new("RGB", (8, 8)), "this is a picture (PNG); expected"),

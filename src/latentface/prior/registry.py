@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentface.cache import is_offline
+from latentface.cache import cache_folder, is_offline, unwritable
 from latentface.errors import (
     LatentfaceError,
     MissingDataError,
@@ -121,6 +121,7 @@ def _check_cache(folder: Path) -> None:
     try:
         check_folder(folder)
     except OutputError as error:
+        unwritable.add(cache_folder())
         raise OutputError(
             f"the cache {folder} cannot be written ({error.__context__ or error}); "
             "name another folder with the environment variable LATENTFACE_CACHE"

@@ -172,12 +172,24 @@ def test_a_file_reached_by_two_ways_is_done_once(tree):
     assert "3 further ways to the same pictures" in listing.left_words()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with a name")
+def test_a_pipe_is_opened_only_where_it_is_named(tree):
+    os.mkfifo(tree / "pipe.png")
+    for argument in (tree, tree / "*.png", tree / "**" / "*.png"):
+        listing = list_inputs([str(argument)])  # opening it would wait for ever
+        assert "pipe.png" not in [i.entry.file for i in listing.inputs]
+        assert listing.left_words().count("1 special file") == 1
+    assert len(list_inputs([str(tree / "pipe.png")]).inputs) == 1
+
+
 def test_links_that_lead_round_in_a_circle_end(tree):
     (tree / "loop").symlink_to(tree)
     (tree / "sub" / "loop").symlink_to(tree)
+    (tree / "self.png").symlink_to(tree / "self.png")
     for argument in (tree, tree / "**" / "*.*g"):
-        listing = list_inputs([str(argument)])
+        listing = list_inputs([str(argument)], leave_out=tree / "out")
         assert len(listing.inputs) == 3 + (argument == tree)
+        assert len(listing.left["link that leads nowhere"]) == 1
         assert len(listing.left["linked folder"]) == 2
 
 

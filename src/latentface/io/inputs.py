@@ -82,6 +82,10 @@ def list_inputs(arguments: Sequence[str], leave_out: Path | None = None) -> List
     return listing
 
 
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises where a link leads to itself
+
+
 def _is_link(found: Found) -> bool:
     return os.path.islink(found.entry.container / found.entry.name)
 
@@ -95,7 +99,15 @@ def _paths(argument: str, listing: Listing) -> list[Path]:
     paths = sorted(_recursive(path, listing)) if "**" in path.parts else [Path(p) for p in sorted(glob.glob(str(path)))]
     if not paths:
         listing.failures.append((argument, "there is no such file or folder"))
-    return paths
+    return [path for path in paths if os.path.isdir(path) or _is_file(path, listing)]
+
+
+def _is_file(path: Path, listing: Listing) -> bool:
+    """Say whether it is a regular file; else note what it is: to open a pipe would wait for whoever writes to it."""
+    if os.path.isfile(path):
+        return True
+    listing.leave(DEAD if os.path.islink(path) and not os.path.exists(path) else SPECIAL, path)
+    return False
 
 
 def _recursive(pattern: Path, listing: Listing) -> Iterator[Path]:
@@ -121,7 +133,7 @@ def _pictures(path: Path, leave_out: Path | None, listing: Listing) -> list[Foun
     try:
         if os.path.isdir(path):
             return _of_folder(path, leave_out, listing)
-        if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
+        if os.path.isfile(path) and (path.suffix.lower() == ".zip" or zipfile.is_zipfile(path)):
             return _of_zip(path, listing)
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
         listing.failures.append((str(path), f"the zip cannot be read ({error})"))
@@ -141,8 +153,8 @@ def _places(folder: Path) -> tuple[str, ...]:
 
 
 def _of_folder(folder: Path, leave_out: Path | None, listing: Listing) -> list[Found]:
-    results = leave_out.resolve() if leave_out is not None else None
-    same = results == folder.resolve()  # one folder for both: only their records tell results from inputs
+    results = _real(leave_out) if leave_out is not None else None
+    same = results == _real(folder)  # one folder for both: only their records tell results from inputs
     failures = len(listing.failures)
     names = []
     for path in _files(folder, results, listing):
@@ -157,7 +169,7 @@ def _of_folder(folder: Path, leave_out: Path | None, listing: Listing) -> list[F
 
 def _files(folder: Path, results: Path | None, listing: Listing) -> Iterator[Path]:
     """Yield the files below a folder without the results' folder. Note linked and unreadable folders, and what is no file."""
-    root = folder.resolve()
+    root = _real(folder)
     if results is not None and root != results and root.is_relative_to(results):
         return
 
@@ -168,17 +180,15 @@ def _files(folder: Path, results: Path | None, listing: Listing) -> Iterator[Pat
         place = Path(where)
         for name in list(folders):
             linked = os.path.islink(place / name)
-            if results is not None and (place / name).resolve() == results and root != results:
+            if results is not None and _real(place / name) == results and root != results:
                 folders.remove(name)
             elif linked:
                 listing.leave(LINKED, place / name)
         for name in files:
             path = place / name
-            if os.path.isfile(path):
-                if not (results and root != results and path.is_symlink() and path.resolve().is_relative_to(results)):
-                    yield path
-            else:
-                listing.leave(DEAD if os.path.islink(path) and not os.path.exists(path) else SPECIAL, path)
+            made = results and root != results and os.path.islink(path) and _real(path).is_relative_to(results)
+            if _is_file(path, listing) and not made:
+                yield path
 
 
 def _of_zip(path: Path, listing: Listing) -> list[Found]:

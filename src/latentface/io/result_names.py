@@ -109,7 +109,7 @@ class _Siblings:
     """Knows the names of the pictures in each folder; a folder is listed once."""
 
     def __init__(self, results: Path | None) -> None:
-        self.results = results.resolve() if results is not None else None
+        self.results = Path(os.path.realpath(results)) if results is not None else None
         self.known: dict[PurePath, dict[str, Counter[str]]] = {}  # by source, by folder in it
 
     def has_twin(self, entry: Entry) -> bool:
@@ -132,7 +132,7 @@ class _Siblings:
             paths = [place / name for name in os.listdir(place) if is_picture_name(name)]
         except OSError:
             return []
-        if self.results is None or not place.resolve().is_relative_to(self.results):
+        if self.results is None or not Path(os.path.realpath(place)).is_relative_to(self.results):
             return [*paths]
         return [path for path in paths if not is_result(path)]
 

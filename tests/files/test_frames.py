@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 
 import pytest
 from PIL import Image
@@ -36,6 +37,14 @@ def test_each_is_counted_and_read(kind, word):
 @pytest.mark.parametrize("data", [b"", b"no picture", encoded("GIF")[:40], b"MM\x00*\xff\xff\xff\xff"])
 def test_of_a_broken_file_there_is_one(data):
     assert frame_count(data)[0] == 1
+
+
+def test_a_header_that_lies_about_the_frames():
+    data = bytearray(encoded("PNG"))
+    at = data.index(b"acTL")
+    data[at + 4 : at + 8] = (2**30).to_bytes(4, "big")
+    data[at + 12 : at + 16] = zlib.crc32(data[at : at + 12]).to_bytes(4, "big")
+    assert frame_count(bytes(data))[0] in (3, 4)
 
 
 def test_libtiff_is_silent(capfd):

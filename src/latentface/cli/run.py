@@ -19,6 +19,7 @@ from PIL import Image
 from latentface.bench.core.progress import duration
 from latentface.cli.console import Talk
 from latentface.cli.options import OutputSettings
+from latentface.cli.steps import Steps
 from latentface.devices import out_of_memory
 from latentface.errors import LatentfaceError, OutputError
 from latentface.explore.result import Step
@@ -26,7 +27,6 @@ from latentface.io.atomic import check_folder, sha256
 from latentface.io.frames import frame_count
 from latentface.io.inputs import NAMED, Listing
 from latentface.io.photo import Photo
-from latentface.io.pictures import to_pillow
 from latentface.io.records import beside, check_beside, faces_folder, is_done, read_record
 from latentface.io.result_names import Input
 from latentface.io.sheets import comparison_sheet
@@ -34,7 +34,7 @@ from latentface.io.sources import read_entry
 from latentface.prior import registry
 from latentface.restore.aligned import AlignedFace
 from latentface.restore.faceresult import Upscaled
-from latentface.restore.photoresult import SHEET_FACES, PhotoUpscaled
+from latentface.restore.photoresult import PhotoUpscaled
 from latentface.restore.upscaler import Found, Kind, Result, Upscaler
 from latentface.restore.write import write_result
 
@@ -42,7 +42,6 @@ OF_INPUT = ("input", "input_sha256", "location", "frame", "frames")  # what a re
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 GOES_ON = "stopped; what is written is whole, and the same command goes on from there"
 NOTHING_YET = "stopped before anything was written"
-STEP_SIDE = 192  # px of a preview of a photograph's face that is kept
 NO_MEMORY = "there is not enough memory; shrink or cut it first, or use a smaller factor (-f)"
 
 
@@ -113,33 +112,6 @@ class Tally:
                 "results say where the photograph was taken, as the input does (--strip-location leaves it out)"
             )
         return parts
-
-
-class Steps:
-    """Keeps small previews of a window's faces at chosen steps, and draws a row of them for each face."""
-
-    def __init__(self) -> None:
-        self.seen: dict[int, dict[int, Image.Image]] = {}  # by step and job, of the first sample
-
-    def tell(self, rows: Sequence[tuple[int, int]], step: Step) -> None:
-        """Keep previews at steps 1, 2, 5, 10, 20, 50, ... and the last; `rows`: (job, sample) of each face in work."""
-        if step.number != step.total and str(step.number).rstrip("0") not in ("1", "2", "5"):
-            return
-        kept = self.seen.setdefault(step.number, {})
-        for (job, sample), face in zip(rows, step.preview(), strict=True):
-            if sample == 0:
-                kept[job] = to_pillow(face)
-                kept[job].thumbnail((STEP_SIDE, STEP_SIDE))
-
-    def sheet(self, jobs: Sequence[int]) -> Image.Image | None:
-        """Return the faces of a picture, a row each, the largest first; None without faces or steps."""
-        shown = {number: kept for number, kept in sorted(self.seen.items()) if any(job in kept for job in jobs)}
-        if not shown:
-            return None
-        nothing = Image.new("RGB", (1, 1), "white")  # a search that ended early has fewer steps
-        return comparison_sheet(
-            {f"step {n}": [kept.get(job, nothing) for job in jobs[:SHEET_FACES]] for n, kept in shown.items()}
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ def frame_count(data: bytes) -> tuple[int, str]:
             warnings.simplefilter("ignore")
             Image.init()
             with Image.open(io.BytesIO(data), formats=[kind for kind in FRAMED if kind in Image.OPEN]) as picture:
-                return int(getattr(picture, "n_frames", 1)), "page" if picture.format in PAGED else "frame"
+                count = int(getattr(picture, "n_frames", 1))
+                if picture.format == "PNG":  # a number in its header; the others' frames are counted
+                    count = max(1, min(count, data.count(b"fcTL") + 1))
+                return count, "page" if picture.format in PAGED else "frame"
     except Exception:  # whatever a broken file makes Pillow raise: who reads the picture says what is wrong
         return 1, "frame"

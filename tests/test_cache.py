@@ -37,7 +37,12 @@ def test_a_file_that_cannot_be_used_is_made_again(tmp_path, broken):
     assert kept(path, never, check)["x"].tolist() == [0, 2, 4]
 
 
-def test_no_file_and_a_folder_that_cannot_be_written(tmp_path):
+def test_no_file_and_a_folder_that_cannot_be_written(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("LATENTFACE_CACHE", str(tmp_path / "file"))
     assert kept(None, make, check)["x"].is_contiguous()
+    assert not caplog.records
     (tmp_path / "file").write_text("a file where a folder is needed")
-    assert kept(tmp_path / "file" / "a.safetensors", make, check)["x"].tolist() == [0, 2, 4]
+    for name in ("a", "b"):
+        assert kept(tmp_path / "file" / f"{name}.safetensors", make, check)["x"].tolist() == [0, 2, 4]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"the cache {tmp_path / 'file'} cannot be written (")

@@ -14,6 +14,7 @@ def test_the_tree_is_as_it_is_drawn():
     real = {n for n, v in vars(errors).items() if isinstance(v, type) and issubclass(v, errors.LatentfaceError)}
     assert sorted([*drawn, "LatentfaceError"]) == sorted(real)
     parents = {"PictureError": "InputError", "UnknownNameError": "InputError", "UnsafeFileError": "WeightsError"}
+    parents["WrongFileError"] = "WeightsError"
     for name in drawn:
         assert getattr(errors, name).__bases__[0].__name__ == parents.get(name, "LatentfaceError")
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from latentface.errors import UnknownNameError as UnknownNameError
     from latentface.errors import UnsafeFileError as UnsafeFileError
     from latentface.errors import WeightsError as WeightsError
+    from latentface.errors import WrongFileError as WrongFileError
     from latentface.explore.engine import explore as explore
     from latentface.explore.registry import methods as methods
     from latentface.explore.result import Exploration as Exploration
@@ -53,6 +54,7 @@ _HOMES = {
         "UnknownNameError",
         "UnsafeFileError",
         "WeightsError",
+        "WrongFileError",
     ),
     "explore.engine": ("explore",),
     "explore.registry": ("methods",),

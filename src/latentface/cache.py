@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -31,6 +32,19 @@ def made_of_prior(kind: str, prior_sha256: str, words: str) -> Path:
 
 
 _making = threading.RLock()
+unwritable: set[Path] = set()  # caches of which the user has been told that they cannot be written
+
+
+def _tell_unwritable(error: OutputError) -> None:
+    """Say once that the cache cannot be written, and what follows."""
+    folder = cache_folder()
+    if folder not in unwritable:
+        unwritable.add(folder)
+        reason = getattr(error.__cause__, "strerror", None) or error
+        logging.getLogger("latentface").warning(
+            f"the cache {folder} cannot be written ({reason}): what is made of a prior at first use is made again in each run; "
+            "name another folder with the environment variable LATENTFACE_CACHE"
+        )
 
 
 def kept(
@@ -38,7 +52,7 @@ def kept(
 ) -> dict[str, Tensor]:
     """Return the tensors that a cache file holds, made and kept there at first use.
 
-    A broken file is made again; a cache that cannot be written costs the making each time. Threads wait for each other, so
+    A broken file is made again; a cache that cannot be written costs the making each time, and is told once. Threads wait for each other, so
     that what one makes the others read. `check` raises KeyError, ValueError or RuntimeError where the tensors are not
     as `make` gives them. With the path None nothing is kept.
     """
@@ -53,8 +67,10 @@ def kept(
                 return held
         made = {name: value.cpu().contiguous() for name, value in make().items()}
         if path is not None:
-            with contextlib.suppress(OutputError):
+            try:
                 write_bytes(path, save(made))
+            except OutputError as error:
+                _tell_unwritable(error)
         return made
 
 

@@ -32,12 +32,26 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device(next((kind for kind in there if there[kind] and computes(kind)), "cpu"))
     try:
         device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"there is no device {name!r}; try auto or cpu") from None
+    try:
         torch.zeros(1, device=device).cpu()  # "meta" has no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(
-            f"the device {name!r} cannot be used here ({str(error).splitlines()[0]}); try auto or cpu"
+            f"the device {name!r} cannot be used here ({_why_not(device, error)}); try auto or cpu"
         ) from None
     return device
+
+
+def _why_not(device: torch.device, error: Exception) -> str:
+    """Return why a device cannot be used. PyTorch's own words may fill a page: of them the first sentence is taken."""
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        return "this is no Mac with an Apple GPU, or a PyTorch without MPS"
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return "PyTorch is built without CUDA" if torch.version.cuda is None else "no NVIDIA GPU and driver are found"
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        return f"the last one is cuda:{torch.cuda.device_count() - 1}"
+    return str(error).splitlines()[0].split(". ")[0].removesuffix(".")
 
 
 @lru_cache

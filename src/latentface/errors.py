@@ -5,6 +5,7 @@
     |   |-- PictureError      a file that is no picture, or a broken, empty or giant one
     |   `-- UnknownNameError  a method, prior, metric, kernel or data set that does not exist
     |-- WeightsError          a weights file that is broken or does not fit
+    |   |-- WrongFileError    a file of another kind than the weights that are needed
     |   `-- UnsafeFileError   a file that would run code when it is read
     |-- OutputError           a result that cannot be written
     |-- MissingExtraError     an optional package that is not installed
@@ -44,6 +45,10 @@ class UnknownNameError(InputError):
 
 class WeightsError(LatentfaceError):
     """A weights file is broken or does not fit."""
+
+
+class WrongFileError(WeightsError, InputError):
+    """A file is of another kind than the weights that are needed."""
 
 
 class UnsafeFileError(WeightsError):

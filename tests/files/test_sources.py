@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from latentface.io.sources import list_inputs
+from latentface.io.inputs import list_inputs
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_the_same_file_counts_once(tree):
 
 
 def test_globs(tree):
-    assert targets(tree / "**" / "a.jpg") == ["a-jpg", "a-jpg-n2"]
+    assert targets(tree / "**" / "a.jpg") == ["a", "sub/a"]
     assert targets(tree / "[ab].*") == ["a", "b"]
     (tree / "[ab].png").write_bytes(b"x")  # a name that is also a pattern
     assert targets(tree / "[ab].png") == ["[ab]"]
@@ -103,11 +104,11 @@ def test_bad_zips_are_told(tmp_path):
     assert listing.failures[1][1] == "no picture is in this zip"
 
 
-def test_a_number_is_never_a_samples_name(tmp_path):
+def test_same_names_keep_their_folders(tmp_path):
     for name in ("one/face.png", "two/face.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"x")
-    assert targets(tmp_path / "one", tmp_path / "two") == ["face-png", "face-png-n2"]
+    assert targets(tmp_path / "one", tmp_path / "two") == ["one/face", "two/face"]
 
 
 def test_results_in_the_inputs_own_folder_are_no_inputs(tmp_path):
@@ -137,3 +138,71 @@ def _zip_with_a_name_that_is_no_unicode() -> bytes:
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("\u00e9.png", b"x")  # its name is flagged as UTF-8
     return file.getvalue().replace("\u00e9".encode(), b"\xff\xff")
+
+
+def test_what_is_left_out_is_named(tree):
+    (tree / "clip.MP4").write_bytes(b"x")
+    (tree / "more.zip").write_bytes(b"x")
+    (tree / "photo.jfif").write_bytes(b"x")
+    (tree / "p.jpe").write_bytes(b"x")
+    (tree / "gone.png").symlink_to(tree / "nowhere.png")
+    (tree / "again").symlink_to(tree / "sub")
+    listing = list_inputs([str(tree)])
+    assert [str(i.target) for i in listing.inputs] == ["a", "b", "p", "photo", "sub/a", "sub/deep/c"]
+    assert not listing.failures
+    assert {kind: len(names) for kind, names in listing.left.items()} == {
+        "linked folder": 1,
+        "video": 1,
+        "zip inside a folder": 1,
+        "hidden file": 1,
+        "other file": 1,
+        "link that leads nowhere": 1,
+    }
+    words = listing.left_words()
+    assert words.startswith(f"left out: 1 linked folder ({tree / 'again'}); 1 video ({tree / 'clip.MP4'}); ")
+    assert f"1 other file ({tree / 'notes.txt'})" in words
+    assert list_inputs([str(tree / "b.png")]).left_words() == ""
+
+
+def test_a_file_reached_by_two_ways_is_done_once(tree):
+    (tree / "0.png").symlink_to(tree / "b.png")
+    listing = list_inputs([str(tree), str(tree / "b.png"), str(tree / "sub" / ".." / "b.png")])
+    assert [i.entry.file for i in listing.inputs] == ["b.png", "a.jpg", "a.jpg", "c.WEBP"]
+    assert "1 further way to the same picture" not in listing.left_words()
+    assert "3 further ways to the same pictures" in listing.left_words()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with a name")
+def test_a_pipe_is_opened_only_where_it_is_named(tree):
+    os.mkfifo(tree / "pipe.png")
+    for argument in (tree, tree / "*.png", tree / "**" / "*.png"):
+        listing = list_inputs([str(argument)])  # opening it would wait for ever
+        assert "pipe.png" not in [i.entry.file for i in listing.inputs]
+        assert listing.left_words().count("1 special file") == 1
+    assert len(list_inputs([str(tree / "pipe.png")]).inputs) == 1
+
+
+def test_links_that_lead_round_in_a_circle_end(tree):
+    (tree / "loop").symlink_to(tree)
+    (tree / "sub" / "loop").symlink_to(tree)
+    (tree / "self.png").symlink_to(tree / "self.png")
+    for argument in (tree, tree / "**" / "*.*g"):
+        listing = list_inputs([str(argument)], leave_out=tree / "out")
+        assert len(listing.inputs) == 3 + (argument == tree)
+        assert len(listing.left["link that leads nowhere"]) == 1
+        assert len(listing.left["linked folder"]) == 2
+
+
+def test_a_folder_that_may_not_be_read(tree, monkeypatch):
+    scandir = os.scandir
+
+    def guarded(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)  # whoever runs the tests may be root
+    listing = list_inputs([str(tree), str(tree / "sub" / "deep")])
+    told = (str(tree / "sub" / "deep"), "the folder may not be read (Permission denied)")
+    assert listing.failures == [told, told]
+    assert len(listing.inputs) == 3

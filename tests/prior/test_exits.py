@@ -172,7 +172,9 @@ def test_cards_that_cannot_be_used(prior, card):
 @pytest.mark.parametrize("data", [b"", b"no weights", b"\xff" * 16])
 def test_files_that_are_none(prior, data):
     beside(prior.path).write_bytes(data)
-    with pytest.raises(WeightsError, match="broken or is no safetensors file"):
+    with pytest.raises(
+        WeightsError, match=r"broken or is no safetensors file|this is an empty file|this is a text file"
+    ):
         _ = prior.exits
 
 

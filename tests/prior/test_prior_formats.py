@@ -125,17 +125,17 @@ def test_figures_of_what_is_no_prior(file, tmp_path):
 @pytest.mark.parametrize("keep", [0, 7, 100, 3_000, -1])
 def test_truncated(file, keep):
     file.write_bytes(file.read_bytes()[:keep])
-    refused(file, "broken")
+    refused(file, "broken" if keep else "empty")
 
 
 def test_no_file_and_a_folder(tmp_path):
     refused(tmp_path / "none.safetensors", "no such file")
-    refused(tmp_path, "broken or is no safetensors file")
+    refused(tmp_path, "this is a folder; expected a latentface prior")
 
 
 def test_text(file):
     file.write_text("these are not the weights you are looking for\n" * 100)
-    refused(file, "no safetensors file")
+    refused(file, "this is a text file; expected a latentface prior")
 
 
 class Bomb:
@@ -153,7 +153,7 @@ def test_a_pickle_of_another_name_runs_nothing(tmp_path, dump):
     file = tmp_path / "evil.safetensors"
     with open(file, "wb") as out:
         dump({"g.mapping.w_avg": Bomb(tmp_path / "ran")}, out)
-    refused(file, "no safetensors file")
+    refused(file, "this is a (Python pickle|checkpoint of PyTorch); expected a latentface prior")
     assert not (tmp_path / "ran").exists()
     with open(file, "rb") as data:  # the bomb is live: a reader that unpickles would have set it off
         pickle.load(data) if dump is pickle.dump else torch.load(data, weights_only=False)

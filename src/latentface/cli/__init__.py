@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError
 
 from latentface import __version__
 from latentface.errors import InputError, LatentfaceError, UnknownNameError
+from latentface.io import PIPE
 
 app = App(
     name="latentface",
@@ -34,7 +35,11 @@ app.command("latentface.cli.doctor:doctor")
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code: 0 done, 1 failed, 2 misused, 130 stopped by Ctrl-C."""
     try:
-        code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        if not set(arguments) - {"--help", "-h"}:
+            for name in app:
+                _ = app[name]  # imports it: the list of commands says a line of each
+        words = [PIPE if word == "-" else word for word in arguments]
+        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         print(f"latentface: {_plain(error)} (see: latentface --help)", file=sys.stderr)
         return 2
@@ -45,9 +50,10 @@ def run(arguments: Sequence[str]) -> int:
         print(f"latentface: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
+        before = {"train": "the first step; what is on the disk is as it was", "upscale": "anything was written"}
         told = "stopped; what is written is whole, and the same command goes on from there"
-        if arguments[:1] == ["train"]:  # a training that has begun says itself where it stopped
-            told = str(stop) or "stopped before the first step; what is on the disk is as it was"
+        if arguments and arguments[0] in before:  # what has begun says itself where it stopped
+            told = str(stop) or f"stopped before {before[arguments[0]]}"
         print(f"latentface: {told}", file=sys.stderr)
         return 130
     except BrokenPipeError:

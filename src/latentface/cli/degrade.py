@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from latentface.cli.console import Talk
 from latentface.errors import InputError, LatentfaceError, OutputError, UnknownNameError
-from latentface.io.sources import list_inputs
+from latentface.io.inputs import list_inputs
 
 
 def degrade(
@@ -113,5 +113,7 @@ def degrade(
                 )
                 failed += 1
             bar.advance(bar.task_ids[0])
+    if listing.left:
+        talk.say(listing.left_words())
     talk.say(f"{len(listing.inputs) - failed + len(listing.failures)} done; results in {output}")
     return 1 if failed else 0

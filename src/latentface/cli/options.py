@@ -1,12 +1,16 @@
 """What `latentface upscale` takes besides the settings of the search: where it computes, and what it writes."""
 
-from dataclasses import dataclass
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from cyclopts import Group, Parameter
 
 from latentface.errors import InputError
+from latentface.io import PIPE
 
 Flag = Parameter(negative="", show_default=False)
 
@@ -61,7 +65,9 @@ class OutputSettings:
     """What is written, and where.
 
     Attributes:
-        output: The folder for the results, or a file name ending in .png for a single input.
+        output: The folder for the results, a file name ending in .png for a single input, or - for standard output; by
+            default "upscaled", and standard output for a picture from standard input.
+        all_frames: Enlarge every frame of an animation and every page of a TIFF, as NAME-001.png ...; else the first one.
         overwrite: Replace results of other settings.
         compare: Write NAME-compare.png: input, bilinear, result; of a photograph, it before and after, and each face.
         save_steps: Write NAME-steps.png: the best face after 1, 2, 5, 10, 20, 50, 100 ... steps; a row a face.
@@ -71,7 +77,8 @@ class OutputSettings:
         quiet: Print the paths of results, and errors, alone.
     """
 
-    output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("upscaled")
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None
+    all_frames: Annotated[bool, Flag] = False
     overwrite: Annotated[bool, Flag] = False
     compare: Annotated[bool, Flag] = False
     save_steps: Annotated[bool, Flag] = False
@@ -81,13 +88,49 @@ class OutputSettings:
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", show_default=False)] = False
 
     def __post_init__(self) -> None:
-        if not self.single and self.output.suffix.lower() in (".jpg", ".jpeg", ".webp", ".tif", ".tiff"):
+        if self.output is not None and self.output.suffix.lower() in (".jpg", ".jpeg", ".webp", ".tif", ".tiff"):
             raise InputError(f"{self.output}: results are written as PNG; give a folder, or a name ending in .png")
+
+    @property
+    def place(self) -> Path:
+        """Where the results go."""
+        return Path("upscaled") if self.output is None else self.output
+
+    @property
+    def piped(self) -> bool:
+        """Whether the result goes to standard output."""
+        return self.output == Path(PIPE)
 
     @property
     def single(self) -> bool:
         """Whether the output is one file."""
-        return self.output.suffix.lower() == ".png"
+        return self.piped or self.place.suffix.lower() == ".png"
+
+    @property
+    def folder(self) -> Path | None:
+        """The results' folder, None where there is none."""
+        return None if self.piped else self.place
+
+    def for_inputs(self, inputs: Sequence[str]) -> Self:
+        """Return them for these inputs: what comes from standard input alone goes to standard output, unless told."""
+        return replace(self, output=Path(PIPE)) if self.output is None and list(inputs) == [PIPE] else self
+
+    def check(self, samples: int, answer: str) -> None:
+        """Check where the results go before anything is loaded. Raises InputError."""
+        if self.piped:
+            if self.compare or self.save_steps or self.save_faces or self.as_json or (samples > 1 and answer == "one"):
+                raise InputError("standard output takes one picture and nothing beside it; name a folder with -o")
+            if sys.stdout.isatty():
+                raise InputError("standard output is a terminal; send it to a file or a pipe, or name a folder with -o")
+            return
+        folder = self.place.parent if self.single else self.place
+        for place in (folder, *folder.parents):
+            if os.path.lexists(place):
+                if not os.path.isdir(place):
+                    raise InputError(
+                        f"{place}: a file stands where the results' folder should be; choose another with -o"
+                    )
+                return
 
     @property
     def beside(self) -> list[str]:

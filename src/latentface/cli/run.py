@@ -1,7 +1,11 @@
 """One call of `latentface upscale`: pictures are read, a window at a time, enlarged in common, written, and summed up."""
 
+import errno
 import json
 import math
+import os
+import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,23 +19,29 @@ from PIL import Image
 from latentface.bench.core.progress import duration
 from latentface.cli.console import Talk
 from latentface.cli.options import OutputSettings
+from latentface.cli.steps import Steps
 from latentface.devices import out_of_memory
-from latentface.errors import LatentfaceError
+from latentface.errors import LatentfaceError, OutputError
 from latentface.explore.result import Step
 from latentface.io.atomic import check_folder, sha256
+from latentface.io.frames import frame_count
+from latentface.io.inputs import NAMED, Listing
 from latentface.io.photo import Photo
-from latentface.io.pictures import to_pillow
 from latentface.io.records import beside, check_beside, faces_folder, is_done, read_record
+from latentface.io.result_names import Input
 from latentface.io.sheets import comparison_sheet
-from latentface.io.sources import Input, read_entry
+from latentface.io.sources import read_entry
 from latentface.prior import registry
 from latentface.restore.aligned import AlignedFace
 from latentface.restore.faceresult import Upscaled
-from latentface.restore.photoresult import SHEET_FACES, PhotoUpscaled
+from latentface.restore.photoresult import PhotoUpscaled
 from latentface.restore.upscaler import Found, Kind, Result, Upscaler
 from latentface.restore.write import write_result
 
-STEP_SIDE = 192  # px of a preview of a photograph's face that is kept
+OF_INPUT = ("input", "input_sha256", "location", "frame", "frames")  # what a record says besides how it was made
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+GOES_ON = "stopped; what is written is whole, and the same command goes on from there"
+NOTHING_YET = "stopped before anything was written"
 NO_MEMORY = "there is not enough memory; shrink or cut it first, or use a smaller factor (-f)"
 
 
@@ -49,6 +59,8 @@ class Tally:
     left: Counter[str] = field(default_factory=Counter)  # faces that were left, by reason
     wants: int = 0  # px of the prior that would enlarge those that are too large
     plain: int = 0
+    untried: int = 0  # because nothing can be written any more
+    partly: list[str] = field(default_factory=list)  # files of several frames of which the first was done, with numbers
 
     def add(self, result: Result, located: bool) -> None:
         """Count a result."""
@@ -70,6 +82,13 @@ class Tally:
         parts = [f"{self.done} done in {duration(seconds)}"] if self.done else []
         parts += [f"{self.skipped} already there"] if self.skipped else []
         parts += [f"{self.failed} failed"] if self.failed else []
+        parts += [f"{self.untried} not tried"] if self.untried else []
+        if self.partly:
+            more = ", ..." if len(self.partly) > NAMED else ""
+            named = ", ".join(self.partly[:NAMED])
+            parts.append(
+                f"{counted(len(self.partly), 'file')} of several frames or pages ({named}{more}); --all-frames does each"
+            )
         found = self.upscaled + self.left.total()
         if found:
             parts.append(f"{counted(found, 'face')} found in photographs: {self.upscaled} upscaled")
@@ -95,31 +114,17 @@ class Tally:
         return parts
 
 
-class Steps:
-    """Keeps small previews of a window's faces at chosen steps, and draws a row of them for each face."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An input, or one frame of it: how messages name it, its result's path, and what decides its result."""
 
-    def __init__(self) -> None:
-        self.seen: dict[int, dict[int, Image.Image]] = {}  # by step and job, of the first sample
+    name: str
+    path: Path
+    request: dict[str, Any]
 
-    def tell(self, rows: Sequence[tuple[int, int]], step: Step) -> None:
-        """Keep previews at steps 1, 2, 5, 10, 20, 50, ... and the last; `rows`: (job, sample) of each face in work."""
-        if step.number != step.total and str(step.number).rstrip("0") not in ("1", "2", "5"):
-            return
-        kept = self.seen.setdefault(step.number, {})
-        for (job, sample), face in zip(rows, step.preview(), strict=True):
-            if sample == 0:
-                kept[job] = to_pillow(face)
-                kept[job].thumbnail((STEP_SIDE, STEP_SIDE))
 
-    def sheet(self, jobs: Sequence[int]) -> Image.Image | None:
-        """Return the faces of a picture, a row each, the largest first; None without faces or steps."""
-        shown = {number: kept for number, kept in sorted(self.seen.items()) if any(job in kept for job in jobs)}
-        if not shown:
-            return None
-        nothing = Image.new("RGB", (1, 1), "white")  # a search that ended early has fewer steps
-        return comparison_sheet(
-            {f"step {n}": [kept.get(job, nothing) for job in jobs[:SHEET_FACES]] for n, kept in shown.items()}
-        )
+class EndsRunError(Exception):
+    """No further result can be written either; the arguments are those of `Run.fail`."""
 
 
 @dataclass(slots=True)
@@ -131,27 +136,59 @@ class Run:
     out: OutputSettings
     kind: Kind
     tally: Tally = field(default_factory=Tally)
-    waiting: list[tuple[Input, dict[str, Any], Found]] = field(default_factory=list)
+    waiting: list[tuple[Task, Found]] = field(default_factory=list)
+    taken: set[Path] = field(default_factory=set)  # results' paths
     a_face: dict[tuple[bool, int], float] = field(default_factory=dict)  # seconds a sample, by the side of its face
 
-    def all(self, inputs: Sequence[Input]) -> int:
-        """Enlarge every input, and return the exit code."""
+    def all(self, listing: Listing) -> int:
+        """Enlarge every input, say what was left out, and return the exit code.
+
+        Raises KeyboardInterrupt: at Ctrl-C, with words for what is written.
+        """
         began = time.monotonic()
-        if inputs:
-            self._announce(len(inputs))
-            with self.talk.progress("pictures", len(inputs)) as bar:
-                for item in inputs:
-                    self._read(item, bar)
-                    if self.upscaler.full([found for _, _, found in self.waiting]):
-                        self._finish(bar)
-                self._finish(bar)
+        for name, reason in listing.failures:
+            self.fail(name, reason)
+        if listing.inputs:
+            self._announce(len(listing.inputs))
+            try:
+                self._each(listing.inputs)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(GOES_ON if self.tally.done else NOTHING_YET) from None
+        if listing.left:
+            self.talk.say(listing.left_words())
         self.talk.say("; ".join(self.tally.words(time.monotonic() - began)) or "nothing to do")
         return 1 if self.tally.failed else 0
+
+    def _each(self, inputs: Sequence[Input]) -> None:
+        with self.talk.progress("pictures", len(inputs)) as bar:
+            unread = len(inputs)
+            try:
+                for item in inputs:
+                    unread -= 1
+                    self._read(item, bar)
+                    if self.upscaler.full([found for _, found in self.waiting]):
+                        self._finish(bar)
+                self._finish(bar)
+            except EndsRunError as error:
+                self.fail(*error.args)
+                self.tally.untried = unread + len(self.waiting)
 
     def fail(self, name: str, reason: str) -> None:
         """Note and tell that one input could not be done."""
         self.tally.failed += 1
         self.talk.warn(reason if reason.startswith(name) else f"{name}: {reason}")
+
+    def _failed(self, name: str, error: Exception) -> None:
+        """Tell of an input that could not be done. Raises EndsRunError: the others cannot be written either."""
+        reason = reason_of(error)
+        if isinstance(error, OutputError) and self._ends(error.__cause__ or error.__context__):
+            raise EndsRunError(name, reason) from None
+        self.fail(name, reason)
+
+    def _ends(self, cause: BaseException | None) -> bool:
+        """Say whether an error of the disk is of all results: it is full or read-only, or their folder may not be written."""
+        folder = self.out.place.parent if self.out.single else self.out.place
+        return isinstance(cause, OSError) and (cause.errno in NO_ROOM or not os.access(folder, os.W_OK))
 
     def _announce(self, count: int) -> None:
         up, background = self.upscaler, self.upscaler.background
@@ -159,44 +196,78 @@ class Run:
             self.talk.say(registry.PRIORS[up.prior.name].notice)
         self.talk.say(
             f"{counted(count, 'picture')}, method {up.settings.method}, prior {up.prior.name} ({up.prior.resolution} px), "
-            f"on {up.prior.device}; results in {self.out.output}"
+            f"on {up.prior.device}; results in {'standard output' if self.out.piped else self.out.place}"
         )
         if background is not None and not self.talk.quiet:
             self.talk.say(
                 f"what surrounds the faces of photographs by {background.record['file']} ({background.model.factor}x): about {precise_duration(background.seconds_a_megapixel())} a megapixel"
             )
 
-    def _path(self, item: Input) -> Path:
-        return (
-            self.out.output if self.out.single else self.out.output / item.target.with_name(f"{item.target.name}.png")
-        )
+    def _path(self, item: Input, digest: str, frame: str) -> Path:
+        """Return the result's path: one that it has from an earlier run, else the one of the item's name."""
+        if self.out.single:
+            place = self.out.place
+            return place.with_name(f"{place.stem}{frame}{place.suffix}")
+        paths = [self.out.place / t.with_name(f"{t.name}{frame}.png") for t in (item.target, *item.others)]
+
+        def has_result(path: Path) -> bool:
+            record = read_record(path) or {}
+            same = record.get("input_sha256") == digest and record.get("input") == item.entry.file
+            return same and path not in self.taken
+
+        return next(filter(has_result, paths), paths[0])
 
     def _read(self, item: Input, bar: Any) -> None:
-        """Decode an input, leave it out where its result is there, else find its faces. Failures are told."""
+        """Read an input; of an animation or several pages each, if all are asked for. Failures are told."""
         name = item.entry.label
         try:
             data = read_entry(item.entry)
-            photo = Photo.read(data, name)
+        except (LatentfaceError, MemoryError) as error:
+            self._failed(name, error)
+            bar.advance(bar.task_ids[0])
+            return
+        count, word = frame_count(data)
+        if count == 1 or not self.out.all_frames:
+            self.tally.partly += [f"{name}: 1 of {count} {word}s"] if count > 1 else []
+            self._decode(item, data, bar, frames=count)
+            return
+        bar.update(bar.task_ids[0], total=bar.tasks[0].total + count - 1)
+        for frame in range(count):
+            self._decode(item, data, bar, frame, count, f"-{frame + 1:03d}")
+
+    def _decode(self, item: Input, data: bytes, bar: Any, frame: int = 0, frames: int = 1, suffix: str = "") -> None:
+        """Decode a picture, leave it out where its result is there, else find its faces. Failures are told."""
+        name = f"{item.entry.label} ({frame + 1} of {frames})" if suffix else item.entry.label
+        try:
+            photo = Photo.read(data, name, frame)
             left_out = self.out.strip_location and photo.located
             photo = photo.without_location() if left_out else photo
             aligned = self.upscaler.takes_for_aligned(photo, self.kind)
+            digest = sha256(data)
             request = {
-                "input": Path(item.entry.name).name,
-                "input_sha256": sha256(data),
+                "input": item.entry.file,
+                "input_sha256": digest,
                 **self.upscaler.request(photo, aligned=aligned),
                 **({"location": "left out"} if left_out else {}),
+                **({"frame": frame + 1, "frames": frames} if frames > 1 else {}),
             }
-            path = self._path(item)
+            path = self._path(item, digest, suffix)
+            self.taken.add(path)
+            if self.out.piped:
+                self.waiting.append((Task(name, path, request), self.upscaler.find(photo, aligned=aligned)))
+                return
             if is_done(path, request, overwrite=self.out.overwrite) and self._has_all(path):
                 self.tally.skipped += 1
+                if self.out.as_json:
+                    print(json.dumps({"output": str(path), **(read_record(path) or {}), "skipped": True}), flush=True)
                 bar.advance(bar.task_ids[0])
                 return
             faces = self.out.save_faces and not aligned
             check_beside(path, self.upscaler.settings.count, self.out.beside, faces=faces)
             check_folder(path.parent)
-            self.waiting.append((item, request, self.upscaler.find(photo, aligned=aligned)))
+            self.waiting.append((Task(name, path, request), self.upscaler.find(photo, aligned=aligned)))
         except (LatentfaceError, MemoryError, RuntimeError) as error:
-            self.fail(name, reason_of(error))
+            self._failed(name, error)
             bar.advance(bar.task_ids[0])
 
     def _has_all(self, path: Path) -> bool:
@@ -214,9 +285,9 @@ class Run:
         waiting, self.waiting = self.waiting, []
         if not waiting:
             return
-        self._tell_time([found for _, _, found in waiting])
+        self._tell_time([found for _, found in waiting])
         count = self.upscaler.settings.count
-        rows = sum(len(found.jobs) for _, _, found in waiting) * count
+        rows = sum(len(found.jobs) for _, found in waiting) * count
         before = bar.tasks[0].completed if bar.tasks else 0
         steps = Steps() if self.out.save_steps else None
 
@@ -225,31 +296,40 @@ class Run:
             if steps is not None:
                 steps.tell(working, step)
 
-        results = self.upscaler.finish([found for _, _, found in waiting], on_step)
+        results = self.upscaler.finish([found for _, found in waiting], on_step)
         first = 0
-        for item, request, found in waiting:
+        for number, (task, found) in enumerate(waiting, 1):
             jobs = range(first, first + len(found.jobs))
             first = jobs.stop
             try:
                 result = next(results)
                 if isinstance(result, Exception):
                     raise result
-                self._write(item, request, result, found, steps.sheet(jobs) if steps is not None else None)
+                self._write(task, result, found, steps.sheet(jobs) if steps is not None else None)
             except (LatentfaceError, MemoryError, RuntimeError) as error:
-                self.fail(item.entry.label, reason_of(error))
+                self.waiting = waiting[number:]  # not tried, where the run ends here
+                self._failed(task.name, error)
+                self.waiting = []
         bar.update(bar.task_ids[0], completed=before + len(waiting))
 
-    def _write(self, item: Input, request: dict[str, Any], result: Result, found: Found, steps: Any) -> None:
-        path = self._path(item)
-        record = {k: v for k, v in request.items() if k in ("input", "input_sha256", "location")} | dict(result.record)
-        more: dict[str, Image.Image] = {} if steps is None else {"steps": steps}
-        if self.out.compare and not isinstance(result, PhotoUpscaled):
-            more["compare"] = comparison(result)
-        write_result(path, result, record, more, compare=self.out.compare, faces=self.out.save_faces)
+    def _write(self, task: Task, result: Result, found: Found, steps: Image.Image | None) -> None:
+        record = {k: v for k, v in task.request.items() if k in OF_INPUT} | dict(result.record)
+        if self.out.piped:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "result.png"
+                write_result(path, result, record, {})
+                sys.stdout.buffer.write(path.read_bytes())
+            sys.stdout.buffer.flush()
+        else:
+            more: dict[str, Image.Image] = {} if steps is None else {"steps": steps}
+            if self.out.compare and not isinstance(result, PhotoUpscaled):
+                more["compare"] = comparison(result)
+            write_result(task.path, result, record, more, compare=self.out.compare, faces=self.out.save_faces)
         self.tally.add(result, not isinstance(found, AlignedFace) and found.photo.located)
         if isinstance(result, PhotoUpscaled):
-            self.talk.say(f"{item.entry.label}: {result.summary}")
-        print(json.dumps({"output": str(path), **record}) if self.out.as_json else path, flush=True)
+            self.talk.say(f"{task.name}: {result.summary}")
+        if not self.out.piped:
+            print(json.dumps({"output": str(task.path), **record}) if self.out.as_json else task.path, flush=True)
 
     def _tell_time(self, window: Sequence[Found]) -> None:
         """Say how many faces there are and how long they will take: a trial at each size."""

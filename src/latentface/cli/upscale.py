@@ -22,15 +22,17 @@ def upscale(
     Parameters
     ----------
     inputs
-        Files, folders (with subfolders), globs or zips.
+        Files, folders (with subfolders), globs, zips, or - for a picture from standard input.
     """
     if not inputs:
         raise InputError("name at least one picture, folder or zip")
+    out = out.for_inputs(inputs)
+    out.check(settings.count, settings.answer)
     from latentface.cli.run import Run
-    from latentface.io.sources import list_inputs
+    from latentface.io.inputs import list_inputs
     from latentface.restore.upscaler import Upscaler
 
-    listing = list_inputs(inputs, leave_out=out.output)
+    listing = list_inputs(inputs, leave_out=out.folder)
     if out.single and len(listing.inputs) > 1:
         raise InputError(
             f"{out.output} is one file, but {len(listing.inputs)} pictures were named; give a folder with -o"
@@ -49,6 +51,4 @@ def upscale(
         say=talk.say,
     )
     run = Run(upscaler, talk, out, "aligned" if machine.aligned else "photo" if machine.photo else "auto")
-    for name, reason in listing.failures:
-        run.fail(name, reason)
-    return run.all(listing.inputs)
+    return run.all(listing)

@@ -107,6 +107,18 @@ def check_folder(folder: Path) -> None:
         raise OutputError(_why_not_written(folder, error)) from None
 
 
+def check_name(path: Path) -> None:
+    """Check that a file's name is not too long for the disk that it goes to. Raises OutputError."""
+    folder = next(parent for parent in path.absolute().parents if os.path.isdir(parent))
+    longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    length = len(os.fsencode(path.name))
+    if length > longest:
+        raise OutputError(
+            f"its result's name, {path.name[:20]}...{path.name[-20:]}, would have {length} bytes, and {longest} is the most here; "
+            "give the picture a shorter name"
+        )
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file atomically. Raises OutputError."""
     with atomic_path(path) as temporary:

@@ -55,13 +55,13 @@ class Photo:
     tables: tuple[tuple[int, ...], ...] | None = None
 
     @classmethod
-    def read(cls, data: bytes, name: str = "the photograph") -> Self:
-        """Decode a file's bytes.
+    def read(cls, data: bytes, name: str = "the photograph", frame: int = 0) -> Self:
+        """Decode a file's bytes; of several frames or pages that one.
 
         Raises PictureError: empty, no picture, broken, too large, or HEIC without the plug-in that reads it.
         """
         register_heic(data, name)
-        return cls._decoded(open_picture(data, name), name)
+        return cls._decoded(open_picture(data, name, frame), name)
 
     @classmethod
     def of(cls, picture: object, name: str = "the picture") -> Self:

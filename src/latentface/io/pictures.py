@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from latentface.errors import InputError, PictureError
 from latentface.io.atomic import atomic_path, read_bytes
+from latentface.io.libtiff import silence_libtiff
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 LUMA = (0.299, 0.587, 0.114)  # of R, G, B in Y: ITU-R BT.601, full range
 PICTURE_SUFFIXES = frozenset(
     {
-        *(".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"),
-        *(".gif", ".ppm", ".pgm", ".pbm", ".heic", ".heif", ".jp2"),
+        *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".mpo", ".webp", ".avif", ".avifs"),
+        *(".bmp", ".dib", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+        *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c"),
     }
 )
 MAX_PIXELS = 150_000_000  # 150 megapixels: 1.8 GB as float32 RGB, more than any camera's file, less than a bomb
@@ -35,8 +37,8 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".ti
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "HEIF")
 
 
-def open_picture(data: bytes, name: str = "the picture") -> Image.Image:
-    """Decode a picture file's bytes into a turned, loaded Pillow image (any mode), first frame.
+def open_picture(data: bytes, name: str = "the picture", frame: int = 0) -> Image.Image:
+    """Decode a picture file's bytes into a turned, loaded Pillow image (any mode); of several frames that one.
 
     Raises PictureError: empty, no picture, truncated, or more than `MAX_PIXELS` pixels.
     """
@@ -46,7 +48,10 @@ def open_picture(data: bytes, name: str = "the picture") -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of sizes and odd metadata; sizes are checked just below
             Image.init()
+            silence_libtiff()
             picture = Image.open(io.BytesIO(data), formats=[kind for kind in _FORMATS if kind in Image.OPEN])
+            if frame:
+                picture.seek(frame)
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise PictureError(

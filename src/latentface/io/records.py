@@ -16,6 +16,7 @@ from PIL import PngImagePlugin
 
 from latentface import __version__
 from latentface.errors import OutputError
+from latentface.io.atomic import check_name
 
 # Facts about one run, which two runs of the same request may differ in; of equal others the results are equal.
 _INCIDENTAL = frozenset(
@@ -100,10 +101,12 @@ def check_beside(path: Path, samples: int = 1, names: Iterable[str] = (), *, fac
 
     From 2 on each of the samples is written, and their spread; `names` says what else ("compare", "steps"), `faces`
     whether a folder of faces is. Raises OutputError: another picture stands there, and must not be overwritten in
-    silence.
+    silence; or a name is too long.
     """
     several = [*map(str, range(1, samples + 1)), "spread"] if samples > 1 else []
     places = [beside(path, name) for name in (*several, *names)]
+    for place in (path, path.with_suffix(".json"), *places, *([faces_folder(path)] if faces else [])):
+        check_name(place)
     for place in (*places, *(_numbered_faces(path) if faces else ())):
         if os.path.lexists(place) and not _is_beside(place):
             raise OutputError(f"{place}: another picture is there; use another -o")

@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from latentface.errors import WeightsError
+from latentface.errors import WeightsError, WrongFileError
 from latentface.io.atomic import write_bytes
+from latentface.io.kinds import kind_of
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -55,17 +56,17 @@ def write_weights(
 
 def kind_of(path: str | Path) -> str | None:
     """Return which of KEYS a file holds, None where it has no card of ours. Raises WeightsError: no such file, or broken."""
-    return _kind(_metadata(path))
+    return _kind(_metadata(path, "prior"))
 
 
-def _metadata(path: str | Path) -> Mapping[str, str]:
+def _metadata(path: str | Path, what: str) -> Mapping[str, str]:
     try:
         with safe_open(str(path), framework="pt") as file:
             return file.metadata() or {}
     except FileNotFoundError:
         raise WeightsError(f"{path}: there is no such file") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: the file is broken or is no safetensors file ({error}); fetch it again") from None
+    except (SafetensorError, OSError, ValueError):
+        raise _unreadable(path, what) from None
 
 
 def _kind(metadata: Mapping[str, str]) -> str | None:
@@ -75,13 +76,14 @@ def _kind(metadata: Mapping[str, str]) -> str | None:
 def find_card(path: str | Path, what: str) -> dict[str, Any] | None:
     """Return a file's card without reading its tensors; None where a safetensors file has none of ours.
 
-    Raises WeightsError: no such file, a broken one, or one that holds something else of ours than `what`.
+    Raises WeightsError: no such file, or a broken one. WrongFileError: a file of another kind, or one that holds
+    something else of ours than `what`.
     """
-    metadata = _metadata(path)
+    metadata = _metadata(path, what)
     if KEYS[what] not in metadata:
         other = _kind(metadata)
         if other is not None:
-            raise WeightsError(f"{path}: this is a latentface {other}, expected {what}")
+            raise WrongFileError(f"{path}: this is a latentface {other}, expected {what}")
         return None
     try:
         card = json.loads(metadata[KEYS[what]])
@@ -93,11 +95,23 @@ def find_card(path: str | Path, what: str) -> dict[str, Any] | None:
     return card
 
 
+def _unreadable(path: str | Path, what: str) -> WeightsError:
+    """Return the error for a file that safetensors cannot open, whose own words name its inner parts."""
+    try:
+        kind = kind_of(path)
+    except OSError as error:
+        return WeightsError(f"{path}: it cannot be read ({error.strerror})")
+    if kind is None:
+        return WeightsError(f"{path}: the file is broken or is no safetensors file; fetch it again")
+    more = "" if "latentface" in kind else f"; expected a latentface {what} (.safetensors)"
+    return WrongFileError(f"{path}: this is {kind}{more}")
+
+
 def read_card(path: str | Path, what: str) -> dict[str, Any]:
-    """Return a file's card without reading its tensors. Raises WeightsError: as `find_card`, or there is none."""
+    """Return a file's card without reading its tensors. Raises as `find_card`; WrongFileError: there is none."""
     card = find_card(path, what)
     if card is None:
-        raise WeightsError(f"{path}: a safetensors file, but no latentface {what} (it has no card)")
+        raise WrongFileError(f"{path}: a safetensors file, but no latentface {what} (it has no card)")
     return card
 
 
@@ -106,8 +120,8 @@ def read_tensors(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
     try:
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: the file is broken ({error}); fetch it again") from None
+    except (SafetensorError, OSError, ValueError):
+        raise WeightsError(f"{path}: the file is broken; fetch it again") from None
 
 
 def filled(make: Callable[[], M], values: Mapping[str, Tensor], label: str) -> M:

@@ -11,8 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentface.cache import is_offline
-from latentface.errors import LatentfaceError, MissingDataError, OutputError, UnknownNameError, WeightsError
+from latentface.cache import cache_folder, is_offline, unwritable
+from latentface.errors import (
+    LatentfaceError,
+    MissingDataError,
+    OutputError,
+    UnknownNameError,
+    WeightsError,
+    WrongFileError,
+)
 from latentface.prior.foreign.openvino import write_ffhq1024
 from latentface.prior.packages import Download, download, fetched, read_members
 from latentface.prior.published import DEFAULT, EMBEDDED, PRIORS, Published
@@ -114,6 +121,7 @@ def _check_cache(folder: Path) -> None:
     try:
         check_folder(folder)
     except OutputError as error:
+        unwritable.add(cache_folder())
         raise OutputError(
             f"the cache {folder} cannot be written ({error.__context__ or error}); "
             "name another folder with the environment variable LATENTFACE_CACHE"
@@ -144,6 +152,8 @@ def find_prior(source: str | Path | None = None, say: Say = warn, *, offline: bo
     path = Path(text).expanduser()
     if path.is_file():
         return path.stem, path
+    if path.is_dir():
+        raise WrongFileError(f"{text}: this is a folder, expected a prior's file (.safetensors)")
     if path.suffix or "/" in text:
         raise WeightsError(f"{text}: there is no such file")
     raise UnknownNameError("prior", text, PRIORS)

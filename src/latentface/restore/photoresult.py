@@ -1,5 +1,6 @@
 """A finished photograph: its faces, the picture they are pasted into, and the sheets that show what was done."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,7 +140,7 @@ class PhotoUpscaled:
         parts = [f"{len(self.faces)} of {count} face{'s' if count != 1 else ''} upscaled"]
         reasons = [face.reason for face in self.left]
         parts += [
-            f"{reasons.count(r)} left as {'it is' if count == 1 else 'they are'} ({r})" for r in dict.fromkeys(reasons)
+            f"{n} left as {'it is' if n == 1 else 'they are'} ({reason})" for reason, n in Counter(reasons).items()
         ]
         return ", ".join(parts)
 

@@ -36,15 +36,12 @@ def train(prior, path, steps=6, settings=QUICK, **more):
 
 
 def test_it_learns_to_answer(small):
-    fit = EncoderFit(small, SHAPE, EncoderSettings(batch=16, largest_factor=4, rate=5e-3, kept=256))
+    fit = EncoderFit(small, SHAPE, EncoderSettings(batch=16, largest_factor=4, rate=1e-3, kept=256))
     fit.begin()
-    fit.check(0.0)
-    for k in range(40):
-        fit.step(k / 40)
-    fit.check(0.0)
-    before, after = fit.history
-    assert after["psnr"] > before["psnr"] + 1.5
-    assert after["consistency"] > before["consistency"] + 1.5
+    losses = [fit.step(k / 60) for k in range(60)]
+    assert sum(losses[-10:]) < 0.75 * sum(losses[:10])
+    fit.check(losses[-1])
+    assert set(fit.figures()) == {"step", "seconds", "loss", "psnr", "consistency"}
 
 
 def test_half_precision_answers_alike(small):
@@ -83,10 +80,10 @@ def test_it_begins_at_the_best_linear_answer(small):
     fit = EncoderFit(small, SHAPE, QUICK)
     views = torch.randn(500, 768, generator=torch.Generator().manual_seed(0)) @ torch.randn(768, 768) / 10
     fit.network.fit_stem(views.view(500, 3, 16, 16))
-    x = fit.network.stem(views)
+    x = fit.network.stem(views).detach()
     v = x @ torch.randn(20, 10, generator=torch.Generator().manual_seed(1)) + 2
     fit.network.fit_linear(views.view(500, 3, 16, 16), v)
-    torch.testing.assert_close(fit.network.linear(x), v, atol=0.06 * float(v.std()) * 3, rtol=0.06)
+    torch.testing.assert_close(fit.network.linear(x).detach(), v, atol=0.06 * float(v.std()) * 3, rtol=0.06)
 
 
 def test_the_stem_whitens_what_it_sees(small):

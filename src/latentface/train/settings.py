@@ -175,7 +175,7 @@ class EncoderSettings:
 
     batch: Annotated[int, QUIETLY] = 32
     """Faces a step."""
-    rate: Annotated[float, QUIETLY] = 2e-3
+    rate: Annotated[float, QUIETLY] = 3e-4
     """Learning rate."""
     warmup: Annotated[float, HIDDEN] = 0.03
     largest_factor: Annotated[float, HIDDEN] = 16.0

@@ -2,6 +2,9 @@
 
 An exit's face is nearly the full one, shrunk, at a fraction of its cost; the few steps at full size close the gap and free
 the style rows that draw finer detail. The exit's last row stands for all of those until then.
+
+Some searches end in a worse face than others of the same input. So several searches of a face begin, a race, and the one with the
+least loss after a third of the exit's steps goes on.
 """
 
 from collections.abc import Sequence
@@ -13,13 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import Degradation
-from latentface.explore.engine import explore
+from latentface.explore.engine import draws_of, explore
 from latentface.explore.registry import Method, with_steps
 from latentface.explore.result import Exploration, OnStep, Step
 from latentface.prior.exits import exit_for, whole_rows
 from latentface.prior.prior import Prior
 
 FULL_SHARE = 0.4  # of a search's steps at full size: docs/decisions.md
+RACERS = 4  # searches of a face that begin
+RACE_SHARE = 1 / 3  # of the exit's steps
 
 
 def coarse_steps(
@@ -48,74 +53,127 @@ def explore_coarse(
     seeds: Sequence[int],
     on_step: OnStep | None = None,
     start: Tensor | None = None,
+    racers: int = RACERS,
 ) -> Exploration:
     """Make the first `steps` of a search's at an exit and the others at full size; other arguments are a method's.
 
-    Without such steps, or an exit that suits the inputs, it is the method's own search. Where `on_step` stops the first
-    stage, its faces are evaluated once at full size, untold.
+    Without such steps, or an exit that suits the inputs, it is the method's own search. Where `on_step` stops it at the exit,
+    its faces are evaluated once at full size, untold.
+
+    Args:
+        racers: searches of a face that begin, where no start is given.
     """
     resolution = exit_for(prior.exits, degradation, len(low)) if steps else None
     if resolution is None:
         return explore(
             method, prior, low, degradation=degradation, settings=settings, seeds=seeds, start=start, on_step=on_step
         )
-    small = prior.at(resolution)
-    side, total = prior.resolution, int(settings.steps)
-    ratio = resolution / side  # of the time of a pass: 0.05 s against 0.40 at 128 and 1024 px
-    whole = steps * ratio + total - steps
-    stopped = False
-
-    def first_step(step: Step) -> bool:
-        nonlocal stopped
-        stopped = bool(on_step(step)) if on_step is not None else False
-        return stopped
-
-    coarse = with_steps(settings, steps)
-    first = explore(
-        method,
-        small,
-        low,
-        degradation=degradation.at(resolution),
-        settings=replace(coarse, project=False),  # only its style rows are used
-        seeds=seeds,
-        on_step=None if on_step is None else _among(first_step, 0, steps, total, side, ratio / whole),
-        start=None if start is None else start[:, : small.num_ws] if start.ndim == 3 else start,
-    )
+    small, shrink = prior.at(resolution), degradation.at(resolution)
+    total, race = int(settings.steps), race_steps(steps) if racers > 1 and start is None else 0
+    ratio = resolution / prior.resolution  # of the time of a pass: 0.05 s against 0.40 at 128 and 1024 px
+    whole = ((racers - 1) * race + steps) * ratio + total - steps
+    tell = _Telling(on_step, total, prior.resolution)
+    coarse = replace(settings, project=False)  # only its style rows are used
+    if start is not None and start.ndim == 3:
+        start = start[:, : small.num_ws]
+    stages = []
+    if race:
+        rows = [face for face in range(len(low)) for _ in range(racers)]
+        found = explore(
+            method,
+            small,
+            low[rows],
+            degradation=shrink.select(rows),
+            settings=with_steps(coarse, race),
+            seeds=[draw for own in zip(*draws_of(seeds, racers), strict=True) for draw in own],
+            on_step=tell.stage(0, race, racers * ratio / whole, every=racers),
+        )
+        losses = torch.stack([v for name, v in found.history.items() if name != "consistency_db"]).sum(0)
+        best = losses.amin(0).view(-1, racers).argmin(1) + racers * torch.arange(len(low), device=losses.device)
+        start = found.latent["w_plus"][best.to(low.device)]
+        history = {name: v[:, best] for name, v in found.history.items()}
+        stages.append(replace(found, history=history, passes=found.passes * racers))
+    if not tell.stopped:
+        found = explore(
+            method,
+            small,
+            low,
+            degradation=shrink,
+            settings=with_steps(coarse, steps - race),
+            seeds=seeds,
+            on_step=tell.stage(race, steps - race, ratio / whole),
+            start=start,
+        )
+        start = found.latent["w_plus"]
+        stages.append(found)
+    assert start is not None
     then = explore(
         method,
         prior,
         low,
         degradation=degradation,
-        settings=with_steps(settings, 1 if stopped else total - steps),
+        settings=with_steps(settings, 1 if tell.stopped else total - steps),
         seeds=seeds,
-        on_step=None if stopped or on_step is None else _among(on_step, steps, total - steps, total, side, 1 / whole),
-        start=whole_rows(first.latent["w_plus"], prior.num_ws),
+        on_step=None if tell.stopped else tell.stage(steps, total - steps, 1 / whole),
+        start=whole_rows(start, prior.num_ws),
     )
     return replace(
         then,
         settings=settings,
-        history={k: torch.cat([first.history[k], v]) for k, v in then.history.items() if k in first.history},
-        best_step=then.best_step + len(first.history["consistency_db"]),
-        seconds=first.seconds + then.seconds,
-        passes=first.passes * ratio + then.passes,
+        history={
+            k: torch.cat([*(s.history[k] for s in stages), v])
+            for k, v in then.history.items()
+            if all(k in s.history for s in stages)
+        },
+        best_step=then.best_step + sum(len(s.history["consistency_db"]) for s in stages),
+        seconds=then.seconds + sum(s.seconds for s in stages),
+        passes=then.passes + ratio * sum(s.passes for s in stages),
     )
 
 
-def _among(on_step: OnStep, before: int, own: int, total: int, side: int, share: float) -> OnStep:
-    """Return `on_step` for one stage of `own` steps: `before` were made, `total` will be, previews have the final side.
+def race_steps(steps: int) -> int:
+    """Return how many of the steps at an exit are a race; 0 where they are too few."""
+    return round(steps * RACE_SHARE) if steps >= 2 else 0
 
-    The steps of a batch that is searched in parts are a multiple of these.
+
+class _Telling:
+    """Tells the steps of several stages as those of one search: `total` steps, previews of `side` px.
+
+    Attributes:
+        stopped: whether `on_step` has asked to stop.
     """
 
-    def tell(step: Step) -> bool | None:
-        def preview() -> Tensor:
-            pictures = step.preview()
-            if pictures.shape[-1] == side:
-                return pictures
-            return F.interpolate(pictures, size=(side, side), mode="bilinear", align_corners=False)
+    def __init__(self, on_step: OnStep | None, total: int, side: int) -> None:
+        self.on_step, self.total, self.side = on_step, total, side
+        self.stopped = False
 
-        rounds = step.total // own
-        number = before * rounds + step.number
-        return on_step(replace(step, number=number, total=total * rounds, preview=preview, share=share / rounds))
+    def stage(self, before: int, own: int, share: float, every: int = 1) -> OnStep | None:
+        """Return what a stage of `own` steps tells, after `before` others; of each `every` rows one stands for a face.
 
-    return tell
+        The steps of a batch that is searched in parts are a multiple of these.
+        """
+        on_step = self.on_step
+        if on_step is None:
+            return None
+
+        def tell(step: Step) -> bool:
+            def preview() -> Tensor:
+                pictures = step.preview()[::every]
+                if pictures.shape[-1] == self.side:
+                    return pictures
+                return F.interpolate(pictures, size=(self.side, self.side), mode="bilinear", align_corners=False)
+
+            rounds = step.total // own
+            told = replace(
+                step,
+                number=before * rounds + step.number,
+                total=self.total * rounds,
+                preview=preview,
+                share=share / rounds,
+                losses={name: v[::every] for name, v in step.losses.items()},
+                consistency_db=step.consistency_db[::every],
+            )
+            self.stopped = bool(on_step(told))
+            return self.stopped
+
+        return tell

@@ -2,12 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from latentface.errors import InputError
 
+ENDINGS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
+UNWRITTEN = frozenset(  # endings of pictures that are not written
+    {
+        *(".gif", ".bmp", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".jfif", ".jpe", ".jps", ".ppm", ".pgm"),
+        *(".pbm", ".pnm", ".apng", ".psd", ".pdf", ".svg", ".tga", ".ico", ".exr", ".hdr", ".dng", ".eps", ".jfi"),
+    }
+)
 Flag = Parameter(negative="", show_default=False)
 
 
@@ -61,7 +68,10 @@ class OutputSettings:
     """What is written, and where.
 
     Attributes:
-        output: The folder for the results, or a file name ending in .png for a single input.
+        output: The folder for the results, or for a single input a file name ending in .png, .jpg, .jpeg, .webp, .tif or
+            .tiff.
+        picture_format: What results in a folder are written as.
+        quality: From 1 to 100, of JPEG and WebP.
         overwrite: Replace results of other settings.
         compare: Write NAME-compare.png: input, bilinear, result; of a photograph, it before and after, and each face.
         save_steps: Write NAME-steps.png: the best face after 1, 2, 5, 10, 20, 50, 100 ... steps; a row a face.
@@ -72,6 +82,8 @@ class OutputSettings:
     """
 
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("upscaled")
+    picture_format: Annotated[Literal["png", "jpg", "webp", "tiff"] | None, Parameter(name="--format")] = None
+    quality: int = 92
     overwrite: Annotated[bool, Flag] = False
     compare: Annotated[bool, Flag] = False
     save_steps: Annotated[bool, Flag] = False
@@ -81,13 +93,31 @@ class OutputSettings:
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", show_default=False)] = False
 
     def __post_init__(self) -> None:
-        if not self.single and self.output.suffix.lower() in (".jpg", ".jpeg", ".webp", ".tif", ".tiff"):
-            raise InputError(f"{self.output}: results are written as PNG; give a folder, or a name ending in .png")
+        if not 1 <= self.quality <= 100:
+            raise InputError(f"--quality is {self.quality}; expected a whole number from 1 to 100")
+        ending = self.output.suffix.lower()
+        if ending in UNWRITTEN and not self.output.is_dir():
+            raise InputError(
+                f"{self.output}: results are written as {', '.join(ENDINGS)}; give the name one of these endings, or a folder"
+            )
+        if self.single and self.picture_format and ENDINGS[ending] != self.picture_format:
+            raise InputError(f"{self.output} and --format {self.picture_format} say two things; leave one of them out")
 
     @property
     def single(self) -> bool:
         """Whether the output is one file."""
-        return self.output.suffix.lower() == ".png"
+        return self.output.suffix.lower() in ENDINGS and not self.output.is_dir()
+
+    @property
+    def ending(self) -> str:
+        """How the names of results end."""
+        return self.output.suffix if self.single else f".{self.picture_format or 'png'}"
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """What the record says of the file."""
+        kind = self.ending.lower()
+        return {"format": kind[1:], **({"quality": self.quality} if ENDINGS[kind] in ("jpg", "webp") else {})}
 
     @property
     def beside(self) -> list[str]:

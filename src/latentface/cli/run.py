@@ -14,13 +14,13 @@ from PIL import Image
 
 from latentface.bench.core.progress import duration
 from latentface.cli.console import Talk
-from latentface.cli.options import OutputSettings
+from latentface.cli.options import ENDINGS, OutputSettings
 from latentface.devices import out_of_memory
 from latentface.errors import LatentfaceError
 from latentface.explore.result import Step
 from latentface.io.atomic import check_folder, sha256
 from latentface.io.photo import Photo
-from latentface.io.pictures import to_pillow
+from latentface.io.pictures import check_writable, to_pillow
 from latentface.io.records import beside, check_beside, faces_folder, is_done, read_record
 from latentface.io.sheets import comparison_sheet
 from latentface.io.sources import Input, read_entry
@@ -45,12 +45,13 @@ class Tally:
     worst: float = math.inf  # dB
     soft: list[int] = field(default_factory=list)  # px of detail of the faces that were soft
     located: int = 0
+    flattened: int = 0
     upscaled: int = 0  # faces of photographs
     left: Counter[str] = field(default_factory=Counter)  # faces that were left, by reason
     wants: int = 0  # px of the prior that would enlarge those that are too large
     plain: int = 0
 
-    def add(self, result: Result, located: bool) -> None:
+    def add(self, result: Result) -> None:
         """Count a result."""
         self.done += 1
         if result.consistency_db is not None:
@@ -58,7 +59,6 @@ class Tally:
         if not isinstance(result, PhotoUpscaled):
             self.soft += [result.seen.shape[-1]] if result.seen.shape != result.low.shape else []
             return
-        self.located += located
         self.upscaled += len(result.faces)
         self.soft += [round(face.detail) for face in result.faces if face.soft]
         self.left.update(face.reason for face in result.left)
@@ -87,6 +87,10 @@ class Tally:
             were = "were" if len(self.soft) > 1 else "was"
             parts.append(
                 f"{len(self.soft)} {were} soft and taken as of {sizes} (--detail full takes faces as they are)"
+            )
+        if self.flattened:
+            parts.append(
+                f"what is transparent was laid on white in {counted(self.flattened, 'JPEG')}, which has no alpha"
             )
         if self.located:
             parts.append(
@@ -168,7 +172,9 @@ class Run:
 
     def _path(self, item: Input) -> Path:
         return (
-            self.out.output if self.out.single else self.out.output / item.target.with_name(f"{item.target.name}.png")
+            self.out.output
+            if self.out.single
+            else self.out.output / item.target.with_name(f"{item.target.name}{self.out.ending}")
         )
 
     def _read(self, item: Input, bar: Any) -> None:
@@ -179,14 +185,18 @@ class Run:
             photo = Photo.read(data, name)
             left_out = self.out.strip_location and photo.located
             photo = photo.without_location() if left_out else photo
+            if photo.remark:
+                self.talk.say(f"{name}: {photo.remark}")
             aligned = self.upscaler.takes_for_aligned(photo, self.kind)
             request = {
                 "input": Path(item.entry.name).name,
                 "input_sha256": sha256(data),
                 **self.upscaler.request(photo, aligned=aligned),
+                **self.out.written,
                 **({"location": "left out"} if left_out else {}),
             }
             path = self._path(item)
+            check_writable(path, *request["high_size"])
             if is_done(path, request, overwrite=self.out.overwrite) and self._has_all(path):
                 self.tally.skipped += 1
                 bar.advance(bar.task_ids[0])
@@ -205,7 +215,7 @@ class Run:
         photograph = record.get("kind") == "photograph"
         wanted = [beside(path, name) for name in self.out.beside if name == "compare" or not photograph]
         if photograph and record.get("faces_upscaled"):
-            wanted += [faces_folder(path) / "01.png"] if self.out.save_faces else []
+            wanted += [faces_folder(path) / f"01{path.suffix}"] if self.out.save_faces else []
             wanted += [beside(path, "steps")] if self.out.save_steps else []
         return all(p.exists() for p in wanted)
 
@@ -241,12 +251,19 @@ class Run:
 
     def _write(self, item: Input, request: dict[str, Any], result: Result, found: Found, steps: Any) -> None:
         path = self._path(item)
-        record = {k: v for k, v in request.items() if k in ("input", "input_sha256", "location")} | dict(result.record)
+        record = {
+            k: v for k, v in request.items() if k in ("input", "input_sha256", "location", *self.out.written)
+        } | dict(result.record)
         more: dict[str, Image.Image] = {} if steps is None else {"steps": steps}
         if self.out.compare and not isinstance(result, PhotoUpscaled):
             more["compare"] = comparison(result)
-        write_result(path, result, record, more, compare=self.out.compare, faces=self.out.save_faces)
-        self.tally.add(result, not isinstance(found, AlignedFace) and found.photo.located)
+        write_result(
+            path, result, record, more, compare=self.out.compare, faces=self.out.save_faces, quality=self.out.quality
+        )
+        self.tally.add(result)
+        if found.photo is not None:
+            self.tally.located += found.photo.located
+            self.tally.flattened += found.photo.alpha is not None and ENDINGS[self.out.ending.lower()] == "jpg"
         if isinstance(result, PhotoUpscaled):
             self.talk.say(f"{item.entry.label}: {result.summary}")
         print(json.dumps({"output": str(path), **record}) if self.out.as_json else path, flush=True)

@@ -136,7 +136,7 @@ class Upscaler:
 
     def find(self, photo: Photo, *, aligned: bool) -> Found:
         """Find the faces of a picture. Raises InputError where there can be no result."""
-        return AlignedFace.find(self.engine, photo.tensor()) if aligned else self.finder.find(photo)
+        return AlignedFace.find(self.engine, photo.tensor(), photo) if aligned else self.finder.find(photo)
 
     def full(self, window: Sequence[Found]) -> bool:
         """Say whether these pictures should be finished before more are read."""

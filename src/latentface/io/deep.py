@@ -37,6 +37,7 @@ class Tiff:
     white: int | None  # MaxSampleValue
     inverted: bool  # 0 is white
     premultiplied: bool
+    whole: bool  # the file holds the pixels that it announces
     tags: TiffImagePlugin.ImageFileDirectory_v2
 
     @classmethod
@@ -52,15 +53,20 @@ class Tiff:
             first: dict[int, Any] = {
                 tag: value[0] if isinstance(value := tags.get(tag), tuple) else value for tag in _NEEDED
             }
+            width, height, bits, samples = (int(first[tag] or 1) for tag in (256, 257, 258, 277))
+            places = zip(_all(tags, 273, 324), _all(tags, 279, 325), strict=True)  # of strips or tiles
+            sizes = [size for place, size in places if place + size <= len(data)]
+            bytes_needed = 1 if first[259] not in (None, 1) else width * height * samples * bits // 8
             return cls(
-                width=int(first[256]),
-                height=int(first[257]),
-                bits=int(first[258] or 1),
+                width=width,
+                height=height,
+                bits=bits,
                 kind=int(first[339] or 1),
-                samples=int(first[277] or 1),
+                samples=samples,
                 white=None if not first[281] else int(first[281]),
                 inverted=first[262] == 0,
                 premultiplied=first[338] == 1,
+                whole=len(sizes) == len(_all(tags, 273, 324)) and sum(sizes) >= bytes_needed,
                 tags=tags,
             )
         except Exception:  # a broken directory, which Pillow tells of
@@ -73,7 +79,13 @@ class Tiff:
         return f"a TIFF of {self.samples} {kind}{self.bits}-bit channels"
 
 
-_NEEDED = (256, 257, 258, 262, 277, 281, 338, 339)
+_NEEDED = (256, 257, 258, 259, 262, 277, 281, 338, 339)
+
+
+def _all(tags: TiffImagePlugin.ImageFileDirectory_v2, *either: int) -> tuple[int, ...]:
+    """Return all values of the first of some tags that is there."""
+    value = next((tags[tag] for tag in either if tag in tags), ())
+    return value if isinstance(value, tuple) else (value,)
 
 
 def decode_deep(data: bytes) -> NDArray[Any] | None:
@@ -113,7 +125,7 @@ def read_deep(data: bytes, name: str, most: int) -> tuple[NDArray[np.uint16], st
             return None
         return (pixels[:, :, [0, 3]] if data[25] == 4 and pixels.shape[2] == 4 else pixels), None
     tiff = Tiff.of(data)
-    if tiff is None or tiff.bits not in (16, 32, 64):
+    if tiff is None or tiff.bits not in (16, 32, 64) or not tiff.whole:
         return None
     _check_size(tiff.width, tiff.height, name, most)
     stored = decode_deep(data)
@@ -146,20 +158,22 @@ def in_range(stored: NDArray[Any], tiff: Tiff) -> tuple[NDArray[np.uint16], str 
     finite = np.isfinite(stored)
     most = float(stored.max(initial=0, where=finite))
     whole = stored.dtype.kind in "ui"
-    full = float(2 ** (tiff.bits - (tiff.kind == 2)) - 1) if tiff.bits <= 16 else max(most, 1.0)
+    full = float(2 ** (tiff.bits - (tiff.kind == 2)) - 1)
     if whole and tiff.white is not None and tiff.white >= most:
         white = float(tiff.white)
+    elif whole and tiff.bits <= 16:
+        white = next((float(top) for top in RANGES if most <= top), full)
     elif whole or most > LINEAR_FLOATS:
-        white = next((float(top) for top in (*RANGES, 65535) if most <= top), full)
-        white = full if tiff.bits <= 16 and whole and white == 65535 else white
+        white = next((float(top) for top in (*RANGES, 65535) if most <= top), most)
     else:
         white = max(1.0, most)
     scale = np.float64(65535 / white)
     pixels = np.empty(stored.shape, np.uint16)
     for top in range(0, len(stored), 256):  # a few rows at a time: float64 takes four times the memory
-        rows = np.nan_to_num(stored[top : top + 256].astype(np.float64), posinf=most, neginf=0.0)
+        with np.errstate(invalid="ignore"):
+            rows = np.nan_to_num(stored[top : top + 256].astype(np.float64), posinf=most, neginf=0.0)
         pixels[top : top + 256] = (rows * scale).clip(0, 65535).round()
-    told = whole and tiff.white is None and most > 0 and white not in (full, 65535.0)
+    told = whole and most > 0 and white not in (full, tiff.white)
     return pixels, f"its values end at {most:.0f}, so that {white:.0f} is taken for white" if told else None
 
 

@@ -63,7 +63,10 @@ def open_picture(data: bytes, name: str = "the picture", *, turn: bool = True) -
     except PictureError:
         raise
     except UnidentifiedImageError:
-        if tiff := Tiff.of(data):
+        tiff = Tiff.of(data)
+        if tiff is not None and not tiff.whole:
+            raise PictureError(f"{name}: the file is broken or cut off (a part of its pixels is missing)") from None
+        if tiff is not None:
             raise PictureError(
                 f"{name}: {tiff.words}, which cannot be read; save it with 8 or 16 bits a channel"
             ) from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,10 +50,12 @@ class Tiff:
             tags = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if data[2] == 43 or data[3] == 43 else data[:8])
             file = io.BytesIO(data)
             file.seek(tags.next)
-            tags.load(file)
-            first: dict[int, Any] = {
-                tag: value[0] if isinstance(value := tags.get(tag), tuple) else value for tag in _NEEDED
-            }
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tags.load(file)
+                first: dict[int, Any] = {
+                    tag: value[0] if isinstance(value := tags.get(tag), tuple) else value for tag in _NEEDED
+                }
             width, height, bits, samples = (int(first[tag] or 1) for tag in (256, 257, 258, 277))
             places = zip(_all(tags, 273, 324), _all(tags, 279, 325), strict=True)  # of strips or tiles
             sizes = [size for place, size in places if place + size <= len(data)]
@@ -120,6 +123,10 @@ def read_deep(data: bytes, name: str, most: int) -> tuple[NDArray[np.uint16], st
             return None
         width, height = struct.unpack(">II", data[16:24])
         _check_size(width, height, name, most)
+        try:
+            Image.open(io.BytesIO(data), formats=["PNG"]).verify()  # libpng writes to stderr of what is broken
+        except Exception:  # Pillow tells of it
+            return None
         pixels = decode_deep(data)
         if pixels is None or pixels.dtype != np.uint16:
             return None

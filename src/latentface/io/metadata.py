@@ -137,7 +137,9 @@ def text_of(picture: Image.Image) -> dict[str, str]:
 def loaded_exif(exif: bytes) -> Image.Exif:
     """Return EXIF bytes as tags."""
     loaded = Image.Exif()
-    loaded.load(exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded.load(exif)
     return loaded
 
 

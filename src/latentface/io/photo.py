@@ -106,7 +106,7 @@ class Photo:
             return cls._decoded(turned, name, text=text_of(picture))
         if callable(getattr(picture, "read", None)):
             return cls.read(picture.read(), str(getattr(picture, "name", name)))  # type: ignore[attr-defined]
-        return cls(name=name, pixels=to_uint8(to_tensor(picture)))  # type: ignore[arg-type]
+        return cls(name, _without_colours(to_uint8(to_tensor(picture))))  # type: ignore[arg-type]
 
     @classmethod
     def _decoded(
@@ -124,8 +124,7 @@ class Photo:
                 f"{name}: its colours ({picture.mode}) cannot be read; save it as RGB, PNG for example"
             ) from None
         pixels = as_srgb(pixels, picture.info, 255 if pixels.dtype == np.uint8 else 65535)
-        if pixels.shape[2] == 3 and _is_grey(pixels):
-            pixels = np.ascontiguousarray(pixels[:, :, :1])
+        pixels = _without_colours(pixels)
         if alpha is not None:
             pixels = _filled(pixels, alpha)
         text = text_of(picture) if text is None else text
@@ -273,10 +272,11 @@ def _parted(layers: NDArray[np.uint16]) -> tuple[NDArray[np.uint16], NDArray[np.
     return np.ascontiguousarray(layers[:, :, :-1]), None if bool((alpha == 255).all()) else alpha
 
 
-def _is_grey(pixels: NDArray[Any]) -> bool:
-    """Say whether R = G = B everywhere; a few pixels are looked at first."""
-    some = pixels[::17, ::17]
-    return all(bool((part[:, :, k] == part[:, :, 0]).all()) for part in (some, pixels) for k in (1, 2))
+def _without_colours(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return pixels (H, W, C) as (H, W, 1) where R = G = B everywhere; a few pixels are looked at first."""
+    parts = (pixels[::17, ::17], pixels)
+    grey = all(bool((part[:, :, k] == part[:, :, 0]).all()) for part in parts for k in range(1, part.shape[2]))
+    return np.ascontiguousarray(pixels[:, :, :1]) if grey else pixels
 
 
 def _filled(pixels: NDArray[Any], alpha: NDArray[np.uint8]) -> NDArray[Any]:

@@ -80,8 +80,11 @@ def is_done(path: Path, expected: Mapping[str, Any], *, overwrite: bool = False)
     if not there and not os.path.exists(path.with_suffix(".json")):
         return False
     complete = record is not None
-    record = record if complete else _record_in_picture(path)
-    if record is None or "input_sha256" not in record:
+    inside = record  # what the picture itself is known by
+    if record is None or (there and record.get("format", "png") != path.suffix.lower()[1:]):
+        inside = _record_in_picture(path)  # the JSON is missing, or another file's
+    record = record if complete else inside
+    if record is None or inside is None or not {"input_sha256"} <= record.keys() & inside.keys():
         raise OutputError(f"{path}: another picture or file of that name is there; use another -o")
     if _matches(record, expected):
         return there and complete and not overwrite

@@ -75,6 +75,8 @@ class Engine:
         self.prior, self.settings, self.say = prior, settings or UpscaleSettings(), say
         self.method = find_method(self.settings.method)
         self.method_settings: Any = self.settings.method_settings()
+        weights = getattr(self.method_settings, "weights", None)
+        self.weights_sha256 = None if weights is None else sha256(read_bytes(weights))
         self.start = WarmStart(prior, self.settings.start)
         self.coarse_steps = coarse_steps(
             self.method, prior, self.method_settings, self.settings.preset, self.settings.full_steps
@@ -92,8 +94,8 @@ class Engine:
         """Return what decides a result besides the input, as plain JSON types, with the notice and the licence."""
         prior, start = self.prior, self.start
         method, own = self.settings.method, asdict(self.method_settings)
-        if weights := own.get("weights"):  # records name files, and not where they lie on somebody's disk
-            own |= {"weights": Path(weights).name, "weights_sha256": sha256(read_bytes(weights))}
+        if self.weights_sha256 is not None:  # records name files, and not where they lie on somebody's disk
+            own |= {"weights": Path(own["weights"]).name, "weights_sha256": self.weights_sha256}
             method = Path(method).name
         coarse = {"coarse_steps": self.coarse_steps, "exits_sha256": prior.exits_sha256} if self.coarse_steps else {}
         return {

@@ -112,7 +112,7 @@ class Upscaler:
         photo = Photo.of(picture)
         aligned = self.takes_for_aligned(photo, kind)
         if aligned and isinstance(picture, np.ndarray | Tensor):  # its numbers may be finer than a file's
-            found: Found = AlignedFace.find(self.engine, to_tensor(picture))
+            found: Found = AlignedFace.find(self.engine, to_tensor(picture), photo)
         else:
             found = self.find(photo, aligned=aligned)
         result = next(self.finish([found], None if on_step is None else lambda rows, step: on_step(step)))

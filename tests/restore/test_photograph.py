@@ -288,11 +288,11 @@ def test_exif_profile_and_alpha_survive(prior: Prior, photo: Photo, tmp_path: Pa
         assert out.getpixel((200, 5))[3] == 200
 
 
-def test_faces_under_an_alpha_have_no_white_fringe() -> None:
+def test_faces_under_an_alpha_are_pasted_into_its_colours() -> None:
     cover = np.full((40, 40), 128, np.uint8)
     cover[:, :20] = 0  # nobody sees what lies here
     photo = Photo("x", np.full((40, 40, 3), 26, np.uint8), alpha=cover)
-    high = torch.full((3, 32, 32), 0.6)  # as the search sees it, on white: 0.5 * 0.2 + 0.5
+    high = torch.full((3, 32, 32), 0.2)  # the search sees colours without their transparency
     place = Similarity.square((20.0, 20.0), 20.0)
     face = PhotoFace(
         found=Face((10, 10, 30, 30), place.corners, 0.9),

@@ -54,7 +54,7 @@ def write_weights(
     write_bytes(path, save(stored, {KEYS[what]: json.dumps(full, ensure_ascii=False)}))
 
 
-def kind_of(path: str | Path) -> str | None:
+def weights_kind(path: str | Path) -> str | None:
     """Return which of KEYS a file holds, None where it has no card of ours. Raises WeightsError: no such file, or broken."""
     return _kind(_metadata(path, "prior"))
 

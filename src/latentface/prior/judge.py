@@ -15,7 +15,7 @@ from torch import Tensor
 from latentface.devices import seeded
 from latentface.errors import InputError, WeightsError
 from latentface.io.atomic import sha256 as sha256_of
-from latentface.io.weights import filled, kind_of, read_card, read_tensors, write_weights
+from latentface.io.weights import filled, read_card, read_tensors, weights_kind, write_weights
 from latentface.prior.architecture import Architecture
 from latentface.prior.formats import identity, read_discriminator
 from latentface.prior.stylegan2 import Discriminator
@@ -43,7 +43,7 @@ class Judge:
     def read(cls, path: str | Path, *, name: str | None = None) -> Self:
         """Read a judge's file, or the discriminator of a prior's. Raises WeightsError."""
         network: Discriminator | None
-        if kind_of(path) == "judge":
+        if weights_kind(path) == "judge":
             (network, card), sha256 = _read(path), sha256_of(Path(path).read_bytes())
         else:
             (network, card), sha256 = read_discriminator(path), identity(path)

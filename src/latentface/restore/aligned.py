@@ -11,6 +11,7 @@ from latentface.degradation import resize, shrinking
 from latentface.errors import InputError
 from latentface.faces.detail import detail_side
 from latentface.faces.place import LEAST_FACTOR
+from latentface.io.photo import Photo
 from latentface.io.pictures import LUMA, check_batch
 from latentface.restore.engine import Engine
 from latentface.restore.faceresult import Upscaled
@@ -26,17 +27,22 @@ class AlignedFace:
     engine: Engine
     low: Tensor
     jobs: Sequence[Job]
+    photo: Photo | None = None
 
     @classmethod
-    def find(cls, engine: Engine, low: Tensor) -> Self:
-        """Make the job of a face (3, h, w) in [0, 1]; a soft one is shrunk to its detail. Raises InputError."""
+    def find(cls, engine: Engine, low: Tensor, photo: Photo | None = None) -> Self:
+        """Make the job of a face (3, h, w) in [0, 1], which came in `photo`; a soft one is shrunk to its detail.
+
+        Raises InputError: no square, or as large as the prior's faces.
+        """
         low = check_batch(low[None], "low")[0].detach().float().cpu()
         size, settings = result_side(engine, *low.shape[-2:]), engine.settings
         side = searched_side(engine, low, settings.sigma * CHANNELS_TO_LUMA)
         seen = low[None] if side == low.shape[-1] else resize(low[None], side).clamp(0, 1)
         sigma = settings.sigma * side / low.shape[-1]  # a mean of several pixels has less noise
         degradation = shrinking(side, engine.prior.resolution, settings.kernel, sigma)
-        return cls(engine, low, [Job(seen, degradation, size)])
+        grey = photo is not None and photo.grey
+        return cls(engine, low, [Job(seen, degradation, size, grey=grey)], photo)
 
     def take(self, job: Job, answer: Answer) -> Answer:
         """Return what is kept of an answer until the face is written: all of it."""
@@ -56,7 +62,9 @@ class AlignedFace:
             "seconds": round(answer.seconds, 3),
             **self.engine.machine,
         }
-        return Upscaled(answer.high, self.low, seen, answer.samples, answer.consistency_db, answer.best_step, record)
+        return Upscaled(
+            answer.high, self.low, seen, answer.samples, answer.consistency_db, answer.best_step, record, self.photo
+        )
 
 
 def result_side(engine: Engine, height: int, width: int) -> int:

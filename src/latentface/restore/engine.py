@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -28,6 +29,8 @@ from latentface.explore.result import Step, psnr_each
 from latentface.explore.start.bank import WarmStart
 from latentface.faces.place import SMALL as SMALL_INNER
 from latentface.faces.trust import trusted
+from latentface.io.atomic import read_bytes, sha256
+from latentface.io.pictures import LUMA
 from latentface.prior.alone import rows_are_alone
 from latentface.prior.exits import exit_for
 from latentface.prior.prior import Prior
@@ -72,6 +75,8 @@ class Engine:
         self.prior, self.settings, self.say = prior, settings or UpscaleSettings(), say
         self.method = find_method(self.settings.method)
         self.method_settings: Any = self.settings.method_settings()
+        weights = getattr(self.method_settings, "weights", None)
+        self.weights_sha256 = None if weights is None else sha256(read_bytes(weights))
         self.start = WarmStart(prior, self.settings.start)
         self.coarse_steps = coarse_steps(
             self.method, prior, self.method_settings, self.settings.preset, self.settings.full_steps
@@ -88,13 +93,18 @@ class Engine:
     def request(self, low: tuple[int, int], high: tuple[int, int]) -> dict[str, Any]:
         """Return what decides a result besides the input, as plain JSON types, with the notice and the licence."""
         prior, start = self.prior, self.start
+        method, own = self.settings.method, asdict(self.method_settings)
+        if self.weights_sha256 is not None:  # records name files, and not where they lie on somebody's disk
+            own |= {"weights": Path(own["weights"]).name, "weights_sha256": self.weights_sha256}
+            method = Path(method).name
         coarse = {"coarse_steps": self.coarse_steps, "exits_sha256": prior.exits_sha256} if self.coarse_steps else {}
         return {
-            "method": self.settings.method,
+            "method": method,
             "settings": {
                 **asdict(self.settings),
+                "method": method,
                 "samples": self.settings.count,
-                "method_settings": asdict(self.method_settings),
+                "method_settings": own,
             },
             "prior": prior.name,
             "prior_sha256": prior.sha256,
@@ -285,6 +295,9 @@ class Engine:
         degradation = job.degradation.join([job.degradation])  # what it builds goes with it
         degradation = degradation if job.size == self.prior.resolution else degradation.at(job.size)
         samples = torch.stack([one[0] for one in made])
+        if job.grey:  # luma is linear: it shrinks to a grey input just as well
+            weights = samples.new_tensor(LUMA)[:, None, None]
+            samples = (samples * weights).sum(1, keepdim=True).repeat(1, 3, 1, 1)
         high = samples[0]
         if self.settings.answer == "mean":
             high = samples.mean(0)

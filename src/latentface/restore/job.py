@@ -19,6 +19,7 @@ class Job:
         degradation: from the prior's faces to `low`, of this one face.
         size: px a side of the result, the prior's or fewer.
         home: the unit square -> the photograph that it goes back to; None for an aligned face.
+        grey: whether the picture has no colours; the search may use them, and the answer has none.
         rounds, tolerance: of the projection, see `latentface.degradation.project`.
     """
 
@@ -26,6 +27,7 @@ class Job:
     degradation: Degradation
     size: int
     home: Similarity | None = None
+    grey: bool = False
     rounds: int = 64
     tolerance: float = 5e-4
 

@@ -18,7 +18,6 @@ from latentface.faces.noise import estimate_sigma
 from latentface.faces.paste import pasted_side
 from latentface.faces.place import LEAST_FACTOR
 from latentface.io.photo import Photo
-from latentface.io.pictures import LUMA
 from latentface.restore.aligned import searched_side
 from latentface.restore.background import Background
 from latentface.restore.engine import Engine
@@ -148,6 +147,7 @@ class Finder:
             degradation=warp,
             size=most,
             home=transform,
+            grey=photo.grey,
             rounds=ROUNDS,
             tolerance=TOLERANCE,
             found=face,
@@ -165,13 +165,11 @@ class FoundFaces:
     left: Sequence[LeftFace]
 
     def take(self, job: FaceJob, answer: Answer) -> tuple[PhotoFace, float]:
-        """Return an enlarged face and its seconds: of a grey photograph grey, and of no more pixels than are asked for."""
+        """Return an enlarged face, of no more pixels than are asked for, and its seconds."""
         high, samples, side = answer.high, answer.samples, job.size
         if not self.finder.whole:
             side = pasted_side(job.home.scale * self.finder.factor, side)
             high, samples = resize(high[None], side)[0].clamp(0, 1), resize(samples, side).clamp(0, 1)
-        if self.photo.grey:  # luma is linear: it shrinks to the photograph just as well
-            high, samples = _luma(high), _luma(samples)
         warp = job.degradation.select([0])  # what it builds goes with it
         assert isinstance(warp, Warp)
         face = PhotoFace(
@@ -210,9 +208,3 @@ class FoundFaces:
 def prior_wanted(side: float) -> int:
     """Return the resolution of the smallest prior that makes a face larger whose square has this side in pixels."""
     return 1 << max(2, math.ceil(math.log2(side * LEAST_FACTOR)))
-
-
-def _luma(pictures: Tensor) -> Tensor:
-    """Return pictures (..., 3, H, W) without their colours."""
-    weights = pictures.new_tensor(LUMA)[:, None, None]
-    return (pictures * weights).sum(-3, keepdim=True).expand_as(pictures).contiguous()

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from latentface.faces import Face, Patch, Similarity, paste_faces
+from latentface.io.metadata import Metadata
 from latentface.io.photo import Photo
-from latentface.io.pictures import to_pillow, write_picture
+from latentface.io.pictures import shallow, to_pillow
 from latentface.io.records import text_chunks
 from latentface.io.sheets import comparison_sheet
 from latentface.restore.background import Background
@@ -171,14 +172,12 @@ class PhotoUpscaled:
             shifted = [replace(homes[i], dx=homes[i].dx - box[0], dy=homes[i].dy - box[1]) for i in members]
             patches = [Patch(faces[i].cpu().float(), home) for i, home in zip(members, shifted, strict=True)]
             cover = large.cover(box)
-            pasted = (
-                paste_faces(region, patches, in_place=True) if cover is None else _under_alpha(region, cover, patches)
-            )
-            large.put(box, pasted)
+            pasted = paste_faces(region, patches, in_place=cover is None)
+            large.put(box, pasted if cover is None else torch.where(cover > 0, pasted, region))
         return large
 
     def save(self, path: str | Path, quality: int = 92, *, strip_location: bool = False) -> Path:
-        """Write the photograph as the name's ending says, a PNG with the record. Raises InputError, OutputError."""
+        """Write the photograph with the record, in the format of the name's ending. Raises InputError, OutputError."""
         made = self.render()
         (made.without_location() if strip_location else made).save(path, text_chunks(self.record), quality)
         return Path(path)
@@ -188,13 +187,17 @@ class PhotoUpscaled:
         """The enlarged photograph as a Pillow image, which notebooks display."""
         return self.render().image()
 
-    def save_faces(self, folder: str | Path) -> list[Path]:
-        """Write each enlarged face, upright, as FOLDER/01.png ..., the largest in the photograph first. Raises OutputError."""
+    def save_faces(self, folder: str | Path, ending: str = ".png", quality: int = 92) -> list[Path]:
+        """Write each enlarged face, upright, as FOLDER/01.png ..., the largest in the photograph first.
+
+        They have the photograph's colour profile, and nothing else that its file says. Raises OutputError, InputError.
+        """
         written = []
         whole = {k: v for k, v in self.record.items() if k != "faces"}
         for i, face in enumerate(self.faces, 1):
-            written.append(Path(folder) / f"{i:02d}.png")
-            write_picture(written[-1], face.high, text_chunks({**whole, "face": face.record}))
+            written.append(Path(folder) / f"{i:02d}{ending}")
+            drawn = replace(self.photo, alpha=None, metadata=Metadata(icc=self.photo.metadata.icc)).drawn(face.high)
+            drawn.save(written[-1], text_chunks({**whole, "face": face.record}), quality)
         return written
 
     def comparison(self, after: Photo | None = None) -> Image.Image:
@@ -224,24 +227,13 @@ class PhotoUpscaled:
 
 def _viewed(photo: Photo, size: tuple[int, int], kernel: Image.Resampling) -> Image.Image:
     """Return a photograph as 8-bit RGB of a size, transparency laid on white."""
-    pixels = photo.pixels if photo.top == 255 else (photo.pixels // 257).astype(np.uint8)
+    pixels = shallow(photo.pixels)
     picture = Image.fromarray(pixels[:, :, 0] if photo.grey else pixels).convert("RGB").resize(size, kernel)
     if photo.alpha is None:
         return picture
     white = Image.new("RGB", size, "white")
     white.paste(picture, mask=Image.fromarray(photo.alpha).resize(size, kernel))
     return white
-
-
-def _under_alpha(region: Tensor, cover: Tensor, patches: Sequence[Patch]) -> Tensor:
-    """Paste faces, which were searched on white, into the colours (3, h, w) that lie under an opacity (1, h, w).
-
-    Where nothing changes, the colours stay as they are, bit for bit.
-    """
-    on_white = region * cover + (1 - cover)
-    pasted = paste_faces(on_white, patches)
-    changed = (pasted != on_white).any(0) & (cover > 0)
-    return torch.where(changed, ((pasted - (1 - cover)) / cover.clamp_min(1 / 255)).clamp(0, 1), region)
 
 
 def _groups(homes: Sequence[Similarity], size: tuple[int, int]) -> Iterator[tuple[Box, list[int]]]:

@@ -113,7 +113,7 @@ class Upscaler:
         photo = Photo.of(picture)
         aligned = self.takes_for_aligned(photo, kind)
         if aligned and isinstance(picture, np.ndarray | Tensor):  # its numbers may be finer than a file's
-            found: Found = AlignedFace.find(self.engine, to_tensor(picture))
+            found: Found = AlignedFace.find(self.engine, to_tensor(picture), photo)
         else:
             found = self.find(photo, aligned=aligned)
         result = next(self.finish([found], None if on_step is None else lambda rows, step: on_step(step)))
@@ -137,7 +137,7 @@ class Upscaler:
 
     def find(self, photo: Photo, *, aligned: bool) -> Found:
         """Find the faces of a picture. Raises InputError where there can be no result."""
-        return AlignedFace.find(self.engine, photo.tensor()) if aligned else self.finder.find(photo)
+        return AlignedFace.find(self.engine, photo.tensor(), photo) if aligned else self.finder.find(photo)
 
     def full(self, window: Sequence[Found]) -> bool:
         """Say whether these pictures should be finished before more are read."""

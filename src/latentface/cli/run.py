@@ -48,14 +48,22 @@ class Tally:
     upscaled: int = 0  # faces of photographs
     left: Counter[str] = field(default_factory=Counter)  # faces that were left, by reason
     wants: int = 0  # px of the prior that would enlarge those that are too large
-    plain: int = 0
+    plain: int = 0  # photographs without a face
+    unimproved: int = 0  # photographs in which nothing was enlarged by a network
+    aligned: int = 0
+    mosaics: list[tuple[int, int, float]] = field(default_factory=list)  # W, H in true pixels, and how often each stood
+    turned: Counter[int] = field(default_factory=Counter)  # photographs whose faces do not stand upright, by degrees
 
     def add(self, result: Result, located: bool) -> None:
         """Count a result."""
         self.done += 1
         if result.consistency_db is not None:
             self.worst = min(self.worst, result.consistency_db)
+        if "repeats" in result.record:
+            height, width = result.record["low_size"]
+            self.mosaics.append((width, height, result.record["repeats"]))
         if not isinstance(result, PhotoUpscaled):
+            self.aligned += 1
             self.soft += [result.seen.shape[-1]] if result.seen.shape != result.low.shape else []
             return
         self.located += located
@@ -64,20 +72,37 @@ class Tally:
         self.left.update(face.reason for face in result.left)
         self.wants = max(self.wants, *(face.wants or 0 for face in result.left), 0)
         self.plain += not result.faces and not result.left
+        self.unimproved += not result.faces and result.background is None
+        self.turned.update([result.record["turned"]] if "turned" in result.record else [])
 
     def words(self, seconds: float) -> list[str]:
         """Say what was done."""
         parts = [f"{self.done} done in {duration(seconds)}"] if self.done else []
         parts += [f"{self.skipped} already there"] if self.skipped else []
         parts += [f"{self.failed} failed"] if self.failed else []
+        if self.aligned:
+            parts.append(f"{self.aligned} taken for {'an aligned face' if self.aligned == 1 else 'aligned faces'}")
+        if len(self.mosaics) == 1:
+            width, height, repeats = self.mosaics[0]
+            parts.append(f"taken as {width} x {height} px: every pixel is repeated {repeats:g} times")
+        elif self.mosaics:
+            parts.append(f"{len(self.mosaics)} taken as smaller: every pixel of theirs is repeated")
         found = self.upscaled + self.left.total()
         if found:
             parts.append(f"{counted(found, 'face')} found in photographs: {self.upscaled} upscaled")
         parts += [f"{n} left as {'it is' if n == 1 else 'they are'} ({reason})" for reason, n in self.left.items()]
         if self.wants:
             parts.append(f"a prior of {self.wants} px, given with -p, would enlarge the large ones too")
+        for degrees, n in sorted(self.turned.items()):
+            parts.append(
+                f"{counted(n, 'photograph')} turned {degrees} degrees clockwise to find the faces, and left as given"
+            )
         if self.plain:
-            parts.append(f"{counted(self.plain, 'photograph')} without a face enlarged plainly")
+            where = "" if self.plain == self.done == 1 else f" in {counted(self.plain, 'photograph')}"
+            parts.append(f"no face was found{where}")
+        if self.unimproved:
+            where = "" if self.unimproved == self.done else f" in {self.unimproved} of them"
+            parts.append(f"nothing was improved{where}")
         if self.worst < math.inf:
             target = "its input, or a soft one's detail," if self.soft else "its input"
             parts.append(f"each shrinks back to {target} to within {self.worst:.1f} dB or better")
@@ -179,7 +204,7 @@ class Run:
             photo = Photo.read(data, name)
             left_out = self.out.strip_location and photo.located
             photo = photo.without_location() if left_out else photo
-            aligned = self.upscaler.takes_for_aligned(photo, self.kind)
+            photo, aligned = self.upscaler.taken(photo, self.kind)
             request = {
                 "input": Path(item.entry.name).name,
                 "input_sha256": sha256(data),

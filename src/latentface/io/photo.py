@@ -44,6 +44,7 @@ class Photo:
         pixels: (H, W, 3) or, of a grey one, (H, W, 1); uint8, or uint16 where the file was 16-bit grey.
         alpha: (H, W) uint8, or None. exif, icc, dpi: as the file has them, or None.
         tables: the JPEG's quantisation tables, or None.
+        repeats: how many pixels of the file's side stand for one here: above 1 for a mosaic, see `faces.mosaic`.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Photo:
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
     tables: tuple[tuple[int, ...], ...] | None = None
+    repeats: float = 1.0
 
     @classmethod
     def read(cls, data: bytes, name: str = "the photograph") -> Self:

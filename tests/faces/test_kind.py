@@ -149,7 +149,7 @@ def test_a_column_or_a_row_more_changes_nothing(astronaut: torch.Tensor, square:
 def test_a_nearly_square_face_is_cut_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     marks = np.array(FFHQ_LANDMARKS)
     marks = np.insert(marks, 2, marks.mean(0), axis=0) * 32
-    know(monkeypatch, [Face((0, 0, 32, 32), marks + (2, 0), 0.9)], 34)
+    know(monkeypatch, [Face((0, 0, 32, 32), marks + np.array([2, 0]), 0.9)], 34)
     assert aligned_square(torch.rand(3, 32, 34)) == (2, 0, 32)
     prior = tiny_prior(128)
     prior.alignment = "ffhq"

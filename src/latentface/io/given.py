@@ -68,8 +68,7 @@ def _channels_first(array: np.ndarray[Any, Any]) -> Tensor:
         )
     if array.ndim not in (2, 3, 4) or (array.ndim > 2 and array.shape[-1] not in (1, 2, 3, 4)):
         raise InputError(f"the array is {array.shape}, expected (H, W), (H, W, 3) or (H, W, 4)")
-    if array.dtype.kind == "f":
-        array = array.astype(np.float32)
+    array = array.astype(np.float32 if array.dtype.kind == "f" else array.dtype.newbyteorder("="))
     return torch.from_numpy((np.moveaxis(array, -1, -3) if array.ndim > 2 else array).copy())
 
 

@@ -22,15 +22,13 @@ LEAST_PIXELS = 8  # true pixels a side of a mosaic, at least
 SEEN = 512  # rows and columns that are measured at most
 STRONG = 24 / 255  # a change of luma above it counts as this much
 MARGIN = 0.005  # share of the change that may lie in an even margin, on each side
-SHARE, BLOCK_SHARE = (
-    0.3,
-    0.8,
-)  # of the change, above chance's share, that must lie on the borders; with a JPEG's own 8 px
+SHARE = 0.3  # of the change, above chance's share, that must lie on the borders
+BLOCKS, BLOCK_SHARE = 8.0, 0.8  # px: a JPEG's own blocks, and the share that is asked of them
 WEAKEST, NOISE, CLEAR = 0.15, 0.85, 1.0  # quantiles: the weak borders' change, against the strong places' between them
 PEAKS, LOWEST = 12, 0.25  # periods that are tried, and how weak one may be beside the strongest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Mosaic:
     """Where a mosaic's true pixels begin and end; `repeats`: how many times each stands along a side, on average."""
 
@@ -109,7 +107,7 @@ def borders(change: NDArray[np.float64]) -> tuple[NDArray[np.int64], float] | No
     best: tuple[float, float, float] | None = None
     for period in _periods(np.sqrt(seen)):
         k, start, share = _fitted(seen, *period)
-        if share >= (BLOCK_SHARE if abs(k - 8) < 0.1 else SHARE) and (best is None or share > best[2]):
+        if share >= (BLOCK_SHARE if abs(k - BLOCKS) < 0.1 else SHARE) and (best is None or share > best[2]):
             best = k, start, share
     if best is None:
         return None

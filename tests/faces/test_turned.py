@@ -11,7 +11,7 @@ from latentface.faces.detect import Face
 from latentface.faces.similarity import Similarity
 from latentface.faces.turned import detect_turned
 
-PLACE = Similarity.square((22.0, 31.0), 20.0)
+PLACE = Similarity.square((22.5, 31.5), 20.0)
 SIZE = (50, 80)  # (H, W) of the upright photograph
 
 

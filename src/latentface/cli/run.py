@@ -180,7 +180,7 @@ class Run:
             photo = photo.without_location() if left_out else photo
             if photo.remark:
                 self.talk.say(f"{name}: {photo.remark}")
-            aligned = self.upscaler.takes_for_aligned(photo, self.kind)
+            photo, aligned = self.upscaler.taken(photo, self.kind)
             digest = sha256(data)
             request = {
                 "input": item.entry.file,

@@ -24,7 +24,11 @@ class Tally:
     upscaled: int = 0  # faces of photographs
     left: Counter[str] = field(default_factory=Counter)  # faces that were left, by reason
     wants: int = 0  # px of the prior that would enlarge those that are too large
-    plain: int = 0
+    plain: int = 0  # photographs without a face
+    unimproved: int = 0  # photographs in which nothing was enlarged by a network
+    aligned: int = 0
+    mosaics: list[tuple[int, int, float]] = field(default_factory=list)  # W, H in true pixels, and how often each stood
+    turned: Counter[int] = field(default_factory=Counter)  # photographs whose faces do not stand upright, by degrees
     untried: int = 0  # because nothing can be written any more
     partly: list[str] = field(default_factory=list)  # files of several frames of which the first was done, with numbers
 
@@ -33,7 +37,11 @@ class Tally:
         self.done += 1
         if result.consistency_db is not None:
             self.worst = min(self.worst, result.consistency_db)
+        if "repeats" in result.record:
+            height, width = result.record["low_size"]
+            self.mosaics.append((width, height, result.record["repeats"]))
         if not isinstance(result, PhotoUpscaled):
+            self.aligned += 1
             self.soft += [result.seen.shape[-1]] if result.seen.shape != result.low.shape else []
             return
         self.upscaled += len(result.faces)
@@ -41,6 +49,8 @@ class Tally:
         self.left.update(face.reason for face in result.left)
         self.wants = max(self.wants, *(face.wants or 0 for face in result.left), 0)
         self.plain += not result.faces and not result.left
+        self.unimproved += not result.faces and result.background is None
+        self.turned.update([result.record["turned"]] if "turned" in result.record else [])
 
     def words(self, seconds: float) -> list[str]:
         """Say what was done."""
@@ -54,14 +64,29 @@ class Tally:
             parts.append(
                 f"{counted(len(self.partly), 'file')} of several frames or pages ({named}{more}); --all-frames does each"
             )
+        if self.aligned:
+            parts.append(f"{self.aligned} taken for {'an aligned face' if self.aligned == 1 else 'aligned faces'}")
+        if len(self.mosaics) == 1:
+            width, height, repeats = self.mosaics[0]
+            parts.append(f"taken as {width} x {height} px: every pixel is repeated {repeats:g} times")
+        elif self.mosaics:
+            parts.append(f"{len(self.mosaics)} taken as smaller: every pixel of theirs is repeated")
         found = self.upscaled + self.left.total()
         if found:
             parts.append(f"{counted(found, 'face')} found in photographs: {self.upscaled} upscaled")
         parts += [f"{n} left as {'it is' if n == 1 else 'they are'} ({reason})" for reason, n in self.left.items()]
         if self.wants:
             parts.append(f"a prior of {self.wants} px, given with -p, would enlarge the large ones too")
+        for degrees, n in sorted(self.turned.items()):
+            parts.append(
+                f"{counted(n, 'photograph')} turned {degrees} degrees clockwise to find the faces, and left as given"
+            )
         if self.plain:
-            parts.append(f"{counted(self.plain, 'photograph')} without a face enlarged plainly")
+            where = "" if self.plain == self.done == 1 else f" in {counted(self.plain, 'photograph')}"
+            parts.append(f"no face was found{where}")
+        if self.unimproved:
+            where = "" if self.unimproved == self.done else f" in {self.unimproved} of them"
+            parts.append(f"nothing was improved{where}")
         if self.worst < math.inf:
             target = "its input, or a soft one's detail," if self.soft else "its input"
             parts.append(f"each shrinks back to {target} to within {self.worst:.1f} dB or better")

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,6 @@ from latentface.io.pictures import (
     finite_grey,
     open_picture,
     shallow,
-    to_tensor,
-    to_uint8,
     write_picture,
 )
 from latentface.io.srgb import as_srgb
@@ -58,6 +56,7 @@ class Photo:
         metadata: what the file says besides.
         tables: the JPEG's quantisation tables, or None.
         remark: what a user should know of how it was read, or None.
+        repeats: how many pixels of the file's side stand for one here: above 1 for a mosaic, see `faces.mosaic`.
     """
 
     name: str
@@ -66,6 +65,7 @@ class Photo:
     metadata: Metadata = field(default_factory=Metadata)
     tables: tuple[tuple[int, ...], ...] | None = None
     remark: str | None = None
+    repeats: float = 1.0
 
     @classmethod
     def read(cls, data: bytes, name: str = "the photograph", frame: int = 0) -> Self:
@@ -90,11 +90,8 @@ class Photo:
         return replace(cls._decoded(said, name, made), remark=remark)
 
     @classmethod
-    def of(cls, picture: object, name: str = "the picture") -> Self:
-        """Return a path, a file's bytes, a file object, a Pillow image, an array (H, W, 3) or a tensor (3, H, W) as one.
-
-        Raises PictureError: a file that cannot be read. InputError: another type or shape.
-        """
+    def of(cls, picture: str | Path | bytes | BinaryIO | Image.Image, name: str = "the picture") -> Self:
+        """Return a path, a file's bytes, an open file or a Pillow image as one. Raises PictureError: it cannot be read."""
         if isinstance(picture, str | Path):
             return cls.read(read_bytes(picture), str(picture))
         if isinstance(picture, bytes):
@@ -104,9 +101,14 @@ class Photo:
             turned.info = dict(picture.info)
             ImageOps.exif_transpose(turned, in_place=True)
             return cls._decoded(turned, name, text=text_of(picture))
-        if callable(getattr(picture, "read", None)):
-            return cls.read(picture.read(), str(getattr(picture, "name", name)))  # type: ignore[attr-defined]
-        return cls(name, _without_colours(to_uint8(to_tensor(picture))))  # type: ignore[arg-type]
+        return cls.read(picture.read(), str(getattr(picture, "name", name)))
+
+    @classmethod
+    def of_layers(cls, layers: NDArray[Any], name: str = "the picture") -> Self:
+        """Return (H, W, C) of bytes or 16-bit numbers as one: grey or RGB, followed by alpha where C is 2 or 4."""
+        pixels, alpha = _parted(layers)
+        pixels = _without_colours(pixels)
+        return cls(name, pixels if alpha is None else _filled(pixels, alpha), alpha)
 
     @classmethod
     def _decoded(
@@ -264,7 +266,7 @@ def resized(pixels: NDArray[Any], size: tuple[int, int], box: tuple[float, float
     return made
 
 
-def _parted(layers: NDArray[np.uint16]) -> tuple[NDArray[np.uint16], NDArray[np.uint8] | None]:
+def _parted(layers: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
     """Return pixels (H, W, 1 or 3), and alpha where some of it is transparent."""
     if layers.shape[2] in (1, 3):
         return np.ascontiguousarray(layers), None

@@ -21,7 +21,7 @@ def spread_of(samples: Tensor) -> Tensor:
     return (samples.var(0).mean(0).sqrt() * 4).clamp(0, 1).expand(3, -1, -1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Upscaled:
     """An enlarged face.
 
@@ -41,6 +41,11 @@ class Upscaled:
     best_step: int
     record: Mapping[str, Any]
     photo: Photo | None = None
+
+    def __repr__(self) -> str:
+        """Say in a line what it is, for people at a prompt."""
+        (h, w), (height, width) = self.low.shape[-2:], self.high.shape[-2:]
+        return f"<face of {width} x {height} px from {w} x {h} px; {self.consistency_db:.1f} dB>"
 
     @property
     def spread(self) -> Tensor:

@@ -17,8 +17,9 @@ from latentface.faces.kind import square_of
 from latentface.faces.noise import estimate_sigma
 from latentface.faces.paste import pasted_side
 from latentface.faces.place import LEAST_FACTOR
+from latentface.faces.turned import detect_turned
 from latentface.io.photo import Photo
-from latentface.restore.aligned import searched_side
+from latentface.restore.aligned import repeated, searched_side
 from latentface.restore.background import Background
 from latentface.restore.engine import Engine
 from latentface.restore.job import Answer, Job
@@ -59,17 +60,17 @@ class Finder:
     background: Background | None
     whole: bool
 
-    @property
-    def factor(self) -> float:
-        """Enlargement of a photograph's sides."""
-        return self.engine.settings.factor or FACTOR
+    def factor(self, photo: Photo) -> float:
+        """Return the enlargement of a photograph's sides; of a mosaic, it is the file's that are asked for."""
+        return (self.engine.settings.factor or FACTOR) * photo.repeats
 
     def request(self, photo: Photo) -> dict[str, Any]:
         """Return what decides a photograph's result besides its pixels. Raises InputError: it would be too large."""
-        made = self.engine.request(photo.size, photo.enlarged_size(self.factor))
+        made = self.engine.request(photo.size, photo.enlarged_size(self.factor(photo)))
         made.pop("generated")  # a photograph without faces has nothing that was invented
         return {
             **made,
+            **repeated(photo.repeats),
             "kind": "photograph",
             "settings": {**made["settings"], "photo": asdict(self.settings)},
             "background": "bicubic" if self.background is None else self.background.record,
@@ -84,14 +85,16 @@ class Finder:
             )
         if not self.engine.method.photographs:
             raise InputError(
-                f"the method {asked.method} takes aligned faces only; choose another for photographs, rlse for example, or give an ESRGAN file for what surrounds the faces with --background"
+                f"the method {asked.method} takes aligned faces only; choose another for photographs, rlse for example, or give an ESRGAN file as the background for what surrounds the faces"
             )
-        photo.enlarged_size(self.factor)
+        photo.enlarged_size(self.factor(photo))
         jobs: list[FaceJob] = []
         left: list[LeftFace] = []
+        turned = 0
         if min(photo.size) >= LEAST_SIDE:
             picture = photo.tensor()
-            chosen, others = self._choose(detect(picture, min_face=self.settings.min_face), photo)
+            faces, turned = detect_turned(picture, detect, min_face=self.settings.min_face)
+            chosen, others = self._choose(faces, photo)
             left = [LeftFace(face, "not asked for") for face in others]
             for face in chosen:
                 job = self._job(face, picture, photo)
@@ -99,7 +102,7 @@ class Finder:
                     jobs.append(job)
                 else:
                     left.append(job)
-        return FoundFaces(self, photo, jobs, left)
+        return FoundFaces(self, photo, jobs, left, turned)
 
     def _choose(self, faces: Sequence[Face], photo: Photo) -> tuple[Sequence[Face], Sequence[Face]]:
         """Part the faces, the largest first, into those that were asked for and the rest."""
@@ -157,18 +160,22 @@ class Finder:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundFaces:
-    """A photograph whose faces wait for their answers; `left`: those that stay as they are, with the reason."""
+    """A photograph whose faces wait for their answers.
+
+    `left`: those that stay as they are, with the reason; `turned`: degrees clockwise after which they stand upright.
+    """
 
     finder: Finder
     photo: Photo
     jobs: Sequence[FaceJob]
     left: Sequence[LeftFace]
+    turned: int = 0
 
     def take(self, job: FaceJob, answer: Answer) -> tuple[PhotoFace, float]:
         """Return an enlarged face, of no more pixels than are asked for, and its seconds."""
         high, samples, side = answer.high, answer.samples, job.size
         if not self.finder.whole:
-            side = pasted_side(job.home.scale * self.finder.factor, side)
+            side = pasted_side(job.home.scale * self.finder.factor(self.photo), side)
             high, samples = resize(high[None], side)[0].clamp(0, 1), resize(samples, side).clamp(0, 1)
         warp = job.degradation.select([0])  # what it builds goes with it
         assert isinstance(warp, Warp)
@@ -194,6 +201,7 @@ class FoundFaces:
         worst = min((f.consistency_db for f in made), default=None)
         record = {
             **self.finder.request(self.photo),
+            **({"turned": self.turned} if self.turned else {}),
             "generated": bool(made),
             "faces_found": len(made) + len(left),
             "faces_upscaled": len(made),
@@ -202,7 +210,9 @@ class FoundFaces:
             "seconds": round(sum(seconds for _, seconds in faces), 3),
             **self.finder.engine.machine,
         }
-        return PhotoUpscaled(self.photo, self.finder.factor, made, self.left, record, self.finder.background)
+        return PhotoUpscaled(
+            self.photo, self.finder.factor(self.photo), made, self.left, record, self.finder.background
+        )
 
 
 def prior_wanted(side: float) -> int:

@@ -104,7 +104,7 @@ class LeftFace:
         return {**found_record(self.found), "upscaled": False, "reason": self.reason, **wants}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PhotoUpscaled:
     """A photograph enlarged by `factor`, its faces by the prior.
 
@@ -135,15 +135,22 @@ class PhotoUpscaled:
     def summary(self) -> str:
         """What was done, in words."""
         if not self.faces and not self.left:
-            how = "bicubic interpolation" if self.background is None else "the background's network"
-            return f"no face was found: enlarged plainly, by {how}"
+            improved = "nothing was improved" if self.background is None else "all of it is the background network's"
+            return f"no face was found: {improved}"
         count = len(self.faces) + len(self.left)
         parts = [f"{len(self.faces)} of {count} face{'s' if count != 1 else ''} upscaled"]
         reasons = [face.reason for face in self.left]
         parts += [
             f"{n} left as {'it is' if n == 1 else 'they are'} ({reason})" for reason, n in Counter(reasons).items()
         ]
+        if self.record.get("turned"):
+            parts.append(f"found by turning the photograph {self.record['turned']} degrees clockwise")
         return ", ".join(parts)
+
+    def __repr__(self) -> str:
+        """Say in a line what it is, for people at a prompt."""
+        height, width = self.photo.enlarged_size(self.factor)
+        return f"<photograph of {width} x {height} px: {self.summary}>"
 
     def enlarged(self) -> Photo:
         """Return the photograph enlarged without its faces."""

@@ -53,9 +53,9 @@ def read(picture: Picture) -> tuple[Photo, Tensor | None]:
         return _numbers(_channels_first(picture))
     if isinstance(picture, Tensor):
         return _numbers(picture.detach().cpu())
-    if isinstance(picture, io.TextIOBase):
-        raise InputError("the file was opened as text; open it in binary: open(path, 'rb')")
     if callable(getattr(picture, "read", None)):
+        if issubclass(type(picture), io.TextIOBase):
+            raise InputError("the file was opened as text; open it in binary: open(path, 'rb')")
         return Photo.of(picture), None
     raise InputError(f"got {type(picture).__name__}, expected {ACCEPTED}")
 

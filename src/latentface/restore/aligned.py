@@ -104,7 +104,7 @@ def result_side(engine: Engine, height: int, width: int, *, repeats: float = 1.0
 
 def face_request(engine: Engine, height: int, width: int, *, repeats: float = 1.0) -> dict[str, Any]:
     """Return what decides the result of an aligned face besides its pixels. Raises InputError, see `result_side`."""
-    size = result_side(engine, height, width, repeats)
+    size = result_side(engine, height, width, repeats=repeats)
     return {**engine.request((height, width), (size, size)), **repeated(repeats)}
 
 

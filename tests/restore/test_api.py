@@ -65,7 +65,7 @@ def test_every_kind_of_input_is_the_same_picture(prior, tmp_path):
         (np.zeros((3, 4, 5)), InputError),
         (np.full((4, 4, 3), 200), InputError),
         (torch.full((3, 4, 4), float("nan")), InputError),
-        (torch.zeros(4, 4, 3), InputError),
+        (torch.zeros(8, 4, 3), InputError),
         (torch.zeros(3, 4, 4, dtype=torch.int64), InputError),
         (BYTES.astype(np.float32), InputError),
         (io.StringIO("text"), InputError),
@@ -141,8 +141,12 @@ def test_photographs_of_arrays_keep_grey_depth_and_alpha(prior, monkeypatch):
     made = upscale(grey, prior=prior, kind="photo")
     assert made.image.mode == "I;16"
     assert np.array_equal(made.photo.pixels[:, :, 0], grey)
-    clear = upscale(np.dstack([np.zeros((9, 12, 3)), np.ones((9, 12)) * 0.5]), prior=prior, kind="photo")
-    assert clear.image.mode == "RGBA"
+    coloured = np.full((9, 12, 3), (0.2, 0.4, 0.6))
+    for colours, mode in ((coloured, "RGBA"), (np.zeros((9, 12, 3)), "LA")):
+        clear = upscale(np.dstack([colours, np.full((9, 12), 0.5)]), prior=prior, kind="photo")
+        assert clear.image.mode == mode
+    deep = (coloured * 65535).astype(np.uint16)
+    assert np.array_equal(upscale(deep, prior=prior, kind="photo").photo.pixels, deep)
 
 
 def test_results_print_in_a_line(prior, monkeypatch):

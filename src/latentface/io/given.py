@@ -62,7 +62,7 @@ def read(picture: Picture) -> tuple[Photo, Tensor | None]:
 
 def _channels_first(array: np.ndarray[Any, Any]) -> Tensor:
     """Return an array (H, W), (H, W, C) or (1, H, W, C) as a tensor of the same numbers, channels first."""
-    if array.dtype.kind not in "bf" and array.dtype not in (np.uint8, np.uint16):
+    if array.dtype.kind not in "bf" and array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         raise InputError(
             f"the array's numbers are {array.dtype}, whose white is not known; give uint8, uint16, or floats in [0, 1]"
         )

@@ -67,7 +67,7 @@ def test_a_folder_of_mixed_kinds(upscale, face, scene, tmp_path):
     with Image.open(tmp_path / "out" / "a.png") as picture:
         assert picture.size == (240, 160)
         assert json.loads(picture.text["latentface"]) == record
-    for name in ("a-compare.png", "a-faces/01.png", "a-faces/02.png", "sub/b.png", "small.png"):
+    for name in ("a-compare.png", "a-faces/02.png", "a-faces/03.png", "sub/b.png", "small.png"):
         assert (tmp_path / "out" / name).exists()
     again = upscale(folder, *asked)
     assert again.out == []

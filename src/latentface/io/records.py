@@ -5,9 +5,11 @@ photograph, NAME-faces/01.png .... Each says in its text chunks that this packag
 user's that happens to have such a name is neither replaced nor removed.
 """
 
+import contextlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -130,8 +132,11 @@ def _older(path: Path) -> Iterator[Path]:
 
 
 def _numbered_faces(path: Path) -> Iterator[Path]:
-    """Yield a photograph's faces as they lie in their folder, 01.png and so on."""
-    return itertools.takewhile(os.path.lexists, (faces_folder(path) / f"{k:02d}.png" for k in itertools.count(1)))
+    """Yield a photograph's faces as they lie in their folder, 01.png and so on; some numbers may be left out."""
+    folder, names = faces_folder(path), list[str]()
+    with contextlib.suppress(OSError):  # there is none, or it cannot be read: writing into it tells why
+        names = sorted(os.listdir(folder))
+    return (folder / name for name in names if re.fullmatch(r"\d{2,}\.png", name))
 
 
 def _is_beside(path: Path) -> bool:

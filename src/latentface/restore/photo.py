@@ -26,6 +26,7 @@ from latentface.restore.job import Answer, Job
 from latentface.restore.photoresult import LeftFace, PhotoFace, PhotoUpscaled
 from latentface.restore.settings import PhotoSettings
 
+_Numbered = tuple[int, Face]  # the largest face of a photograph is number 1
 FACTOR = 2.0  # of a photograph's sides, where none is asked for
 ROUNDS, TOLERANCE = 8, 0.5 / 255  # of the projection: an error below the rounding of the photograph's own bytes
 LEAST_SIDE = 8  # px: of a photograph in which faces are looked for
@@ -36,13 +37,14 @@ WORTHWHILE = 2  # a face larger than the prior's is redrawn only where its detai
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaceJob(Job):
-    """A face in a photograph: also where it was found, and its upright view (3, s, s).
+    """A face in a photograph: also where it was found, its number among all, and its upright view (3, s, s).
 
     A soft face's pixels are the upright view's, shrunk to the side that holds its detail, and its operator is of those.
     """
 
     home: Similarity
     found: Face
+    number: int
     upright: Tensor
 
 
@@ -92,26 +94,45 @@ class Finder:
         left: list[LeftFace] = []
         if min(photo.size) >= LEAST_SIDE:
             picture = photo.tensor()
-            chosen, others = self._choose(detect(picture, min_face=self.settings.min_face), photo)
-            left = [LeftFace(face, "not asked for") for face in others]
-            for face in chosen:
-                job = self._job(face, picture, photo)
+            faces = list(enumerate(detect(picture, min_face=self.settings.min_face), 1))
+            chosen, left = self._choose(faces, photo)
+            for number, face in chosen:
+                job = self._job(number, face, picture, photo)
                 if isinstance(job, FaceJob):
                     jobs.append(job)
                 else:
                     left.append(job)
         return FoundFaces(self, photo, jobs, left)
 
-    def _choose(self, faces: Sequence[Face], photo: Photo) -> tuple[Sequence[Face], Sequence[Face]]:
-        """Part the faces, the largest first, into those that were asked for and the rest."""
-        if self.settings.only_center_face and faces:
+    def _choose(self, found: Sequence[_Numbered], photo: Photo) -> tuple[Sequence[_Numbered], list[LeftFace]]:
+        """Part the faces, the largest first, into those that were asked for and the rest. Raises InputError: wrong numbers."""
+        asked = self.settings
+        highest = max((*(asked.faces or ()), *asked.skip_faces), default=0)
+        if highest > len(found):
+            raise InputError(
+                f"there is no face {highest}: {len(found) or 'none'} of at least {asked.min_face:g} px found; --compare shows their numbers"
+            )
+        unsure = [(n, face) for n, face in found if face.score < asked.min_score]
+        chosen = [
+            (n, face)
+            for n, face in found
+            if face.score >= asked.min_score and n not in asked.skip_faces and (asked.faces is None or n in asked.faces)
+        ]
+        if asked.only_center_face:
             height, width = photo.size
-            middle = min(faces, key=lambda f: abs(complex(f.box[0] + f.box[2] - width, f.box[1] + f.box[3] - height)))
-            return [middle], [f for f in faces if f is not middle]
-        most = self.settings.max_faces
-        return (faces, []) if most is None else (faces[:most], faces[most:])
+            chosen = sorted(
+                chosen,
+                key=lambda one: abs(
+                    complex(one[1].box[0] + one[1].box[2] - width, one[1].box[1] + one[1].box[3] - height)
+                ),
+            )[:1]
+        elif asked.max_faces is not None:
+            chosen = chosen[: asked.max_faces]
+        left = [LeftFace(face, f"score below {asked.min_score:g}", number=n) for n, face in unsure]
+        others = {n for n, _ in found} - {n for n, _ in (*unsure, *chosen)}
+        return chosen, left + [LeftFace(face, "not asked for", number=n) for n, face in found if n in others]
 
-    def _job(self, face: Face, picture: Tensor, photo: Photo) -> FaceJob | LeftFace:
+    def _job(self, number: int, face: Face, picture: Tensor, photo: Photo) -> FaceJob | LeftFace:
         """Return a face's job, or why it is left as it is."""
         most, settings = self.engine.prior.resolution, self.engine.settings
         try:
@@ -119,7 +140,7 @@ class Finder:
             too_large = transform.scale * LEAST_FACTOR > most
             reason = f"already as large as the {most} px of the prior's faces, or larger"
             if too_large and settings.detail != "auto":
-                return LeftFace(face, reason, prior_wanted(transform.scale))
+                return LeftFace(face, reason, prior_wanted(transform.scale), number)
             estimated = settings.noise == "auto"
             sigma = settings.sigma
             if estimated:  # in whole grey levels, so that faces of several photographs can share a batch
@@ -130,7 +151,7 @@ class Finder:
             told = searched_side(self.engine, upright, sigma * min(1.0, side / transform.scale), side)
             detail = told if bool(there.all()) else side
             if too_large and (detail == side or WORTHWHILE * detail > most):
-                return LeftFace(face, reason, prior_wanted(transform.scale))
+                return LeftFace(face, reason, prior_wanted(transform.scale), number)
             upright, _ = crop(picture, transform, side)
             if detail == side:
                 warp = Warp([transform], most, photo.size, kernel=settings.kernel, sigma=sigma)
@@ -142,7 +163,7 @@ class Finder:
                 warp = Warp([whole], most, (detail, detail), kernel=settings.kernel, sigma=sigma)
                 low = crop(picture, transform, detail)[0][None]
         except InputError:
-            return LeftFace(face, "too small, or too little of it in the photograph")
+            return LeftFace(face, "too small, or too little of it in the photograph", number=number)
         return FaceJob(
             low=low,
             degradation=warp,
@@ -151,6 +172,7 @@ class Finder:
             rounds=ROUNDS,
             tolerance=TOLERANCE,
             found=face,
+            number=number,
             upright=upright,
         )
 
@@ -176,6 +198,7 @@ class FoundFaces:
         assert isinstance(warp, Warp)
         face = PhotoFace(
             found=job.found,
+            number=job.number,
             transform=job.home,
             high=high,
             samples=samples,

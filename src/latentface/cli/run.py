@@ -29,6 +29,7 @@ from latentface.restore.aligned import AlignedFace
 from latentface.restore.faceresult import Upscaled
 from latentface.restore.photoresult import SHEET_FACES, PhotoUpscaled
 from latentface.restore.upscaler import Found, Kind, Result, Upscaler
+from latentface.restore.verdict import REASONS
 from latentface.restore.write import write_result
 
 STEP_SIDE = 192  # px of a preview of a photograph's face that is kept
@@ -45,7 +46,8 @@ class Tally:
     worst: float = math.inf  # dB
     soft: list[int] = field(default_factory=list)  # px of detail of the faces that were soft
     located: int = 0
-    upscaled: int = 0  # faces of photographs
+    found: int = 0  # faces of photographs
+    upscaled: int = 0  # of them
     left: Counter[str] = field(default_factory=Counter)  # faces that were left, by reason
     wants: int = 0  # px of the prior that would enlarge those that are too large
     plain: int = 0
@@ -56,9 +58,11 @@ class Tally:
         if result.consistency_db is not None:
             self.worst = min(self.worst, result.consistency_db)
         if not isinstance(result, PhotoUpscaled):
+            self.left.update([result.reason] if result.reason else [])
             self.soft += [result.seen.shape[-1]] if result.seen.shape != result.low.shape else []
             return
         self.located += located
+        self.found += len(result.faces) + len(result.left)
         self.upscaled += len(result.faces)
         self.soft += [round(face.detail) for face in result.faces if face.soft]
         self.left.update(face.reason for face in result.left)
@@ -70,10 +74,11 @@ class Tally:
         parts = [f"{self.done} done in {duration(seconds)}"] if self.done else []
         parts += [f"{self.skipped} already there"] if self.skipped else []
         parts += [f"{self.failed} failed"] if self.failed else []
-        found = self.upscaled + self.left.total()
-        if found:
-            parts.append(f"{counted(found, 'face')} found in photographs: {self.upscaled} upscaled")
+        if self.found:
+            parts.append(f"{counted(self.found, 'face')} found in photographs: {self.upscaled} upscaled")
         parts += [f"{n} left as {'it is' if n == 1 else 'they are'} ({reason})" for reason, n in self.left.items()]
+        if any(reason in REASONS for reason in self.left):
+            parts.append("--keep-all keeps what is no face, too")
         if self.wants:
             parts.append(f"a prior of {self.wants} px, given with -p, would enlarge the large ones too")
         if self.plain:

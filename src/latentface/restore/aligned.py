@@ -49,6 +49,8 @@ class AlignedFace:
         coarse = {"exit_side": self.engine.exit_side(job)} if self.engine.coarse_steps else {}
         record = {
             **face_request(self.engine, *self.low.shape[-2:]),
+            "generated": answer.reason is None,
+            **({} if answer.reason is None else {"upscaled": False, "reason": answer.reason}),
             "detail_size": list(seen.shape[-2:]),
             **coarse,
             "consistency_db": round(answer.consistency_db, 2),
@@ -56,7 +58,9 @@ class AlignedFace:
             "seconds": round(answer.seconds, 3),
             **self.engine.machine,
         }
-        return Upscaled(answer.high, self.low, seen, answer.samples, answer.consistency_db, answer.best_step, record)
+        return Upscaled(
+            answer.high, self.low, seen, answer.samples, answer.consistency_db, answer.best_step, record, answer.reason
+        )
 
 
 def result_side(engine: Engine, height: int, width: int) -> int:
@@ -87,7 +91,9 @@ def result_side(engine: Engine, height: int, width: int) -> int:
 def face_request(engine: Engine, height: int, width: int) -> dict[str, Any]:
     """Return what decides the result of an aligned face besides its pixels. Raises InputError, see `result_side`."""
     size = result_side(engine, height, width)
-    return engine.request((height, width), (size, size))
+    made = engine.request((height, width), (size, size))
+    made.pop("generated")  # what is no face is left as it is
+    return made
 
 
 def searched_side(engine: Engine, face: Tensor, sigma: float, side: int | None = None) -> int:

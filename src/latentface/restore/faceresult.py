@@ -29,6 +29,7 @@ class Upscaled:
         seen: (3, s, s), what was searched with: the input, or a soft one shrunk to the side that holds its detail.
         consistency_db: PSNR of `high`, shrunk again, against `seen`; best_step: of the first sample.
         record: everything about how it was made, as plain JSON types.
+        reason: why what was found is no face, so that `high` is the plain enlargement; None: it is one.
     """
 
     high: Tensor
@@ -38,6 +39,7 @@ class Upscaled:
     consistency_db: float
     best_step: int
     record: Mapping[str, Any]
+    reason: str | None = None
 
     @property
     def spread(self) -> Tensor:

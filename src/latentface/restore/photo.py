@@ -186,8 +186,10 @@ class FoundFaces:
     jobs: Sequence[FaceJob]
     left: Sequence[LeftFace]
 
-    def take(self, job: FaceJob, answer: Answer) -> tuple[PhotoFace, float]:
+    def take(self, job: FaceJob, answer: Answer) -> tuple[PhotoFace | LeftFace, float]:
         """Return an enlarged face and its seconds: of a grey photograph grey, and of no more pixels than are asked for."""
+        if answer.reason is not None:
+            return LeftFace(job.found, answer.reason, number=job.number), answer.seconds
         high, samples, side = answer.high, answer.samples, job.size
         if not self.finder.whole:
             side = pasted_side(job.home.scale * self.finder.factor, side)
@@ -213,21 +215,22 @@ class FoundFaces:
         )
         return face, answer.seconds
 
-    def result(self, faces: Sequence[tuple[PhotoFace, float]]) -> PhotoUpscaled:
+    def result(self, faces: Sequence[tuple[PhotoFace | LeftFace, float]]) -> PhotoUpscaled:
         """Return the enlarged photograph, out of what `take` returned of each job."""
-        made, left = [face for face, _ in faces], [face.record for face in self.left]
+        made = [face for face, _ in faces if isinstance(face, PhotoFace)]
+        left = [*self.left, *(face for face, _ in faces if isinstance(face, LeftFace))]
         worst = min((f.consistency_db for f in made), default=None)
         record = {
             **self.finder.request(self.photo),
             "generated": bool(made),
             "faces_found": len(made) + len(left),
             "faces_upscaled": len(made),
-            "faces": [f.record for f in made] + left,
+            "faces": [f.record for f in made] + [f.record for f in left],
             "consistency_db": None if worst is None else round(worst, 2),
             "seconds": round(sum(seconds for _, seconds in faces), 3),
             **self.finder.engine.machine,
         }
-        return PhotoUpscaled(self.photo, self.finder.factor, made, self.left, record, self.finder.background)
+        return PhotoUpscaled(self.photo, self.finder.factor, made, left, record, self.finder.background)
 
 
 def prior_wanted(side: float) -> int:

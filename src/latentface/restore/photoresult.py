@@ -208,7 +208,7 @@ class PhotoUpscaled:
         size = (width, max(1, round(width * after.size[0] / after.size[1])))
         before = _viewed(self.photo, size, Image.Resampling.BICUBIC)
         scale = width / self.photo.size[1]
-        every = [(f.number, f.found) for f in (*self.faces, *self.left)]
+        every = [*((f.number, f.found) for f in self.faces), *((f.number, f.found) for f in self.left)]
         mark_boxes(before, [(str(n), [v * scale for v in face.box]) for n, face in every])
         parts = [before, _viewed(after, size, Image.Resampling.LANCZOS)]
         shown = self.faces[:SHEET_FACES]

@@ -120,12 +120,9 @@ class Finder:
         ]
         if asked.only_center_face:
             height, width = photo.size
-            chosen = sorted(
-                chosen,
-                key=lambda one: abs(
-                    complex(one[1].box[0] + one[1].box[2] - width, one[1].box[1] + one[1].box[3] - height)
-                ),
-            )[:1]
+            offsets = [complex(f.box[0] + f.box[2] - width, f.box[1] + f.box[3] - height) for _, f in chosen]
+            nearest = min(range(len(chosen)), key=lambda i: abs(offsets[i]), default=0)
+            chosen = chosen[nearest : nearest + 1]
         elif asked.max_faces is not None:
             chosen = chosen[: asked.max_faces]
         left = [LeftFace(face, f"score below {asked.min_score:g}", number=n) for n, face in unsure]

@@ -18,10 +18,10 @@ from latentface.faces.detect import detect
 
 SEEN = 128  # px of a result as the detector sees it, whatever the prior's size
 LEAST_FACE = 30  # px of those that a box has at least
-LEAST_SCORE = 0.76
-SMALL, LEAST_SCORE_SMALL = 64, 0.66  # px: of results of fewer
+LEAST_SCORE = 0.74
+SMALL, LEAST_SCORE_SMALL = 64, 0.64  # px: of results of fewer
 MOST_MOVED = 0.1  # of the side, from where an aligned face has its eyes and mouth corners
-MOST_ERROR = 32 / 255  # root mean square
+MOST_ERROR = 30 / 255  # root mean square
 ERROR_SIDE = 64  # px of the map of the error
 MIDDLE, RADII = (0.5, 0.6), (0.27, 0.33)  # x, y of an ellipse about eyes, nose and mouth, in units of the square
 

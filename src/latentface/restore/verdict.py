@@ -26,7 +26,7 @@ ERROR_SIDE = 64  # px of the map of the error
 MIDDLE, RADII = (0.5, 0.6), (0.27, 0.33)  # x, y of an ellipse about eyes, nose and mouth, in units of the square
 
 NO_FACE = "the result is no face"
-UNLIKE = "the result is unlike the face"
+UNLIKE = "the result is unlike the input"
 REASONS = (NO_FACE, UNLIKE)
 
 

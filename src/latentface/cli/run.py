@@ -216,7 +216,8 @@ class Run:
         photograph = record.get("kind") == "photograph"
         wanted = [beside(path, name) for name in self.out.beside if name == "compare" or not photograph]
         if photograph and record.get("faces_upscaled"):
-            wanted += [faces_folder(path) / f"01{path.suffix}"] if self.out.save_faces else []
+            first = next(face["number"] for face in record["faces"] if face["upscaled"])
+            wanted += [faces_folder(path) / f"{first:02d}{path.suffix}"] if self.out.save_faces else []
             wanted += [beside(path, "steps")] if self.out.save_steps else []
         return all(p.exists() for p in wanted)
 

@@ -8,6 +8,7 @@ from latentface.bench.core.progress import duration
 from latentface.io.inputs import NAMED
 from latentface.restore.photoresult import PhotoUpscaled
 from latentface.restore.upscaler import Result
+from latentface.restore.verdict import REASONS
 
 
 @dataclass(slots=True)
@@ -21,11 +22,12 @@ class Tally:
     soft: list[int] = field(default_factory=list)  # px of detail of the faces that were soft
     located: int = 0
     flattened: int = 0
-    upscaled: int = 0  # faces of photographs
+    found: int = 0  # faces of photographs
+    upscaled: int = 0  # of them
     left: Counter[str] = field(default_factory=Counter)  # faces that were left, by reason
     wants: int = 0  # px of the prior that would enlarge those that are too large
     plain: int = 0  # photographs without a face
-    unimproved: int = 0  # photographs in which nothing was enlarged by a network
+    unimproved: int = 0  # pictures in which nothing was enlarged by a network
     aligned: int = 0
     mosaics: list[tuple[int, int, float]] = field(default_factory=list)  # W, H in true pixels, and how often each stood
     turned: Counter[int] = field(default_factory=Counter)  # photographs whose faces do not stand upright, by degrees
@@ -35,15 +37,19 @@ class Tally:
     def add(self, result: Result) -> None:
         """Count a result."""
         self.done += 1
-        if result.consistency_db is not None:
+        kept = isinstance(result, PhotoUpscaled) or result.reason is None
+        if kept and result.consistency_db is not None:
             self.worst = min(self.worst, result.consistency_db)
         if "repeats" in result.record:
             height, width = result.record["low_size"]
             self.mosaics.append((width, height, result.record["repeats"]))
         if not isinstance(result, PhotoUpscaled):
             self.aligned += 1
-            self.soft += [result.seen.shape[-1]] if result.seen.shape != result.low.shape else []
+            self.left.update([result.reason] if result.reason else [])
+            self.unimproved += not kept
+            self.soft += [result.seen.shape[-1]] if kept and result.seen.shape != result.low.shape else []
             return
+        self.found += len(result.faces) + len(result.left)
         self.upscaled += len(result.faces)
         self.soft += [round(face.detail) for face in result.faces if face.soft]
         self.left.update(face.reason for face in result.left)
@@ -71,10 +77,11 @@ class Tally:
             parts.append(f"taken as {width} x {height} px: every pixel is repeated {repeats:g} times")
         elif self.mosaics:
             parts.append(f"{len(self.mosaics)} taken as smaller: every pixel of theirs is repeated")
-        found = self.upscaled + self.left.total()
-        if found:
-            parts.append(f"{counted(found, 'face')} found in photographs: {self.upscaled} upscaled")
+        if self.found:
+            parts.append(f"{counted(self.found, 'face')} found in photographs: {self.upscaled} upscaled")
         parts += [f"{n} left as {'it is' if n == 1 else 'they are'} ({reason})" for reason, n in self.left.items()]
+        if any(reason in REASONS for reason in self.left):
+            parts.append("--keep-all keeps what is no face, too")
         if self.wants:
             parts.append(f"a prior of {self.wants} px, given with -p, would enlarge the large ones too")
         for degrees, n in sorted(self.turned.items()):

@@ -6,9 +6,11 @@ that this package wrote it, so that a picture of the user's that happens to have
 removed.
 """
 
+import contextlib
 import itertools
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -152,9 +154,11 @@ def _older(path: Path) -> Iterator[Path]:
 
 
 def _numbered_faces(path: Path) -> Iterator[Path]:
-    """Yield a photograph's faces as they lie in their folder, 01.png and so on."""
-    names = (faces_folder(path) / f"{k:02d}{path.suffix}" for k in itertools.count(1))
-    return itertools.takewhile(os.path.lexists, names)
+    """Yield a photograph's faces as they lie in their folder, 01.png and so on; some numbers may be left out."""
+    folder, names = faces_folder(path), list[str]()
+    with contextlib.suppress(OSError):  # there is none, or it cannot be read: writing into it tells why
+        names = sorted(os.listdir(folder))
+    return (folder / name for name in names if re.fullmatch(rf"\d{{2,}}{re.escape(path.suffix)}", name))
 
 
 def _is_beside(path: Path) -> bool:

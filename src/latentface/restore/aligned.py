@@ -64,6 +64,8 @@ class AlignedFace:
         coarse = {"exit_side": self.engine.exit_side(job)} if self.engine.coarse_steps else {}
         record = {
             **face_request(self.engine, *self.low.shape[-2:], repeats=self.repeats),
+            "generated": answer.reason is None,
+            **({} if answer.reason is None else {"upscaled": False, "reason": answer.reason}),
             "detail_size": list(seen.shape[-2:]),
             **coarse,
             "consistency_db": round(answer.consistency_db, 2),
@@ -72,7 +74,15 @@ class AlignedFace:
             **self.engine.machine,
         }
         return Upscaled(
-            answer.high, self.low, seen, answer.samples, answer.consistency_db, answer.best_step, record, self.photo
+            high=answer.high,
+            low=self.low,
+            seen=seen,
+            samples=answer.samples,
+            consistency_db=answer.consistency_db,
+            best_step=answer.best_step,
+            record=record,
+            reason=answer.reason,
+            photo=self.photo,
         )
 
 
@@ -105,7 +115,9 @@ def result_side(engine: Engine, height: int, width: int, *, repeats: float = 1.0
 def face_request(engine: Engine, height: int, width: int, *, repeats: float = 1.0) -> dict[str, Any]:
     """Return what decides the result of an aligned face besides its pixels. Raises InputError, see `result_side`."""
     size = result_side(engine, height, width, repeats=repeats)
-    return {**engine.request((height, width), (size, size)), **repeated(repeats)}
+    made = {**engine.request((height, width), (size, size)), **repeated(repeats)}
+    made.pop("generated")  # what is no face is left as it is
+    return made
 
 
 def repeated(repeats: float) -> dict[str, float]:

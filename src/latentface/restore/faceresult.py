@@ -30,6 +30,7 @@ class Upscaled:
         seen: (3, s, s), what was searched with: the input, or a soft one shrunk to the side that holds its detail.
         consistency_db: PSNR of `high`, shrunk again, against `seen`; best_step: of the first sample.
         record: everything about how it was made, as plain JSON types.
+        reason: why what was found is no face, so that `high` is the plain enlargement; None: it is one.
         photo: the picture that the face came in, whose depth, transparency and metadata the written result has.
     """
 
@@ -40,12 +41,13 @@ class Upscaled:
     consistency_db: float
     best_step: int
     record: Mapping[str, Any]
+    reason: str | None = None
     photo: Photo | None = None
 
     def __repr__(self) -> str:
         """Say in a line what it is, for people at a prompt."""
         (h, w), (height, width) = self.low.shape[-2:], self.high.shape[-2:]
-        return f"<face of {width} x {height} px from {w} x {h} px; {self.consistency_db:.1f} dB>"
+        return f"<face of {width} x {height} px from {w} x {h} px; {self.reason or f'{self.consistency_db:.1f} dB'}>"
 
     @property
     def spread(self) -> Tensor:

@@ -40,6 +40,7 @@ class Answer:
         high: (3, s, s) in [0, 1], the first sample or the samples' mean; samples: (N, 3, s, s).
         consistency_db: PSNR of `high`, shrunk again, against the job's pixels; best_step: of the first sample.
         seconds: of all samples.
+        reason: why the result is no face, which is then the plain enlargement; None: it is one.
     """
 
     high: Tensor
@@ -47,6 +48,7 @@ class Answer:
     consistency_db: float
     best_step: int
     seconds: float
+    reason: str | None = None
 
 
 OnJobs = Callable[[Sequence[tuple[int, int]], Step], bool | None]  # (job, sample) of each row in work, and the step

@@ -26,6 +26,7 @@ from latentface.restore.job import Answer, Job
 from latentface.restore.photoresult import LeftFace, PhotoFace, PhotoUpscaled
 from latentface.restore.settings import PhotoSettings
 
+_Numbered = tuple[int, Face]  # the largest face of a photograph is number 1
 FACTOR = 2.0  # of a photograph's sides, where none is asked for
 ROUNDS, TOLERANCE = 8, 0.5 / 255  # of the projection: an error below the rounding of the photograph's own bytes
 LEAST_SIDE = 8  # px: of a photograph in which faces are looked for
@@ -36,13 +37,14 @@ WORTHWHILE = 2  # a face larger than the prior's is redrawn only where its detai
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaceJob(Job):
-    """A face in a photograph: also where it was found, and its upright view (3, s, s).
+    """A face in a photograph: also where it was found, its number among all, and its upright view (3, s, s).
 
     A soft face's pixels are the upright view's, shrunk to the side that holds its detail, and its operator is of those.
     """
 
     home: Similarity
     found: Face
+    number: int
     upright: Tensor
 
 
@@ -94,26 +96,41 @@ class Finder:
         if min(photo.size) >= LEAST_SIDE:
             picture = photo.tensor()
             faces, turned = detect_turned(picture, detect, min_face=self.settings.min_face)
-            chosen, others = self._choose(faces, photo)
-            left = [LeftFace(face, "not asked for") for face in others]
-            for face in chosen:
-                job = self._job(face, picture, photo)
+            chosen, left = self._choose(list(enumerate(faces, 1)), photo)
+            for number, face in chosen:
+                job = self._job(number, face, picture, photo)
                 if isinstance(job, FaceJob):
                     jobs.append(job)
                 else:
                     left.append(job)
         return FoundFaces(self, photo, jobs, left, turned)
 
-    def _choose(self, faces: Sequence[Face], photo: Photo) -> tuple[Sequence[Face], Sequence[Face]]:
-        """Part the faces, the largest first, into those that were asked for and the rest."""
-        if self.settings.only_center_face and faces:
+    def _choose(self, found: Sequence[_Numbered], photo: Photo) -> tuple[Sequence[_Numbered], list[LeftFace]]:
+        """Part the faces, the largest first, into those that were asked for and the rest. Raises InputError: wrong numbers."""
+        asked = self.settings
+        highest = max((*(asked.faces or ()), *asked.skip_faces), default=0)
+        if highest > len(found):
+            raise InputError(
+                f"there is no face {highest}: {len(found) or 'none'} of at least {asked.min_face:g} px found; --compare shows their numbers"
+            )
+        unsure = [(n, face) for n, face in found if face.score < asked.min_score]
+        chosen = [
+            (n, face)
+            for n, face in found
+            if face.score >= asked.min_score and n not in asked.skip_faces and (asked.faces is None or n in asked.faces)
+        ]
+        if asked.only_center_face:
             height, width = photo.size
-            middle = min(faces, key=lambda f: abs(complex(f.box[0] + f.box[2] - width, f.box[1] + f.box[3] - height)))
-            return [middle], [f for f in faces if f is not middle]
-        most = self.settings.max_faces
-        return (faces, []) if most is None else (faces[:most], faces[most:])
+            offsets = [complex(f.box[0] + f.box[2] - width, f.box[1] + f.box[3] - height) for _, f in chosen]
+            nearest = min(range(len(chosen)), key=lambda i: abs(offsets[i]), default=0)
+            chosen = chosen[nearest : nearest + 1]
+        elif asked.max_faces is not None:
+            chosen = chosen[: asked.max_faces]
+        left = [LeftFace(face, f"score below {asked.min_score:g}", number=n) for n, face in unsure]
+        others = {n for n, _ in found} - {n for n, _ in (*unsure, *chosen)}
+        return chosen, left + [LeftFace(face, "not asked for", number=n) for n, face in found if n in others]
 
-    def _job(self, face: Face, picture: Tensor, photo: Photo) -> FaceJob | LeftFace:
+    def _job(self, number: int, face: Face, picture: Tensor, photo: Photo) -> FaceJob | LeftFace:
         """Return a face's job, or why it is left as it is."""
         most, settings = self.engine.prior.resolution, self.engine.settings
         try:
@@ -121,7 +138,7 @@ class Finder:
             too_large = transform.scale * LEAST_FACTOR > most
             reason = f"already as large as the {most} px of the prior's faces, or larger"
             if too_large and settings.detail != "auto":
-                return LeftFace(face, reason, prior_wanted(transform.scale))
+                return LeftFace(face, reason, prior_wanted(transform.scale), number)
             estimated = settings.noise == "auto"
             sigma = settings.sigma
             if estimated:  # in whole grey levels, so that faces of several photographs can share a batch
@@ -132,7 +149,7 @@ class Finder:
             told = searched_side(self.engine, upright, sigma * min(1.0, side / transform.scale), side)
             detail = told if bool(there.all()) else side
             if too_large and (detail == side or WORTHWHILE * detail > most):
-                return LeftFace(face, reason, prior_wanted(transform.scale))
+                return LeftFace(face, reason, prior_wanted(transform.scale), number)
             upright, _ = crop(picture, transform, side)
             if detail == side:
                 warp = Warp([transform], most, photo.size, kernel=settings.kernel, sigma=sigma)
@@ -144,7 +161,7 @@ class Finder:
                 warp = Warp([whole], most, (detail, detail), kernel=settings.kernel, sigma=sigma)
                 low = crop(picture, transform, detail)[0][None]
         except InputError:
-            return LeftFace(face, "too small, or too little of it in the photograph")
+            return LeftFace(face, "too small, or too little of it in the photograph", number=number)
         return FaceJob(
             low=low,
             degradation=warp,
@@ -154,6 +171,7 @@ class Finder:
             rounds=ROUNDS,
             tolerance=TOLERANCE,
             found=face,
+            number=number,
             upright=upright,
         )
 
@@ -171,8 +189,10 @@ class FoundFaces:
     left: Sequence[LeftFace]
     turned: int = 0
 
-    def take(self, job: FaceJob, answer: Answer) -> tuple[PhotoFace, float]:
-        """Return an enlarged face, of no more pixels than are asked for, and its seconds."""
+    def take(self, job: FaceJob, answer: Answer) -> tuple[PhotoFace | LeftFace, float]:
+        """Return an enlarged face, of no more pixels than are asked for, or why it is left, and its seconds."""
+        if answer.reason is not None:
+            return LeftFace(job.found, answer.reason, number=job.number), answer.seconds
         high, samples, side = answer.high, answer.samples, job.size
         if not self.finder.whole:
             side = pasted_side(job.home.scale * self.finder.factor(self.photo), side)
@@ -181,6 +201,7 @@ class FoundFaces:
         assert isinstance(warp, Warp)
         face = PhotoFace(
             found=job.found,
+            number=job.number,
             transform=job.home,
             high=high,
             samples=samples,
@@ -195,9 +216,10 @@ class FoundFaces:
         )
         return face, answer.seconds
 
-    def result(self, faces: Sequence[tuple[PhotoFace, float]]) -> PhotoUpscaled:
+    def result(self, faces: Sequence[tuple[PhotoFace | LeftFace, float]]) -> PhotoUpscaled:
         """Return the enlarged photograph, out of what `take` returned of each job."""
-        made, left = [face for face, _ in faces], [face.record for face in self.left]
+        made = [face for face, _ in faces if isinstance(face, PhotoFace)]
+        left = [*self.left, *(face for face, _ in faces if isinstance(face, LeftFace))]
         worst = min((f.consistency_db for f in made), default=None)
         record = {
             **self.finder.request(self.photo),
@@ -205,14 +227,13 @@ class FoundFaces:
             "generated": bool(made),
             "faces_found": len(made) + len(left),
             "faces_upscaled": len(made),
-            "faces": [f.record for f in made] + left,
+            "faces": [f.record for f in made] + [f.record for f in left],
             "consistency_db": None if worst is None else round(worst, 2),
             "seconds": round(sum(seconds for _, seconds in faces), 3),
             **self.finder.engine.machine,
         }
-        return PhotoUpscaled(
-            self.photo, self.finder.factor(self.photo), made, self.left, record, self.finder.background
-        )
+        factor = self.finder.factor(self.photo)
+        return PhotoUpscaled(self.photo, factor, made, left, record, self.finder.background)
 
 
 def prior_wanted(side: float) -> int:

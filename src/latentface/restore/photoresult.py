@@ -16,7 +16,7 @@ from latentface.io.metadata import Metadata
 from latentface.io.photo import Photo
 from latentface.io.pictures import shallow, to_pillow
 from latentface.io.records import text_chunks
-from latentface.io.sheets import comparison_sheet
+from latentface.io.sheets import comparison_sheet, mark_boxes
 from latentface.restore.background import Background
 from latentface.restore.faceresult import spread_of
 
@@ -31,7 +31,7 @@ class PhotoFace:
     """A face that was enlarged.
 
     Attributes:
-        found: where it is; transform: the unit square -> the photograph.
+        found: where it is; transform: the unit square -> the photograph; number: among all found, the largest is 1.
         high: (3, R, R) in [0, 1], upright; samples: (N, 3, R, R). Fewer pixels where no more are asked for.
         low: (3, s, s), about as many pixels as the photograph has there, upright; bilinear: (3, R, R), enlarged from them.
         factor: the prior's resolution over the side of its square in the photograph; sigma: the noise that was reckoned with.
@@ -52,6 +52,7 @@ class PhotoFace:
     consistency_db: float
     best_step: int
     exit_side: int | None = None
+    number: int = 0
 
     @property
     def soft(self) -> bool:
@@ -68,7 +69,7 @@ class PhotoFace:
         """Return what the JSON says about it; pixels of the photograph, turned as it is shown."""
         x, y = self.transform.centre
         return {
-            **found_record(self.found),
+            **found_record(self.found, self.number),
             "upscaled": True,
             "square": {
                 "centre": [round(x, 2), round(y, 2)],
@@ -84,24 +85,28 @@ class PhotoFace:
         }
 
 
-def found_record(face: Face) -> dict[str, Any]:
+def found_record(face: Face, number: int) -> dict[str, Any]:
     """Return what the JSON says about any face that was found."""
-    return {"box": [round(v, 1) for v in face.box], "score": round(face.score, 3)}
+    return {"number": number, "box": [round(v, 1) for v in face.box], "score": round(face.score, 3)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeftFace:
-    """A face that was left, for a `reason` in words; `wants`: px of a prior that would enlarge it, or None."""
+    """A face that was left, for a `reason` in words; `wants`: px of a prior that would enlarge it, or None.
+
+    `number`: among all that were found, the largest is 1.
+    """
 
     found: Face
     reason: str
     wants: int | None = None
+    number: int = 0
 
     @property
     def record(self) -> dict[str, Any]:
         """Return what the JSON says about it."""
         wants = {} if self.wants is None else {"wants_prior_px": self.wants}
-        return {**found_record(self.found), "upscaled": False, "reason": self.reason, **wants}
+        return {**found_record(self.found, self.number), "upscaled": False, "reason": self.reason, **wants}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -195,24 +200,27 @@ class PhotoUpscaled:
         return self.render().image()
 
     def save_faces(self, folder: str | Path, ending: str = ".png", quality: int = 92) -> list[Path]:
-        """Write each enlarged face, upright, as FOLDER/01.png ..., the largest in the photograph first.
+        """Write each enlarged face, upright, as FOLDER/01.png ..., by its number.
 
         They have the photograph's colour profile, and nothing else that its file says. Raises OutputError, InputError.
         """
         written = []
         whole = {k: v for k, v in self.record.items() if k != "faces"}
-        for i, face in enumerate(self.faces, 1):
-            written.append(Path(folder) / f"{i:02d}{ending}")
+        for face in self.faces:
+            written.append(Path(folder) / f"{face.number:02d}{ending}")
             drawn = replace(self.photo, alpha=None, metadata=Metadata(icc=self.photo.metadata.icc)).drawn(face.high)
             drawn.save(written[-1], text_chunks({**whole, "face": face.record}), quality)
         return written
 
     def comparison(self, after: Photo | None = None) -> Image.Image:
-        """Draw the photograph before and after, one above the other, and each face: low, bilinear, result, spread."""
+        """Draw the photograph before, its faces numbered, and after, and each face: low, bilinear, result, spread."""
         after = after or self.render()
         width = min(SHEET_WIDTH, after.size[1])
         size = (width, max(1, round(width * after.size[0] / after.size[1])))
         before = _viewed(self.photo, size, Image.Resampling.BICUBIC)
+        scale = width / self.photo.size[1]
+        every = [*((f.number, f.found) for f in self.faces), *((f.number, f.found) for f in self.left)]
+        mark_boxes(before, [(str(n), [v * scale for v in face.box]) for n, face in every])
         parts = [before, _viewed(after, size, Image.Resampling.LANCZOS)]
         shown = self.faces[:SHEET_FACES]
         if shown:
@@ -223,7 +231,7 @@ class PhotoUpscaled:
             }
             if self.count > 1:
                 columns["spread"] = [f.spread for f in shown]
-            parts.append(comparison_sheet(columns))
+            parts.append(comparison_sheet(columns, rows=[str(f.number) for f in shown]))
         sheet = Image.new("RGB", (max(p.width for p in parts), sum(p.height for p in parts) + 6 * len(parts)), "white")
         top = 0
         for part in parts:

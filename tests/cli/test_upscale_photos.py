@@ -67,7 +67,7 @@ def test_a_folder_of_mixed_kinds(upscale, face, scene, tmp_path):
     with Image.open(tmp_path / "out" / "a.png") as picture:
         assert picture.size == (240, 160)
         assert json.loads(picture.text["latentface"]) == record
-    for name in ("a-compare.png", "a-faces/01.png", "a-faces/02.png", "sub/b.png", "small.png"):
+    for name in ("a-compare.png", "a-faces/02.png", "a-faces/03.png", "sub/b.png", "small.png"):
         assert (tmp_path / "out" / name).exists()
     again = upscale(folder, *asked)
     assert again.out == []
@@ -264,6 +264,25 @@ def test_where_it_was_taken_is_told_and_kept_or_stripped(upscale, monkeypatch, t
     assert "a result of other settings is there; use --overwrite" in again.err
     assert upscale(path, "-o", tmp_path / "kept", "--strip-location", "--overwrite").code == 0
     assert b"1999:12:31" not in (tmp_path / "kept" / "a.png").read_bytes()
+
+
+def test_faces_by_their_numbers(upscale, scene, monkeypatch, tmp_path):
+    path = scene(tmp_path / "a.png")
+    asked = ("--noise", "0", "--min-face", "4", "-o", tmp_path / "out")
+    assert upscale(path, *asked, "--faces", "2-3", "--save-faces", "--compare").code == 0
+    assert sorted(p.name for p in (tmp_path / "out" / "a-faces").iterdir()) == ["02.png", "03.png"]
+    assert "1 already there" in upscale(path, *asked, "--faces", "2-3", "--save-faces").err
+    wrong = upscale(path, *asked[:-1], tmp_path / "wrong", "--faces", "2,7")
+    assert wrong.code == 1
+    assert "there is no face 7: 3 of at least 4 px found" in wrong.err
+    for words, told in (("2-", "'2-' in '2-' is no number of a face"), ("3-1", "goes from 3 to 1"), ("0", "number 1")):
+        refused = upscale(path, *asked, "--skip-faces", words)
+        assert refused.code == 2
+        assert told in refused.err
+    monkeypatch.setattr("latentface.restore.engine.reason_against", lambda *_: "the result is no face")
+    left = upscale(path, *asked[:-1], tmp_path / "left", "--skip-faces", "1").err
+    assert "3 faces found in photographs: 0 upscaled; 1 left as it is (not asked for)" in left
+    assert "2 left as they are (the result is no face); --keep-all keeps what is no face, too" in left
 
 
 def test_memory_does_not_grow_with_the_folder(upscale, monkeypatch, tmp_path):

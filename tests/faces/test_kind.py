@@ -15,12 +15,12 @@ from latentface.faces import Similarity, crop, detect
 from latentface.faces import kind as module
 from latentface.faces.align import FFHQ_LANDMARKS, ffhq_fit
 from latentface.faces.detect import Face
-from latentface.faces.kind import is_aligned
+from latentface.faces.kind import aligned_square
 from latentface.io.photo import Photo
 from latentface.io.pictures import to_tensor
 from latentface.prior.prior import Prior
 from latentface.restore.settings import UpscaleSettings
-from latentface.restore.upscaler import Upscaler
+from latentface.restore.upscaler import Kind, Upscaler
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,10 @@ def square(astronaut: torch.Tensor) -> Similarity:
 
 def cut(photo: torch.Tensor, place: Similarity, size: int) -> torch.Tensor:
     return crop(photo, place, size)[0].clamp(0, 1)
+
+
+def is_aligned(picture: torch.Tensor) -> bool:
+    return aligned_square(picture) is not None
 
 
 def png(picture: torch.Tensor) -> bytes:
@@ -65,6 +69,16 @@ def test_her_aligned_face_is_one_and_looser_tighter_or_turned_ones_are_not(
         assert not is_aligned(cut(astronaut, place, size))
 
 
+def know(monkeypatch: pytest.MonkeyPatch, faces: list[Face], size: int) -> None:
+    """Let the detector see these faces of a picture of `size` px, of whatever size it gets it."""
+
+    def detect(picture: torch.Tensor, **_: object) -> list[Face]:
+        zoom = picture.shape[-1] / size
+        return [Face(tuple(v * zoom for v in f.box), f.landmarks * zoom, f.score) for f in faces]
+
+    monkeypatch.setattr(module, "detect", detect)
+
+
 @pytest.mark.parametrize(
     ("place", "aligned"),
     [
@@ -85,13 +99,13 @@ def test_the_limits(monkeypatch: pytest.MonkeyPatch, place: Similarity, aligned:
     found = Face((0, 0, size, size), marks, 0.9)
     flat = Face((0, 0, 1, 1), np.zeros((5, 2)), 0.9)  # landmarks without a square
     for faces in ([found], [flat, found]):
-        monkeypatch.setattr(module, "detect", lambda picture, faces=faces, **_: faces)
+        know(monkeypatch, faces, size)
         assert is_aligned(torch.rand(3, size, size)) is aligned
     monkeypatch.setattr(module, "detect", lambda picture, **_: [flat])
     assert not is_aligned(torch.rand(3, size, size))
 
 
-@pytest.mark.parametrize(("size", "aligned"), [(2, True), (24, True), (32, True), (33, False), (64, False)])
+@pytest.mark.parametrize(("size", "aligned"), [(2, True), (12, True), (13, False), (32, False), (64, False)])
 def test_a_square_without_a_face(size: int, aligned: bool) -> None:
     assert is_aligned(torch.full((3, size, size), 0.5)) is aligned
 
@@ -108,18 +122,46 @@ def test_pictures(astronaut: torch.Tensor, square: Similarity) -> None:
     small, large = tiny_prior(128), tiny_prior(256)
     small.alignment = large.alignment = "ffhq"
 
-    def aligned(prior: Prior, picture: torch.Tensor) -> bool:
-        return Upscaler(prior).takes_for_aligned(Photo.read(png(picture), "a.png"))
+    def taken(prior: Prior, picture: torch.Tensor, kind: Kind = "auto") -> tuple[tuple[int, int], bool]:
+        photo, aligned = Upscaler(prior).taken(Photo.read(png(picture), "a.png"), kind)
+        return photo.size, aligned
 
     face = cut(astronaut, square, 96)
-    assert aligned(small, face)
-    assert not aligned(small, torch.cat([face, face[:, :, -1:]], 2))  # no square
-    assert not aligned(small, cut(astronaut, square, 128))  # as large as the prior's faces
-    assert aligned(large, cut(astronaut, square, 128))
-    assert aligned(small, tiny_faces(1, 8)[0])
+    assert taken(small, face) == ((96, 96), True)
+    assert taken(small, face, "photo") == ((96, 96), False)
+    assert taken(small, cut(astronaut, square, 128)) == ((128, 128), False)  # as large as the prior's faces
+    assert taken(large, cut(astronaut, square, 128)) == ((128, 128), True)
+    assert taken(small, tiny_faces(1, 8)[0]) == ((8, 8), True)
 
 
-def test_one_column_more_makes_a_photograph_of_the_same_face(astronaut: torch.Tensor, square: Similarity) -> None:
+@pytest.mark.parametrize("size", [24, 48])
+def test_a_column_or_a_row_more_changes_nothing(astronaut: torch.Tensor, square: Similarity, size: int) -> None:
+    loose = Similarity.square(square.centre, 1.6 * square.scale, square.degrees)
+    for place, expected in ((square, (0, 0, size)), (loose, None)):
+        picture = cut(astronaut, place, size)
+        assert aligned_square(picture) == expected
+        assert aligned_square(torch.cat([picture, picture[:, :, -1:]], 2)) == expected
+        assert aligned_square(torch.cat([picture, picture[:, -1:]], 1)) == expected
+    wide = torch.cat([picture, picture], 2)
+    assert aligned_square(wide) is None
+
+
+def test_a_nearly_square_face_is_cut_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    marks = np.array(FFHQ_LANDMARKS)
+    marks = np.insert(marks, 2, marks.mean(0), axis=0) * 32
+    know(monkeypatch, [Face((0, 0, 32, 32), marks + np.array([2, 0]), 0.9)], 34)
+    assert aligned_square(torch.rand(3, 32, 34)) == (2, 0, 32)
+    prior = tiny_prior(128)
+    prior.alignment = "ffhq"
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 34, 3), np.uint8)
+    photo, aligned = Upscaler(prior).taken(Photo("a", pixels, alpha=pixels[:, :, 0]))
+    assert aligned
+    assert np.array_equal(photo.pixels, pixels[:, 2:])
+    assert np.array_equal(photo.alpha, pixels[:, 2:, 0])
+    assert Upscaler(prior).taken(Photo("a", pixels), "aligned")[0].size == (32, 32)  # by hand: the middle
+
+
+def test_by_hand_an_aligned_face_is_found_in_a_photograph_of_it(astronaut: torch.Tensor, square: Similarity) -> None:
     """What stood for an aligned face is found in the photograph, about as large as it, and searched from there."""
     wide = Similarity.square(square.centre, square.scale * 97 / 96, square.degrees)
     picture = cut(astronaut, wide, 97)[:, :96]

@@ -293,3 +293,18 @@ def test_grid_and_comparison_sheet():
     compared = sheets.comparison_sheet({"input": [pictures[0]], "result": [pictures[1], pictures[2]]}, side=8, gap=2)
     assert compared.size == (22, 46)
     assert compared.getpixel((14, 40)) == (102, 102, 102)
+
+
+def test_rows_and_boxes_have_names():
+    black = torch.zeros(3, 8, 8)
+    sheet = sheets.comparison_sheet({"input": [black]}, side=40, gap=4, rows=["12"])
+    plain = sheets.comparison_sheet({"input": [black]}, side=40, gap=4)
+    assert sheet.height == plain.height
+    margin = sheet.width - plain.width
+    assert np.asarray(sheet)[26:, :margin].min() < 128 < np.asarray(plain)[26:, :4].min()
+    picture = Image.new("RGB", (60, 40), "black")
+    sheets.mark_boxes(picture, [("3", (20.0, 20.0, 40.0, 35.0)), ("1", (-5.0, -5.0, 10.0, 10.0))])
+    pixels = np.asarray(picture)
+    assert tuple(pixels[30, 20]) == tuple(pixels[10, 21]) == (255, 255, 0)  # a side, and the name above it
+    assert tuple(pixels[12, 1]) == (255, 255, 0)  # below, where there is no room above
+    assert pixels[30, 30].max() == 0

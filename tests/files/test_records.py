@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from latentface.errors import OutputError
+from latentface.io.photo import Photo
 from latentface.io.records import check_beside, is_done, read_record
-from latentface.restore import write
 from latentface.restore.faceresult import Upscaled
 from latentface.restore.write import write_result
 
@@ -128,10 +128,10 @@ def test_a_name_that_is_no_unicode(tmp_path):
 
 
 def test_a_new_picture_never_stands_beside_an_old_record(saved, monkeypatch):
-    def stopped(path, picture, chunks):
+    def stopped(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write, "write_picture", stopped)
+    monkeypatch.setattr(Photo, "save", stopped)
     with pytest.raises(KeyboardInterrupt):
         write_result(saved, result(), RECORD, {})
     assert not saved.with_suffix(".json").exists()

@@ -66,7 +66,7 @@ def test_a_face_nearly_as_large_as_the_priors_is_refused_as_in_photographs():
 
 
 def test_a_square_nearly_as_large_as_the_priors_faces_is_a_photograph(monkeypatch):
-    monkeypatch.setattr("latentface.restore.upscaler.is_aligned", lambda *arguments: True)
+    monkeypatch.setattr("latentface.restore.upscaler.aligned_square", lambda *arguments: (0, 0, 127))
     up = Upscaler(tiny_prior(128), settings=UpscaleSettings(method="bicubic"))
     plain = Image.new("RGB", (127, 127), "grey")
     assert up(plain).image.size == (254, 254)

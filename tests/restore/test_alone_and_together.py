@@ -11,6 +11,7 @@ from tiny import tiny_faces, tiny_prior
 from together import faces_of, photographs_of
 
 import latentface
+from latentface.io.given import read
 from latentface.io.photo import Photo
 from latentface.restore.settings import PhotoSettings, UpscaleSettings
 from latentface.restore.upscaler import Upscaler
@@ -69,7 +70,7 @@ def test_a_photographs_faces_beside_aligned_ones(monkeypatch):
     (alone,) = photographs_of(Upscaler(prior, settings=settings, photo=small, device="cpu"), [photo])
     torch.set_num_threads(2)
     up = Upscaler(prior, settings=settings, photo=small, device="cpu")
-    window = [up.find(Photo.of(tiny_faces(1, 8)[0]), aligned=True), up.find(photo, aligned=False)]
+    window = [up.find(read(tiny_faces(1, 8)[0])[0], aligned=True), up.find(photo, aligned=False)]
     _, together = up.finish(window)
     for one, other in zip(alone.faces, together.faces, strict=True):
         assert torch.equal(one.samples, other.samples)

@@ -62,10 +62,14 @@ def test_every_kind_of_input_is_the_same_picture(prior, tmp_path):
 @pytest.mark.parametrize(
     ("bad", "error"),
     [
-        (np.zeros((4, 4)), InputError),
+        (np.zeros((3, 4, 5)), InputError),
         (np.full((4, 4, 3), 200), InputError),
         (torch.full((3, 4, 4), float("nan")), InputError),
-        (torch.zeros(2, 3, 4, 4), InputError),
+        (torch.zeros(8, 4, 3), InputError),
+        (torch.zeros(3, 4, 4, dtype=torch.int64), InputError),
+        (BYTES.astype(np.float32), InputError),
+        (io.StringIO("text"), InputError),
+        ({"a": 1}, InputError),
         (7, InputError),
         ("no-such-file.png", PictureError),
         (b"", PictureError),
@@ -73,9 +77,90 @@ def test_every_kind_of_input_is_the_same_picture(prior, tmp_path):
 )
 def test_other_inputs_are_refused(prior, bad, error):
     with pytest.raises(error):
-        to_tensor(bad)
-    with pytest.raises(error):
         upscale(bad, prior=prior, steps=1)
+
+
+class Named:
+    """A path of somebody's own."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return str(self.path)
+
+
+def test_further_kinds_are_read_by_their_numbers(prior, tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded())
+    grey = BYTES[:, :, :1]
+    clear = np.full((4, 4, 1), 255, np.uint8)
+    deep = BYTES.astype(np.uint16) * 257
+    for same in (
+        Named(tmp_path / "a.png"),
+        bytearray(encoded()),
+        memoryview(encoded()),
+        np.dstack([BYTES, clear]),
+        deep,
+        deep.astype(">u2"),
+        torch.from_numpy(deep.transpose(2, 0, 1).copy()),
+        np.asfortranarray(BYTES),
+        EXACT.half(),
+        EXACT.clone().requires_grad_(),
+        torch.cat([EXACT, torch.ones(1, 4, 4)]),
+    ):
+        result = upscale(same, prior=prior, steps=1, kind="aligned")
+        torch.testing.assert_close(result.low, EXACT, atol=4e-4 if same is not EXACT else 0, rtol=0)
+    shown = torch.from_numpy(grey.transpose(2, 0, 1).copy()).float().expand(3, -1, -1) / 255
+    for same in (grey, grey[:, :, 0], shown[0], shown[:1], np.dstack([grey, clear])):
+        result = upscale(same, prior=prior, steps=1, kind="aligned")
+        torch.testing.assert_close(result.low, shown, atol=1e-7, rtol=0)
+    half = upscale(np.dstack([BYTES, clear // 2]), prior=prior, steps=1, kind="aligned")
+    torch.testing.assert_close(half.low, EXACT, atol=1e-6, rtol=0)  # alpha does not change colours, and is kept
+    assert half.image.mode == "RGBA"
+
+
+def test_lists_generators_and_batches(prior):
+    alone = upscale(BYTES, prior=prior, steps=1)
+    for several in ([BYTES, EXACT], (p for p in (BYTES, EXACT)), torch.stack([EXACT] * 2), np.stack([BYTES] * 2)):
+        results = upscale(several, prior=prior, steps=1)
+        assert len(results) == 2
+        for result in results:
+            assert torch.equal(result.high, alone.high)
+    assert upscale([], prior=prior) == []
+    with pytest.raises(PictureError, match=r"pictures\[1\]: the picture: the file is empty"):
+        upscale([BYTES, b""], prior=prior, steps=1)
+    with pytest.raises(InputError, match=r"pictures\[0\]: got NoneType, expected a path"):
+        upscale([None], prior=prior, steps=1)
+    with pytest.raises(InputError, match="2 pictures"):
+        Upscaler(prior)(torch.stack([EXACT] * 2))
+
+
+def test_photographs_of_arrays_keep_grey_depth_and_alpha(prior, monkeypatch):
+    photo_scene.know(monkeypatch, [])
+    grey = np.arange(12 * 9, dtype=np.uint16).reshape(9, 12) * 600
+    made = upscale(grey, prior=prior, kind="photo")
+    assert made.image.mode == "I;16"
+    assert np.array_equal(made.photo.pixels[:, :, 0], grey)
+    coloured = np.full((9, 12, 3), (0.2, 0.4, 0.6))
+    for colours, mode in ((coloured, "RGBA"), (np.zeros((9, 12, 3)), "LA")):
+        clear = upscale(np.dstack([colours, np.full((9, 12), 0.5)]), prior=prior, kind="photo")
+        assert clear.image.mode == mode
+    deep = (coloured * 65535).astype(np.uint16)
+    assert np.array_equal(upscale(deep, prior=prior, kind="photo").photo.pixels, deep)
+
+
+def test_results_print_in_a_line(prior, monkeypatch):
+    assert repr(upscale(BYTES, prior=prior, steps=1)).startswith("<face of 16 x 16 px from 4 x 4 px; ")
+    photo_scene.know(monkeypatch, [])
+    made = upscale(BYTES, prior=prior, kind="photo")
+    assert repr(made) == "<photograph of 8 x 8 px: no face was found: nothing was improved>"
+
+
+def test_numbers_of_numpy_and_words_of_others(prior):
+    made = upscale(BYTES, prior=prior, factor=np.int64(2), steps=np.int32(1), seed=np.int16(3))
+    assert made.record["seed"] == 3
+    with pytest.raises(InputError, match="factor is '4'; expected a number"):
+        upscale(BYTES, prior=prior, factor="4")
 
 
 def test_kinds_of_pictures(prior, monkeypatch):

@@ -13,6 +13,7 @@ from together import faces_of
 
 from latentface.devices import Batches
 from latentface.errors import InputError, WeightsError
+from latentface.io.given import read
 from latentface.io.photo import Photo
 from latentface.prior.prior import Prior
 from latentface.restore.settings import PhotoSettings, UpscaleSettings
@@ -101,7 +102,7 @@ def test_an_error_of_one_face_of_a_photograph(breaking, monkeypatch):
     photo = Photo.read(photo_scene.encoded(photo_scene.scene(prior)), "scene.png")
     settings, small = UpscaleSettings(steps=2, noise=0.0), PhotoSettings(min_face=4)
     up = Upscaler(prior, settings=settings, photo=small, device="cpu")
-    window = [up.find(photo, aligned=False), up.find(Photo.of(tiny_faces(1, 8)[0]), aligned=True)]
+    window = [up.find(photo, aligned=False), up.find(read(tiny_faces(1, 8)[0])[0], aligned=True)]
     whole = list(up.finish(window))
     face = window[0].jobs[0].low
     breaking(lambda low, degradation: any(torch.equal(one, face[0]) for one in low), MemoryError)

@@ -225,11 +225,32 @@ def test_methods_for_squares_take_no_photograph(prior: Prior, photo: Photo) -> N
         ({"min_face": 6.0}, [16.0, 12.4]),
         ({"only_center_face": True}, [12.4]),
         ({"max_faces": 0}, []),
+        ({"faces": (3, 1)}, [16.0, 9.2]),
+        ({"faces": [2, 3], "skip_faces": (3,)}, [12.4]),
+        ({"skip_faces": (1,), "max_faces": 1}, [12.4]),
+        ({"faces": (1, 3), "only_center_face": True}, [16.0]),
+        ({"skip_faces": (1, 2, 3), "only_center_face": True}, []),
+        ({"min_score": 0.95}, []),
     ],
 )
 def test_which_faces(prior: Prior, photo: Photo, options: dict[str, object], sides: list[float]) -> None:
     found = find(prior, photo, faces=replace(SMALL, **options))
     assert [job.degradation.transforms[0].scale for job in found.jobs] == pytest.approx(sides, abs=0.01)
+
+
+def test_faces_keep_their_numbers_whichever_are_chosen(prior: Prior, photo: Photo, tmp_path: Path) -> None:
+    result = enlarge(prior, photo, faces=replace(SMALL, faces=(2,)))
+    assert [face.number for face in result.faces] == [2]
+    assert {face["number"]: face["upscaled"] for face in result.record["faces"]} == {1: False, 2: True, 3: False}
+    assert [p.name for p in result.save_faces(tmp_path)] == ["02.png"]
+    unsure = find(prior, photo, faces=replace(SMALL, min_score=0.95))
+    assert [(face.number, face.reason) for face in unsure.left] == [(n, "score below 0.95") for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("wrong", [{"faces": (1, 4)}, {"skip_faces": (4,)}])
+def test_numbers_of_faces_that_are_not_there(prior: Prior, photo: Photo, wrong: dict[str, tuple[int, ...]]) -> None:
+    with pytest.raises(InputError, match=r"there is no face 4: 3 of at least 4 px found; --compare shows"):
+        find(prior, photo, faces=replace(SMALL, **wrong))
 
 
 def test_samples_spread_and_sheets(prior: Prior, photo: Photo, tmp_path: Path) -> None:
@@ -288,11 +309,11 @@ def test_exif_profile_and_alpha_survive(prior: Prior, photo: Photo, tmp_path: Pa
         assert out.getpixel((200, 5))[3] == 200
 
 
-def test_faces_under_an_alpha_have_no_white_fringe() -> None:
+def test_faces_under_an_alpha_are_pasted_into_its_colours() -> None:
     cover = np.full((40, 40), 128, np.uint8)
     cover[:, :20] = 0  # nobody sees what lies here
     photo = Photo("x", np.full((40, 40, 3), 26, np.uint8), alpha=cover)
-    high = torch.full((3, 32, 32), 0.6)  # as the search sees it, on white: 0.5 * 0.2 + 0.5
+    high = torch.full((3, 32, 32), 0.2)  # the search sees colours without their transparency
     place = Similarity.square((20.0, 20.0), 20.0)
     face = PhotoFace(
         found=Face((10, 10, 30, 30), place.corners, 0.9),

@@ -8,7 +8,7 @@ from tiny import tiny_faces, tiny_prior
 
 import latentface
 from latentface.errors import InputError, UnknownNameError
-from latentface.restore.settings import PhotoSettings, UpscaleSettings
+from latentface.restore.settings import PhotoSettings, UpscaleSettings, face_numbers
 from latentface.restore.upscaler import Upscaler, prior_named, upscale
 
 LOW = tiny_faces(1, 4)[0]
@@ -47,6 +47,8 @@ def test_keywords_of_upscale_are_checked(prior, changes, error):
         ({"noise": float("inf")}, InputError),
         ({"noise": "much"}, InputError),
         ({"full_steps": 0}, InputError),
+        ({"strength": 1.1}, InputError),
+        ({"strength": float("nan")}, InputError),
     ],
 )
 def test_settings_are_checked(changes, error):
@@ -54,10 +56,35 @@ def test_settings_are_checked(changes, error):
         UpscaleSettings(**changes)
 
 
-@pytest.mark.parametrize("wrong", [{"min_face": 0}, {"max_faces": -1}, {"min_face": "small"}, {"max_faces": "all"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_face": 0},
+        {"max_faces": -1},
+        {"min_face": "small"},
+        {"max_faces": "all"},
+        {"min_score": 0.3},
+        {"faces": "2"},
+        {"faces": (0.5,)},
+        {"skip_faces": 3},
+    ],
+)
 def test_settings_of_photographs_are_checked(wrong):
     with pytest.raises(InputError, match="expected"):
         PhotoSettings(**wrong)
+
+
+def test_numbers_of_faces():
+    assert face_numbers("2,5-7, 3 - 3") == (2, 5, 6, 7, 3)
+    chosen = PhotoSettings(faces=[7, np.int64(2), 7], skip_faces=range(1, 3))
+    assert (chosen.faces, chosen.skip_faces) == ((2, 7), (1, 2))
+    for words in ("", "a", "2-", "-2", "1,,2", "7-5", "1-999999"):
+        with pytest.raises(InputError, match="expected numbers such as 2,5-7"):
+            face_numbers(words)
+    with pytest.raises(InputError, match="the largest face is number 1"):
+        PhotoSettings(skip_faces=(0,))
+    with pytest.raises(InputError, match="name at least one"):
+        PhotoSettings(faces=())
 
 
 def test_an_unknown_keyword_is_a_type_error_that_names_it(prior):

@@ -49,7 +49,9 @@ def test_half_precision_answers_alike(small):
     for precision in ("fp32", "bf16"):
         losses = []
         for seed in range(4):
-            fit = EncoderFit(small, SHAPE, EncoderSettings(batch=8, largest_factor=4, precision=precision, seed=seed, kept=128))
+            fit = EncoderFit(
+                small, SHAPE, EncoderSettings(batch=8, largest_factor=4, precision=precision, seed=seed, kept=128)
+            )
             fit.begin()
             losses.append(fit.step(0.5))
         found.append(losses)

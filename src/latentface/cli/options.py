@@ -5,13 +5,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from cyclopts import Group, Parameter
 
 from latentface.errors import InputError
 from latentface.io import PIPE
 
+ENDINGS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
+UNWRITTEN = frozenset(  # endings of pictures that are not written
+    {
+        *(".gif", ".bmp", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".jfif", ".jpe", ".jps", ".ppm", ".pgm"),
+        *(".pbm", ".pnm", ".apng", ".psd", ".pdf", ".svg", ".tga", ".ico", ".exr", ".hdr", ".dng", ".eps", ".jfi"),
+    }
+)
 Flag = Parameter(negative="", show_default=False)
 
 
@@ -65,8 +72,10 @@ class OutputSettings:
     """What is written, and where.
 
     Attributes:
-        output: The folder for the results, a file name ending in .png for a single input, or - for standard output; by
-            default "upscaled", and standard output for a picture from standard input.
+        output: The folder for the results, for a single input a file name ending in .png, .jpg, .jpeg, .webp, .tif or .tiff,
+            or - for standard output; by default "upscaled", and standard output for a picture from standard input.
+        picture_format: What results in a folder or on standard output are written as; by default png.
+        quality: From 1 to 100, of JPEG and WebP.
         all_frames: Enlarge every frame of an animation and every page of a TIFF, as NAME-001.png ...; else the first one.
         overwrite: Replace results of other settings.
         compare: Write NAME-compare.png: input, bilinear, result; of a photograph, it before and after, and each face.
@@ -78,6 +87,8 @@ class OutputSettings:
     """
 
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None
+    picture_format: Annotated[Literal["png", "jpg", "webp", "tiff"] | None, Parameter(name="--format")] = None
+    quality: int = 92
     all_frames: Annotated[bool, Flag] = False
     overwrite: Annotated[bool, Flag] = False
     compare: Annotated[bool, Flag] = False
@@ -88,8 +99,15 @@ class OutputSettings:
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", show_default=False)] = False
 
     def __post_init__(self) -> None:
-        if self.output is not None and self.output.suffix.lower() in (".jpg", ".jpeg", ".webp", ".tif", ".tiff"):
-            raise InputError(f"{self.output}: results are written as PNG; give a folder, or a name ending in .png")
+        if not 1 <= self.quality <= 100:
+            raise InputError(f"--quality is {self.quality}; expected a whole number from 1 to 100")
+        ending = self.place.suffix.lower()
+        if ending in UNWRITTEN and not self.place.is_dir():
+            raise InputError(
+                f"{self.place}: results are written as {', '.join(ENDINGS)}; give the name one of these endings, or a folder"
+            )
+        if self.single and self.picture_format and ENDINGS.get(ending, self.picture_format) != self.picture_format:
+            raise InputError(f"{self.place} and --format {self.picture_format} say two things; leave one of them out")
 
     @property
     def place(self) -> Path:
@@ -104,7 +122,18 @@ class OutputSettings:
     @property
     def single(self) -> bool:
         """Whether the output is one file."""
-        return self.piped or self.place.suffix.lower() == ".png"
+        return self.piped or (self.place.suffix.lower() in ENDINGS and not self.place.is_dir())
+
+    @property
+    def ending(self) -> str:
+        """How the names of results end."""
+        return self.place.suffix if self.single and not self.piped else f".{self.picture_format or 'png'}"
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """What the record says of the file."""
+        kind = self.ending.lower()
+        return {"format": kind[1:], **({"quality": self.quality} if ENDINGS[kind] in ("jpg", "webp") else {})}
 
     @property
     def folder(self) -> Path | None:
@@ -118,7 +147,8 @@ class OutputSettings:
     def check(self, samples: int, answer: str) -> None:
         """Check where the results go before anything is loaded. Raises InputError."""
         if self.piped:
-            if self.compare or self.save_steps or self.save_faces or self.as_json or (samples > 1 and answer == "one"):
+            several = self.compare or self.save_steps or self.save_faces or self.all_frames or self.as_json
+            if several or (samples > 1 and answer == "one"):
                 raise InputError("standard output takes one picture and nothing beside it; name a folder with -o")
             if sys.stdout.isatty():
                 raise InputError("standard output is a terminal; send it to a file or a pipe, or name a folder with -o")

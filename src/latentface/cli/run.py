@@ -18,15 +18,17 @@ from PIL import Image
 
 from latentface.bench.core.progress import duration
 from latentface.cli.console import Talk
-from latentface.cli.options import OutputSettings
+from latentface.cli.options import ENDINGS, OutputSettings
 from latentface.cli.steps import Steps
+from latentface.cli.tally import Tally, counted
 from latentface.devices import out_of_memory
 from latentface.errors import LatentfaceError, OutputError
 from latentface.explore.result import Step
 from latentface.io.atomic import check_folder, sha256
 from latentface.io.frames import frame_count
-from latentface.io.inputs import NAMED, Listing
+from latentface.io.inputs import Listing
 from latentface.io.photo import Photo
+from latentface.io.pictures import check_writable
 from latentface.io.records import beside, check_beside, faces_folder, is_done, read_record
 from latentface.io.result_names import Input
 from latentface.io.sheets import comparison_sheet
@@ -43,75 +45,6 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 GOES_ON = "stopped; what is written is whole, and the same command goes on from there"
 NOTHING_YET = "stopped before anything was written"
 NO_MEMORY = "there is not enough memory; shrink or cut it first, or use a smaller factor (-f)"
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the inputs and their faces."""
-
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
-    worst: float = math.inf  # dB
-    soft: list[int] = field(default_factory=list)  # px of detail of the faces that were soft
-    located: int = 0
-    upscaled: int = 0  # faces of photographs
-    left: Counter[str] = field(default_factory=Counter)  # faces that were left, by reason
-    wants: int = 0  # px of the prior that would enlarge those that are too large
-    plain: int = 0
-    untried: int = 0  # because nothing can be written any more
-    partly: list[str] = field(default_factory=list)  # files of several frames of which the first was done, with numbers
-
-    def add(self, result: Result, located: bool) -> None:
-        """Count a result."""
-        self.done += 1
-        if result.consistency_db is not None:
-            self.worst = min(self.worst, result.consistency_db)
-        if not isinstance(result, PhotoUpscaled):
-            self.soft += [result.seen.shape[-1]] if result.seen.shape != result.low.shape else []
-            return
-        self.located += located
-        self.upscaled += len(result.faces)
-        self.soft += [round(face.detail) for face in result.faces if face.soft]
-        self.left.update(face.reason for face in result.left)
-        self.wants = max(self.wants, *(face.wants or 0 for face in result.left), 0)
-        self.plain += not result.faces and not result.left
-
-    def words(self, seconds: float) -> list[str]:
-        """Say what was done."""
-        parts = [f"{self.done} done in {duration(seconds)}"] if self.done else []
-        parts += [f"{self.skipped} already there"] if self.skipped else []
-        parts += [f"{self.failed} failed"] if self.failed else []
-        parts += [f"{self.untried} not tried"] if self.untried else []
-        if self.partly:
-            more = ", ..." if len(self.partly) > NAMED else ""
-            named = ", ".join(self.partly[:NAMED])
-            parts.append(
-                f"{counted(len(self.partly), 'file')} of several frames or pages ({named}{more}); --all-frames does each"
-            )
-        found = self.upscaled + self.left.total()
-        if found:
-            parts.append(f"{counted(found, 'face')} found in photographs: {self.upscaled} upscaled")
-        parts += [f"{n} left as {'it is' if n == 1 else 'they are'} ({reason})" for reason, n in self.left.items()]
-        if self.wants:
-            parts.append(f"a prior of {self.wants} px, given with -p, would enlarge the large ones too")
-        if self.plain:
-            parts.append(f"{counted(self.plain, 'photograph')} without a face enlarged plainly")
-        if self.worst < math.inf:
-            target = "its input, or a soft one's detail," if self.soft else "its input"
-            parts.append(f"each shrinks back to {target} to within {self.worst:.1f} dB or better")
-        if self.soft:
-            low, high = min(self.soft), max(self.soft)
-            sizes = f"{low} px" if low == high else f"{low} to {high} px"
-            were = "were" if len(self.soft) > 1 else "was"
-            parts.append(
-                f"{len(self.soft)} {were} soft and taken as of {sizes} (--detail full takes faces as they are)"
-            )
-        if self.located:
-            parts.append(
-                "results say where the photograph was taken, as the input does (--strip-location leaves it out)"
-            )
-        return parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +138,13 @@ class Run:
 
     def _path(self, item: Input, digest: str, frame: str) -> Path:
         """Return the result's path: one that it has from an earlier run, else the one of the item's name."""
+        if self.out.piped:
+            return Path(f"result{self.out.ending}")
         if self.out.single:
             place = self.out.place
             return place.with_name(f"{place.stem}{frame}{place.suffix}")
-        paths = [self.out.place / t.with_name(f"{t.name}{frame}.png") for t in (item.target, *item.others)]
+        names = [t.with_name(f"{t.name}{frame}{self.out.ending}") for t in (item.target, *item.others)]
+        paths = [self.out.place / name for name in names]
 
         def has_result(path: Path) -> bool:
             record = read_record(path) or {}
@@ -242,16 +178,20 @@ class Run:
             photo = Photo.read(data, name, frame)
             left_out = self.out.strip_location and photo.located
             photo = photo.without_location() if left_out else photo
-            aligned = self.upscaler.takes_for_aligned(photo, self.kind)
+            if photo.remark:
+                self.talk.say(f"{name}: {photo.remark}")
+            photo, aligned = self.upscaler.taken(photo, self.kind)
             digest = sha256(data)
             request = {
                 "input": item.entry.file,
                 "input_sha256": digest,
                 **self.upscaler.request(photo, aligned=aligned),
+                **self.out.written,
                 **({"location": "left out"} if left_out else {}),
                 **({"frame": frame + 1, "frames": frames} if frames > 1 else {}),
             }
             path = self._path(item, digest, suffix)
+            check_writable(path, *request["high_size"])
             self.taken.add(path)
             if self.out.piped:
                 self.waiting.append((Task(name, path, request), self.upscaler.find(photo, aligned=aligned)))
@@ -276,7 +216,8 @@ class Run:
         photograph = record.get("kind") == "photograph"
         wanted = [beside(path, name) for name in self.out.beside if name == "compare" or not photograph]
         if photograph and record.get("faces_upscaled"):
-            wanted += [faces_folder(path) / "01.png"] if self.out.save_faces else []
+            first = next(face["number"] for face in record["faces"] if face["upscaled"])
+            wanted += [faces_folder(path) / f"{first:02d}{path.suffix}"] if self.out.save_faces else []
             wanted += [beside(path, "steps")] if self.out.save_steps else []
         return all(p.exists() for p in wanted)
 
@@ -313,19 +254,25 @@ class Run:
         bar.update(bar.task_ids[0], completed=before + len(waiting))
 
     def _write(self, task: Task, result: Result, found: Found, steps: Image.Image | None) -> None:
-        record = {k: v for k, v in task.request.items() if k in OF_INPUT} | dict(result.record)
+        facts = (*OF_INPUT, *self.out.written)
+        record = {k: v for k, v in task.request.items() if k in facts} | dict(result.record)
+        quality = self.out.quality
         if self.out.piped:
             with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "result.png"
-                write_result(path, result, record, {})
+                path = Path(folder) / task.path
+                write_result(path, result, record, {}, quality=quality)
                 sys.stdout.buffer.write(path.read_bytes())
             sys.stdout.buffer.flush()
         else:
             more: dict[str, Image.Image] = {} if steps is None else {"steps": steps}
             if self.out.compare and not isinstance(result, PhotoUpscaled):
                 more["compare"] = comparison(result)
-            write_result(task.path, result, record, more, compare=self.out.compare, faces=self.out.save_faces)
-        self.tally.add(result, not isinstance(found, AlignedFace) and found.photo.located)
+            compare, faces = self.out.compare, self.out.save_faces
+            write_result(task.path, result, record, more, compare=compare, faces=faces, quality=quality)
+        self.tally.add(result)
+        if found.photo is not None:
+            self.tally.located += found.photo.located
+            self.tally.flattened += found.photo.alpha is not None and ENDINGS[self.out.ending.lower()] == "jpg"
         if isinstance(result, PhotoUpscaled):
             self.talk.say(f"{task.name}: {result.summary}")
         if not self.out.piped:
@@ -352,11 +299,6 @@ class Run:
                 photographs = sum(not isinstance(found, AlignedFace) for found in window)
                 where = "" if aligned else f" in {counted(photographs, 'photograph')}"
                 self.talk.say(f"{counted(faces, words)} to upscale{where}: about {duration(seconds)}")
-
-
-def counted(n: int, noun: str) -> str:
-    """Return a number with its noun: `1 face`, `2 faces`."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def precise_duration(seconds: float) -> str:

@@ -16,8 +16,8 @@ def upscale(
     """Enlarge photographs and the faces in them, or aligned faces.
 
     A square picture smaller than the prior's faces, in which a face stands as in the prior's pictures (or one of at most
-    32 px without any face that is found), is an aligned face, and becomes one large face. Everything else is a
-    photograph: its faces are found, enlarged and pasted back.
+    12 px without any face that is found), is an aligned face, and becomes one large face. Everything else is a
+    photograph: its faces are found, enlarged and pasted back. A mosaic is taken at its true size first.
 
     Parameters
     ----------

@@ -92,6 +92,14 @@ def ffhq_fit(landmarks: ArrayLike) -> Similarity:
     return fit_similarity(FFHQ_LANDMARKS, _landmarks(landmarks)[[0, 1, 3, 4]])
 
 
+def landmarks_of(alignment: str) -> NDArray[np.float64]:
+    """Return where an aligned face has its eyes and mouth corners, (4, 2) in units of its square."""
+    if alignment == "ffhq":
+        return np.array(FFHQ_LANDMARKS)
+    left, top, side = CELEBA_SQUARE
+    return (np.array(CELEBA_LANDMARKS)[[0, 1, 3, 4]] - (left, top)) / side
+
+
 ALIGNMENTS: dict[str, Callable[[ArrayLike], Similarity]] = {"ffhq": ffhq_transform, "celeba": celeba_transform}
 
 

@@ -54,6 +54,12 @@ def trusted(degradation: Degradation, high: Tensor, low: Tensor) -> Tensor:
     return smooth + weight * (inside - smooth)
 
 
+def mixed(degradation: Degradation, high: Tensor, low: Tensor, strength: float) -> Tensor:
+    """Return U x + strength (Y - U x): from the enlarged low pictures (B, 3, h, w) at 0 to `high` (B, 3, R, R) at 1."""
+    smooth = degradation.fit(low)
+    return smooth + strength * (high - smooth)
+
+
 def _spread(values: Tensor) -> Tensor:
     """Blur (B, 1, h, w) by a Gaussian, zeros beyond the border."""
     steps = torch.arange(-REACH, REACH + 1).to(values)

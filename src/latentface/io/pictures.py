@@ -8,17 +8,20 @@ or not at all.
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from latentface.errors import InputError, PictureError
+from latentface.errors import InputError, OutputError, PictureError
 from latentface.io.atomic import atomic_path, read_bytes
+from latentface.io.deep import Tiff, write_deep_png, write_deep_tiff
 from latentface.io.libtiff import silence_libtiff
+from latentface.io.metadata import Metadata
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,11 +37,12 @@ PICTURE_SUFFIXES = frozenset(
 MAX_PIXELS = 150_000_000  # 150 megapixels: 1.8 GB as float32 RGB, more than any camera's file, less than a bomb
 DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})  # Pillow's, one channel of more than 8 bits
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+MOST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}  # px
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "HEIF")
 
 
-def open_picture(data: bytes, name: str = "the picture", frame: int = 0) -> Image.Image:
-    """Decode a picture file's bytes into a turned, loaded Pillow image (any mode); of several frames that one.
+def open_picture(data: bytes, name: str = "the picture", frame: int = 0, *, turn: bool = True) -> Image.Image:
+    """Decode a picture file's bytes into a loaded Pillow image (any mode), turned as EXIF says; of several frames that one.
 
     Raises PictureError: empty, no picture, truncated, or more than `MAX_PIXELS` pixels.
     """
@@ -58,11 +62,19 @@ def open_picture(data: bytes, name: str = "the picture", frame: int = 0) -> Imag
                     f"{name}: {width} x {height} pixels are more than the limit of {MAX_PIXELS // 1_000_000} megapixels; shrink or cut it first"
                 )
             picture.load()
-            ImageOps.exif_transpose(picture, in_place=True)  # a copy would lose a TIFF's tags
+            if turn:
+                ImageOps.exif_transpose(picture, in_place=True)  # a copy would lose a TIFF's tags
             return picture
     except PictureError:
         raise
     except UnidentifiedImageError:
+        tiff = Tiff.of(data)
+        if tiff is not None and not tiff.whole:
+            raise PictureError(f"{name}: the file is broken or cut off (a part of its pixels is missing)") from None
+        if tiff is not None:
+            raise PictureError(
+                f"{name}: {tiff.words}, which cannot be read; save it with 8 or 16 bits a channel"
+            ) from None
         raise PictureError(
             f"{name}: this is not a picture that can be read (PNG, JPEG, WebP, AVIF, TIFF, BMP and GIF are)"
         ) from None
@@ -174,36 +186,75 @@ def to_pillow(picture: Tensor) -> Image.Image:
     return Image.fromarray(to_uint8(picture))
 
 
-def write_picture(
-    path: str | Path,
-    picture: Tensor | Image.Image,
-    text: Mapping[str, str] | None = None,
-    *,
-    quality: int = 92,
-    **extra: Any,
-) -> None:
-    """Write a tensor (3, H, W) in [0, 1] or a Pillow image in the format of the name's ending, atomically.
+def shallow(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return uint8 or uint16 values as uint8."""
+    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
-    The text is for a PNG's chunks; of the others, a JPEG keeps the "Comment". The quality, 1 to 100, is of JPEG and
-    WebP; `extra` is what Pillow's `save` takes besides, such as exif. Raises InputError: an ending that is not written.
-    OutputError: it cannot be written.
-    """
+
+def check_ending(path: str | Path) -> str:
+    """Return the format, as Pillow names it, that a file's ending asks for. Raises InputError: it is not written."""
     ending = Path(path).suffix.lower()
     if ending not in FORMATS:
         raise InputError(f"{path}: pictures are written as {', '.join(FORMATS)}; give the name one of these endings")
-    kind = FORMATS[ending]
-    image = picture if isinstance(picture, Image.Image) else to_pillow(picture)
-    if kind == "PNG":
-        extra["pnginfo"] = PngImagePlugin.PngInfo()
-        for key, value in (text or {}).items():
-            extra["pnginfo"].add_itxt(key, value)
-    elif kind in ("JPEG", "WEBP"):
-        if not isinstance(quality, int) or not 1 <= quality <= 100:
-            raise InputError(f"quality is {quality}; expected a whole number from 1 to 100")
-        extra["quality"] = quality
-    if kind == "JPEG":
-        extra["comment"] = (text or {}).get("Comment", "")
-        if image.mode not in ("L", "RGB"):
-            image = Image.fromarray((rgb_array(image) * 255).round().astype(np.uint8))
+    return FORMATS[ending]
+
+
+def check_writable(path: str | Path, height: int, width: int) -> None:
+    """Check that a picture of that size can be written as the name's ending says. Raises InputError."""
+    kind = check_ending(path)
+    most = MOST_SIDE.get(kind)
+    if most is not None and max(height, width) > most:
+        raise InputError(
+            f"{path}: {kind} holds at most {most} px a side, and the result has {width} x {height}; take png or tiff, or a smaller factor (-f)"
+        )
+
+
+def write_picture(
+    path: str | Path,
+    picture: Tensor | Image.Image | np.ndarray[Any, Any],
+    text: Mapping[str, str] | None = None,
+    *,
+    quality: int = 92,
+    metadata: Metadata | None = None,
+) -> None:
+    """Write a picture in the format of the name's ending, atomically.
+
+    The text goes into a PNG's chunks and the XMP of others. JPEG has no alpha: it is laid on white.
+
+    Args:
+        picture: (3, H, W) in [0, 1], a Pillow image, or an array (H, W, C) of grey or RGB, with alpha or without; uint16 is
+            written in 16 bits as PNG and TIFF.
+        quality: 1 to 100, of JPEG and WebP.
+
+    Raises InputError: an ending that is not written, a quality out of range. OutputError: it cannot be written.
+    """
+    kind = check_ending(path)
+    if not isinstance(quality, int) or not 1 <= quality <= 100:
+        raise InputError(f"quality is {quality}; expected a whole number from 1 to 100")
+    options = (metadata or Metadata()).options(kind, text or {})
     with atomic_path(path) as temporary:
-        image.save(temporary, format=kind, **extra)
+        if isinstance(picture, np.ndarray) and picture.dtype == np.uint16 and kind in ("PNG", "TIFF"):
+            (write_deep_png if kind == "PNG" else write_deep_tiff)(temporary, picture, options)
+            return
+        if isinstance(picture, np.ndarray):
+            layers = shallow(picture)
+            image = Image.fromarray(layers[:, :, 0] if layers.shape[2] == 1 else layers)
+        else:
+            image = picture if isinstance(picture, Image.Image) else to_pillow(picture)
+        if kind in ("JPEG", "WEBP"):
+            options["quality"] = quality
+        if kind == "JPEG" and image.mode not in ("L", "RGB"):
+            image = on_white(image)
+        try:
+            image.save(temporary, format=kind, **options)
+        except (ValueError, struct.error) as error:  # too much of something for the format
+            raise OutputError(f"{path}: it cannot be written as {kind} ({error}); take another format") from None
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """Return a Pillow image of any mode as L or RGB, transparency laid on white."""
+    if picture.mode != "LA":
+        return Image.fromarray((rgb_array(picture) * 255).round().astype(np.uint8))
+    white = Image.new("L", picture.size, 255)
+    white.paste(picture.getchannel("L"), mask=picture.getchannel("A"))
+    return white

@@ -1,22 +1,28 @@
 """Results on disk: `NAME.png`, what belongs beside it, then `NAME.json`, whose presence says that the result is complete.
 
-Beside a result may stand its samples NAME-1.png ..., NAME-spread.png, NAME-compare.png, NAME-steps.png and, of a
-photograph, NAME-faces/01.png .... Each says in its text chunks that this package wrote it, so that a picture of the
-user's that happens to have such a name is neither replaced nor removed.
+A result may have another of the endings that are written, and what stands beside it has the same: its samples NAME-1.png
+..., NAME-spread.png, NAME-compare.png, NAME-steps.png and, of a photograph, NAME-faces/01.png .... Each says in its text
+that this package wrote it, so that a picture of the user's that happens to have such a name is neither replaced nor
+removed.
 """
 
+import contextlib
 import itertools
 import json
 import os
+import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import PngImagePlugin
+from PIL import Image
 
 from latentface import __version__
 from latentface.errors import OutputError
 from latentface.io.atomic import check_name
+from latentface.io.metadata import ours_in
+from latentface.io.pictures import FORMATS
 
 # Facts about one run, which two runs of the same request may differ in; of equal others the results are equal.
 _INCIDENTAL = frozenset(
@@ -25,7 +31,7 @@ _INCIDENTAL = frozenset(
 
 
 def text_chunks(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return a PNG's text chunks: the notice where every viewer shows it, and the whole record."""
+    """Return the text for a picture: the notice where every viewer shows it, and the whole record."""
     full = {"version": __version__, **record}
     return {
         "Software": f"latentface {__version__}",
@@ -44,11 +50,17 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def _chunks(path: Path) -> dict[str, str]:
-    """Return a PNG's text chunks; none of what is no readable PNG."""
+    """Return the text in a picture; none of what is not readable, or of a format that is not written."""
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        return {}
+    Image.init()
     try:
-        with PngImagePlugin.PngImageFile(path) as picture:  # unlike Image.open without a limit: results may be large
-            return {str(k): v for k, v in picture.info.items() if isinstance(v, str)}
-    except (OSError, ValueError, SyntaxError):
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Unlike Image.open without a limit: results may be large. Pixels are not decoded.
+            return ours_in(Image.OPEN[kind][0](file, str(path)))
+    except Exception:  # Pillow's decoders raise many on broken files
         return {}
 
 
@@ -61,7 +73,7 @@ def _record_in_picture(path: Path) -> dict[str, Any] | None:
 
 
 def is_done(path: Path, expected: Mapping[str, Any], *, overwrite: bool = False) -> bool:
-    """Say whether `path` (NAME.png) and its JSON hold the result of the same request, which need not be made again.
+    """Say whether `path` (such as NAME.png) and its JSON hold the result of the same request, not to be made again.
 
     A picture of the same request whose JSON is missing was cut off between the two: it is not done. Raises OutputError:
     what stands there is none of this package's results, or one of other settings that may not be overwritten.
@@ -71,8 +83,11 @@ def is_done(path: Path, expected: Mapping[str, Any], *, overwrite: bool = False)
     if not there and not os.path.exists(path.with_suffix(".json")):
         return False
     complete = record is not None
-    record = record if complete else _record_in_picture(path)
-    if record is None or "input_sha256" not in record:
+    inside = record  # what the picture itself is known by
+    if record is None or (there and record.get("format", "png") != path.suffix.lower()[1:]):
+        inside = _record_in_picture(path)  # the JSON is missing, or another file's
+    record = record if complete else inside
+    if record is None or inside is None or not {"input_sha256"} <= record.keys() & inside.keys():
         raise OutputError(f"{path}: another picture or file of that name is there; use another -o")
     if _matches(record, expected):
         return there and complete and not overwrite
@@ -83,12 +98,13 @@ def is_done(path: Path, expected: Mapping[str, Any], *, overwrite: bool = False)
 
 def _matches(record: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
     plain = json.loads(json.dumps(expected))  # tuples become lists, as in a file
+    record = {"format": "png", **record}  # what older records mean
     return all(record.get(k) == v for k, v in plain.items() if k not in _INCIDENTAL)
 
 
 def beside(path: Path, what: str) -> Path:
-    """Return the path of NAME-WHAT.png beside NAME.png."""
-    return path.with_name(f"{path.stem}-{what}.png")
+    """Return the path of NAME-WHAT.png beside NAME.png, of whatever ending."""
+    return path.with_name(f"{path.stem}-{what}{path.suffix}")
 
 
 def faces_folder(path: Path) -> Path:
@@ -115,10 +131,15 @@ def check_beside(path: Path, samples: int = 1, names: Iterable[str] = (), *, fac
 def begin_result(path: Path) -> None:
     """Take away what an older result left at NAME.png and beside it, so that nothing of it stands with a newer picture.
 
-    Raises OutputError: something of it cannot be taken away.
+    A result of another format, and what stands beside it, goes too. Raises OutputError: something cannot be taken away.
     """
     record = path.with_suffix(".json")
-    for old in (record, *_older(path)):
+    older = [record, *_older(path)]
+    before = read_record(path) or {}
+    former = path.with_suffix(f".{before.get('format', 'png')}")
+    if "input_sha256" in before and former.suffix != path.suffix.lower() and _record_in_picture(former):
+        older += [former, *_older(former)]
+    for old in older:
         try:
             old.unlink(missing_ok=True)
         except OSError as error:
@@ -133,8 +154,11 @@ def _older(path: Path) -> Iterator[Path]:
 
 
 def _numbered_faces(path: Path) -> Iterator[Path]:
-    """Yield a photograph's faces as they lie in their folder, 01.png and so on."""
-    return itertools.takewhile(os.path.lexists, (faces_folder(path) / f"{k:02d}.png" for k in itertools.count(1)))
+    """Yield a photograph's faces as they lie in their folder, 01.png and so on; some numbers may be left out."""
+    folder, names = faces_folder(path), list[str]()
+    with contextlib.suppress(OSError):  # there is none, or it cannot be read: writing into it tells why
+        names = sorted(os.listdir(folder))
+    return (folder / name for name in names if re.fullmatch(rf"\d{{2,}}{re.escape(path.suffix)}", name))
 
 
 def _is_beside(path: Path) -> bool:

@@ -156,12 +156,12 @@ def _member(name: str) -> PurePath:
 
 def is_result(path: Path) -> bool:
     """Say whether a picture is a result of this package, or stands beside one, by the record of NAME.json."""
-    if path.suffix.lower() != ".png":
-        return False
     owners = [path.name]
     found = _BESIDE.fullmatch(path.stem)
     if found:
         owners.append(f"{found[1]}.png")
     if path.parent.name.endswith("-faces"):
         owners.append(f"../{path.parent.name.removesuffix('-faces')}.png")
-    return any("input_sha256" in (read_record(path.parent / owner) or {}) for owner in owners)
+    records = (read_record(path.parent / owner) or {} for owner in owners)
+    ending = path.suffix.lower()[1:]
+    return any("input_sha256" in record and record.get("format", "png") == ending for record in records)

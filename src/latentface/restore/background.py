@@ -88,9 +88,10 @@ class Background:
         right, edge = min(width * shrink, float(large.shape[2])), float(large.shape[1])
         box = (0.0, top * shrink - first * own, right, min(bottom * shrink - first * own, edge))
         size = (width, bottom - top)
-        if photo.grey:
-            grey = np.tensordot(np.array(LUMA, np.float32), large.numpy(), 1) * photo.top
-            resized = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC, box))
-            return resized.round().clip(0, photo.top).astype(photo.pixels.dtype)[:, :, None]
+        if photo.grey or photo.top != 255:
+            layers = np.tensordot(np.array(LUMA, np.float32), large.numpy(), 1)[None] if photo.grey else large.numpy()
+            parts = [Image.fromarray(layer * photo.top).resize(size, Image.Resampling.BICUBIC, box) for layer in layers]
+            resized = np.dstack([np.asarray(part) for part in parts])
+            return resized.round().clip(0, photo.top).astype(photo.pixels.dtype)
         coloured = (large * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
         return np.asarray(Image.fromarray(coloured).resize(size, Image.Resampling.BICUBIC, box))

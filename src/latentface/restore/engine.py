@@ -1,6 +1,6 @@
 """From jobs to answers: every face of a call, whatever picture it comes from, searched with one prior and one set of settings.
 
-    job -> explore(prior) -> fade what disagrees -> projection -> answer
+    job -> explore(prior) -> fade what disagrees -> projection -> is it a face? -> answer
 
 A face's result depends on its pixels and its seed alone. On a CPU faces of small priors are searched in threads that
 compute with no other; on a GPU batches have always as many rows.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -27,12 +28,15 @@ from latentface.explore.registry import find_method
 from latentface.explore.result import Step, psnr_each
 from latentface.explore.start.bank import WarmStart
 from latentface.faces.place import SMALL as SMALL_INNER
-from latentface.faces.trust import trusted
+from latentface.faces.trust import mixed, trusted
+from latentface.io.atomic import read_bytes, sha256
+from latentface.io.pictures import LUMA
 from latentface.prior.alone import rows_are_alone
 from latentface.prior.exits import exit_for
 from latentface.prior.prior import Prior
 from latentface.restore.job import Answer, Job, OnJobs
 from latentface.restore.settings import UpscaleSettings
+from latentface.restore.verdict import face_errors, reason_against, reason_of_most
 
 NOTICE = (
     "One plausible face among many, invented where the input says nothing. "
@@ -45,7 +49,7 @@ KEPT_PIXELS = 1 << 24  # of answers that wait for their place, at the prior's si
 WARP_PIXELS = 1 << 21  # of inner sides above the smallest in one search: their weights take 550 MB
 TRIAL_STEPS = 3
 R = TypeVar("R")
-_One = tuple[Tensor, int, float]  # high (3, s, s), best step, seconds
+_One = tuple[Tensor, int, float, str | None]  # high (3, s, s), best step, seconds, why it is no face
 _Outcome = _One | LatentfaceError | MemoryError
 
 
@@ -72,6 +76,8 @@ class Engine:
         self.prior, self.settings, self.say = prior, settings or UpscaleSettings(), say
         self.method = find_method(self.settings.method)
         self.method_settings: Any = self.settings.method_settings()
+        weights = getattr(self.method_settings, "weights", None)
+        self.weights_sha256 = None if weights is None else sha256(read_bytes(weights))
         self.start = WarmStart(prior, self.settings.start)
         self.coarse_steps = coarse_steps(
             self.method, prior, self.method_settings, self.settings.preset, self.settings.full_steps
@@ -88,13 +94,18 @@ class Engine:
     def request(self, low: tuple[int, int], high: tuple[int, int]) -> dict[str, Any]:
         """Return what decides a result besides the input, as plain JSON types, with the notice and the licence."""
         prior, start = self.prior, self.start
+        method, own = self.settings.method, asdict(self.method_settings)
+        if self.weights_sha256 is not None:  # records name files, and not where they lie on somebody's disk
+            own |= {"weights": Path(own["weights"]).name, "weights_sha256": self.weights_sha256}
+            method = Path(method).name
         coarse = {"coarse_steps": self.coarse_steps, "exits_sha256": prior.exits_sha256} if self.coarse_steps else {}
         return {
-            "method": self.settings.method,
+            "method": method,
             "settings": {
                 **asdict(self.settings),
+                "method": method,
                 "samples": self.settings.count,
-                "method_settings": asdict(self.method_settings),
+                "method_settings": own,
             },
             "prior": prior.name,
             "prior_sha256": prior.sha256,
@@ -242,18 +253,29 @@ class Engine:
         return most if inner <= SMALL_INNER else max(1, min(most, WARP_PIXELS // inner**2))
 
     def _search(self, rows: Sequence[tuple[Job, int]], on_step: Callable[[Step], bool | None] | None) -> list[_One]:
-        """Search for faces that may share a batch, fade and project them."""
+        """Search for faces that may share a batch, fade, project and judge them."""
         began = time.perf_counter()
-        high, best_step, low, degradation = self._found(rows, on_step)
-        job = rows[0][0]
-        if job.size != high.shape[-1]:
-            high = resize(high, job.size).clamp(0, 1)
+        found, best_step, low, degradation = self._found(rows, on_step)
+        job, settings = rows[0][0], self.settings
+        if job.size != found.shape[-1]:
+            found = resize(found, job.size).clamp(0, 1)
             degradation = degradation.at(job.size)
-        if self.settings.projection:
-            faded = trusted(degradation, high, low)
-            high = project(degradation, faded, low, rounds=job.rounds, tolerance=job.tolerance)
+        faded = trusted(degradation, found, low) if settings.projection else found
+        high = self._projected(degradation, faded, low, job)
+        reasons: list[str | None] = [None] * len(rows)
+        if self.method.searches and not settings.keep_all:
+            errors = face_errors(degradation, found, low).tolist()
+            reasons = [reason_against(*one, self.prior.alignment) for one in zip(high, errors, strict=True)]
+        if settings.strength < 1:
+            high = self._projected(degradation, mixed(degradation, faded, low, settings.strength), low, job)
         seconds = (time.perf_counter() - began) / len(rows)
-        return [(face.cpu(), int(step), seconds) for face, step in zip(high, best_step, strict=True)]
+        return [(face.cpu(), int(step), seconds, why) for face, step, why in zip(high, best_step, reasons, strict=True)]
+
+    def _projected(self, degradation: Any, high: Tensor, low: Tensor, job: Job) -> Tensor:
+        """Return pictures projected onto the low ones, or as they are where no projection is asked for."""
+        if not self.settings.projection:
+            return high
+        return project(degradation, high, low, rounds=job.rounds, tolerance=job.tolerance)
 
     def _found(
         self, rows: Sequence[tuple[Job, int]], on_step: Callable[[Step], bool | None] | None
@@ -285,13 +307,18 @@ class Engine:
         degradation = job.degradation.join([job.degradation])  # what it builds goes with it
         degradation = degradation if job.size == self.prior.resolution else degradation.at(job.size)
         samples = torch.stack([one[0] for one in made])
+        reason = reason_of_most([one[3] for one in made])
+        if reason is not None:
+            plain = self._projected(degradation, degradation.fit(job.low).clamp(0, 1), job.low, job)
+            samples = plain.expand_as(samples)
+        if job.grey:  # luma is linear: it shrinks to a grey input just as well
+            weights = samples.new_tensor(LUMA)[:, None, None]
+            samples = (samples * weights).sum(1, keepdim=True).repeat(1, 3, 1, 1)
         high = samples[0]
-        if self.settings.answer == "mean":
-            high = samples.mean(0)
-            if self.settings.projection:
-                high = project(degradation, high[None], job.low, rounds=job.rounds, tolerance=job.tolerance)[0]
+        if self.settings.answer == "mean" and reason is None:
+            high = self._projected(degradation, samples.mean(0)[None], job.low, job)[0]
         consistency = float(psnr_each(degradation.forward(high[None]), job.low, degradation)[0])
-        return Answer(high, samples, consistency, made[0][1], sum(one[2] for one in made))
+        return Answer(high, samples, consistency, made[0][1], sum(one[2] for one in made), reason)
 
 
 def caught(work: Callable[[], R]) -> R | LatentfaceError | MemoryError:

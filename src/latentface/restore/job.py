@@ -19,6 +19,7 @@ class Job:
         degradation: from the prior's faces to `low`, of this one face.
         size: px a side of the result, the prior's or fewer.
         home: the unit square -> the photograph that it goes back to; None for an aligned face.
+        grey: whether the picture has no colours; the search may use them, and the answer has none.
         rounds, tolerance: of the projection, see `latentface.degradation.project`.
     """
 
@@ -26,6 +27,7 @@ class Job:
     degradation: Degradation
     size: int
     home: Similarity | None = None
+    grey: bool = False
     rounds: int = 64
     tolerance: float = 5e-4
 
@@ -38,6 +40,7 @@ class Answer:
         high: (3, s, s) in [0, 1], the first sample or the samples' mean; samples: (N, 3, s, s).
         consistency_db: PSNR of `high`, shrunk again, against the job's pixels; best_step: of the first sample.
         seconds: of all samples.
+        reason: why the result is no face, which is then the plain enlargement; None: it is one.
     """
 
     high: Tensor
@@ -45,6 +48,7 @@ class Answer:
     consistency_db: float
     best_step: int
     seconds: float
+    reason: str | None = None
 
 
 OnJobs = Callable[[Sequence[tuple[int, int]], Step], bool | None]  # (job, sample) of each row in work, and the step

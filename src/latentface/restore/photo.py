@@ -17,15 +17,16 @@ from latentface.faces.kind import square_of
 from latentface.faces.noise import estimate_sigma
 from latentface.faces.paste import pasted_side
 from latentface.faces.place import LEAST_FACTOR
+from latentface.faces.turned import detect_turned
 from latentface.io.photo import Photo
-from latentface.io.pictures import LUMA
-from latentface.restore.aligned import searched_side
+from latentface.restore.aligned import repeated, searched_side
 from latentface.restore.background import Background
 from latentface.restore.engine import Engine
 from latentface.restore.job import Answer, Job
 from latentface.restore.photoresult import LeftFace, PhotoFace, PhotoUpscaled
 from latentface.restore.settings import PhotoSettings
 
+_Numbered = tuple[int, Face]  # the largest face of a photograph is number 1
 FACTOR = 2.0  # of a photograph's sides, where none is asked for
 ROUNDS, TOLERANCE = 8, 0.5 / 255  # of the projection: an error below the rounding of the photograph's own bytes
 LEAST_SIDE = 8  # px: of a photograph in which faces are looked for
@@ -36,13 +37,14 @@ WORTHWHILE = 2  # a face larger than the prior's is redrawn only where its detai
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaceJob(Job):
-    """A face in a photograph: also where it was found, and its upright view (3, s, s).
+    """A face in a photograph: also where it was found, its number among all, and its upright view (3, s, s).
 
     A soft face's pixels are the upright view's, shrunk to the side that holds its detail, and its operator is of those.
     """
 
     home: Similarity
     found: Face
+    number: int
     upright: Tensor
 
 
@@ -60,17 +62,17 @@ class Finder:
     background: Background | None
     whole: bool
 
-    @property
-    def factor(self) -> float:
-        """Enlargement of a photograph's sides."""
-        return self.engine.settings.factor or FACTOR
+    def factor(self, photo: Photo) -> float:
+        """Return the enlargement of a photograph's sides; of a mosaic, it is the file's that are asked for."""
+        return (self.engine.settings.factor or FACTOR) * photo.repeats
 
     def request(self, photo: Photo) -> dict[str, Any]:
         """Return what decides a photograph's result besides its pixels. Raises InputError: it would be too large."""
-        made = self.engine.request(photo.size, photo.enlarged_size(self.factor))
+        made = self.engine.request(photo.size, photo.enlarged_size(self.factor(photo)))
         made.pop("generated")  # a photograph without faces has nothing that was invented
         return {
             **made,
+            **repeated(photo.repeats),
             "kind": "photograph",
             "settings": {**made["settings"], "photo": asdict(self.settings)},
             "background": "bicubic" if self.background is None else self.background.record,
@@ -85,33 +87,50 @@ class Finder:
             )
         if not self.engine.method.photographs:
             raise InputError(
-                f"the method {asked.method} takes aligned faces only; choose another for photographs, rlse for example, or give an ESRGAN file for what surrounds the faces with --background"
+                f"the method {asked.method} takes aligned faces only; choose another for photographs, rlse for example, or give an ESRGAN file as the background for what surrounds the faces"
             )
-        photo.enlarged_size(self.factor)
+        photo.enlarged_size(self.factor(photo))
         jobs: list[FaceJob] = []
         left: list[LeftFace] = []
+        turned = 0
         if min(photo.size) >= LEAST_SIDE:
             picture = photo.tensor()
-            chosen, others = self._choose(detect(picture, min_face=self.settings.min_face), photo)
-            left = [LeftFace(face, "not asked for") for face in others]
-            for face in chosen:
-                job = self._job(face, picture, photo)
+            faces, turned = detect_turned(picture, detect, min_face=self.settings.min_face)
+            chosen, left = self._choose(list(enumerate(faces, 1)), photo)
+            for number, face in chosen:
+                job = self._job(number, face, picture, photo)
                 if isinstance(job, FaceJob):
                     jobs.append(job)
                 else:
                     left.append(job)
-        return FoundFaces(self, photo, jobs, left)
+        return FoundFaces(self, photo, jobs, left, turned)
 
-    def _choose(self, faces: Sequence[Face], photo: Photo) -> tuple[Sequence[Face], Sequence[Face]]:
-        """Part the faces, the largest first, into those that were asked for and the rest."""
-        if self.settings.only_center_face and faces:
+    def _choose(self, found: Sequence[_Numbered], photo: Photo) -> tuple[Sequence[_Numbered], list[LeftFace]]:
+        """Part the faces, the largest first, into those that were asked for and the rest. Raises InputError: wrong numbers."""
+        asked = self.settings
+        highest = max((*(asked.faces or ()), *asked.skip_faces), default=0)
+        if highest > len(found):
+            raise InputError(
+                f"there is no face {highest}: {len(found) or 'none'} of at least {asked.min_face:g} px found; --compare shows their numbers"
+            )
+        unsure = [(n, face) for n, face in found if face.score < asked.min_score]
+        chosen = [
+            (n, face)
+            for n, face in found
+            if face.score >= asked.min_score and n not in asked.skip_faces and (asked.faces is None or n in asked.faces)
+        ]
+        if asked.only_center_face:
             height, width = photo.size
-            middle = min(faces, key=lambda f: abs(complex(f.box[0] + f.box[2] - width, f.box[1] + f.box[3] - height)))
-            return [middle], [f for f in faces if f is not middle]
-        most = self.settings.max_faces
-        return (faces, []) if most is None else (faces[:most], faces[most:])
+            offsets = [complex(f.box[0] + f.box[2] - width, f.box[1] + f.box[3] - height) for _, f in chosen]
+            nearest = min(range(len(chosen)), key=lambda i: abs(offsets[i]), default=0)
+            chosen = chosen[nearest : nearest + 1]
+        elif asked.max_faces is not None:
+            chosen = chosen[: asked.max_faces]
+        left = [LeftFace(face, f"score below {asked.min_score:g}", number=n) for n, face in unsure]
+        others = {n for n, _ in found} - {n for n, _ in (*unsure, *chosen)}
+        return chosen, left + [LeftFace(face, "not asked for", number=n) for n, face in found if n in others]
 
-    def _job(self, face: Face, picture: Tensor, photo: Photo) -> FaceJob | LeftFace:
+    def _job(self, number: int, face: Face, picture: Tensor, photo: Photo) -> FaceJob | LeftFace:
         """Return a face's job, or why it is left as it is."""
         most, settings = self.engine.prior.resolution, self.engine.settings
         try:
@@ -119,7 +138,7 @@ class Finder:
             too_large = transform.scale * LEAST_FACTOR > most
             reason = f"already as large as the {most} px of the prior's faces, or larger"
             if too_large and settings.detail != "auto":
-                return LeftFace(face, reason, prior_wanted(transform.scale))
+                return LeftFace(face, reason, prior_wanted(transform.scale), number)
             estimated = settings.noise == "auto"
             sigma = settings.sigma
             if estimated:  # in whole grey levels, so that faces of several photographs can share a batch
@@ -130,7 +149,7 @@ class Finder:
             told = searched_side(self.engine, upright, sigma * min(1.0, side / transform.scale), side)
             detail = told if bool(there.all()) else side
             if too_large and (detail == side or WORTHWHILE * detail > most):
-                return LeftFace(face, reason, prior_wanted(transform.scale))
+                return LeftFace(face, reason, prior_wanted(transform.scale), number)
             upright, _ = crop(picture, transform, side)
             if detail == side:
                 warp = Warp([transform], most, photo.size, kernel=settings.kernel, sigma=sigma)
@@ -142,40 +161,47 @@ class Finder:
                 warp = Warp([whole], most, (detail, detail), kernel=settings.kernel, sigma=sigma)
                 low = crop(picture, transform, detail)[0][None]
         except InputError:
-            return LeftFace(face, "too small, or too little of it in the photograph")
+            return LeftFace(face, "too small, or too little of it in the photograph", number=number)
         return FaceJob(
             low=low,
             degradation=warp,
             size=most,
             home=transform,
+            grey=photo.grey,
             rounds=ROUNDS,
             tolerance=TOLERANCE,
             found=face,
+            number=number,
             upright=upright,
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundFaces:
-    """A photograph whose faces wait for their answers; `left`: those that stay as they are, with the reason."""
+    """A photograph whose faces wait for their answers.
+
+    `left`: those that stay as they are, with the reason; `turned`: degrees clockwise after which they stand upright.
+    """
 
     finder: Finder
     photo: Photo
     jobs: Sequence[FaceJob]
     left: Sequence[LeftFace]
+    turned: int = 0
 
-    def take(self, job: FaceJob, answer: Answer) -> tuple[PhotoFace, float]:
-        """Return an enlarged face and its seconds: of a grey photograph grey, and of no more pixels than are asked for."""
+    def take(self, job: FaceJob, answer: Answer) -> tuple[PhotoFace | LeftFace, float]:
+        """Return an enlarged face, of no more pixels than are asked for, or why it is left, and its seconds."""
+        if answer.reason is not None:
+            return LeftFace(job.found, answer.reason, number=job.number), answer.seconds
         high, samples, side = answer.high, answer.samples, job.size
         if not self.finder.whole:
-            side = pasted_side(job.home.scale * self.finder.factor, side)
+            side = pasted_side(job.home.scale * self.finder.factor(self.photo), side)
             high, samples = resize(high[None], side)[0].clamp(0, 1), resize(samples, side).clamp(0, 1)
-        if self.photo.grey:  # luma is linear: it shrinks to the photograph just as well
-            high, samples = _luma(high), _luma(samples)
         warp = job.degradation.select([0])  # what it builds goes with it
         assert isinstance(warp, Warp)
         face = PhotoFace(
             found=job.found,
+            number=job.number,
             transform=job.home,
             high=high,
             samples=samples,
@@ -190,29 +216,26 @@ class FoundFaces:
         )
         return face, answer.seconds
 
-    def result(self, faces: Sequence[tuple[PhotoFace, float]]) -> PhotoUpscaled:
+    def result(self, faces: Sequence[tuple[PhotoFace | LeftFace, float]]) -> PhotoUpscaled:
         """Return the enlarged photograph, out of what `take` returned of each job."""
-        made, left = [face for face, _ in faces], [face.record for face in self.left]
+        made = [face for face, _ in faces if isinstance(face, PhotoFace)]
+        left = [*self.left, *(face for face, _ in faces if isinstance(face, LeftFace))]
         worst = min((f.consistency_db for f in made), default=None)
         record = {
             **self.finder.request(self.photo),
+            **({"turned": self.turned} if self.turned else {}),
             "generated": bool(made),
             "faces_found": len(made) + len(left),
             "faces_upscaled": len(made),
-            "faces": [f.record for f in made] + left,
+            "faces": [f.record for f in made] + [f.record for f in left],
             "consistency_db": None if worst is None else round(worst, 2),
             "seconds": round(sum(seconds for _, seconds in faces), 3),
             **self.finder.engine.machine,
         }
-        return PhotoUpscaled(self.photo, self.finder.factor, made, self.left, record, self.finder.background)
+        factor = self.finder.factor(self.photo)
+        return PhotoUpscaled(self.photo, factor, made, left, record, self.finder.background)
 
 
 def prior_wanted(side: float) -> int:
     """Return the resolution of the smallest prior that makes a face larger whose square has this side in pixels."""
     return 1 << max(2, math.ceil(math.log2(side * LEAST_FACTOR)))
-
-
-def _luma(pictures: Tensor) -> Tensor:
-    """Return pictures (..., 3, H, W) without their colours."""
-    weights = pictures.new_tensor(LUMA)[:, None, None]
-    return (pictures * weights).sum(-3, keepdim=True).expand_as(pictures).contiguous()

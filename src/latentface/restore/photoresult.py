@@ -12,10 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from latentface.faces import Face, Patch, Similarity, paste_faces
+from latentface.io.metadata import Metadata
 from latentface.io.photo import Photo
-from latentface.io.pictures import to_pillow, write_picture
+from latentface.io.pictures import shallow, to_pillow
 from latentface.io.records import text_chunks
-from latentface.io.sheets import comparison_sheet
+from latentface.io.sheets import comparison_sheet, mark_boxes
 from latentface.restore.background import Background
 from latentface.restore.faceresult import spread_of
 
@@ -30,7 +31,7 @@ class PhotoFace:
     """A face that was enlarged.
 
     Attributes:
-        found: where it is; transform: the unit square -> the photograph.
+        found: where it is; transform: the unit square -> the photograph; number: among all found, the largest is 1.
         high: (3, R, R) in [0, 1], upright; samples: (N, 3, R, R). Fewer pixels where no more are asked for.
         low: (3, s, s), about as many pixels as the photograph has there, upright; bilinear: (3, R, R), enlarged from them.
         factor: the prior's resolution over the side of its square in the photograph; sigma: the noise that was reckoned with.
@@ -51,6 +52,7 @@ class PhotoFace:
     consistency_db: float
     best_step: int
     exit_side: int | None = None
+    number: int = 0
 
     @property
     def soft(self) -> bool:
@@ -67,7 +69,7 @@ class PhotoFace:
         """Return what the JSON says about it; pixels of the photograph, turned as it is shown."""
         x, y = self.transform.centre
         return {
-            **found_record(self.found),
+            **found_record(self.found, self.number),
             "upscaled": True,
             "square": {
                 "centre": [round(x, 2), round(y, 2)],
@@ -83,27 +85,31 @@ class PhotoFace:
         }
 
 
-def found_record(face: Face) -> dict[str, Any]:
+def found_record(face: Face, number: int) -> dict[str, Any]:
     """Return what the JSON says about any face that was found."""
-    return {"box": [round(v, 1) for v in face.box], "score": round(face.score, 3)}
+    return {"number": number, "box": [round(v, 1) for v in face.box], "score": round(face.score, 3)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeftFace:
-    """A face that was left, for a `reason` in words; `wants`: px of a prior that would enlarge it, or None."""
+    """A face that was left, for a `reason` in words; `wants`: px of a prior that would enlarge it, or None.
+
+    `number`: among all that were found, the largest is 1.
+    """
 
     found: Face
     reason: str
     wants: int | None = None
+    number: int = 0
 
     @property
     def record(self) -> dict[str, Any]:
         """Return what the JSON says about it."""
         wants = {} if self.wants is None else {"wants_prior_px": self.wants}
-        return {**found_record(self.found), "upscaled": False, "reason": self.reason, **wants}
+        return {**found_record(self.found, self.number), "upscaled": False, "reason": self.reason, **wants}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PhotoUpscaled:
     """A photograph enlarged by `factor`, its faces by the prior.
 
@@ -134,15 +140,22 @@ class PhotoUpscaled:
     def summary(self) -> str:
         """What was done, in words."""
         if not self.faces and not self.left:
-            how = "bicubic interpolation" if self.background is None else "the background's network"
-            return f"no face was found: enlarged plainly, by {how}"
+            improved = "nothing was improved" if self.background is None else "all of it is the background network's"
+            return f"no face was found: {improved}"
         count = len(self.faces) + len(self.left)
         parts = [f"{len(self.faces)} of {count} face{'s' if count != 1 else ''} upscaled"]
         reasons = [face.reason for face in self.left]
         parts += [
             f"{n} left as {'it is' if n == 1 else 'they are'} ({reason})" for reason, n in Counter(reasons).items()
         ]
+        if self.record.get("turned"):
+            parts.append(f"found by turning the photograph {self.record['turned']} degrees clockwise")
         return ", ".join(parts)
+
+    def __repr__(self) -> str:
+        """Say in a line what it is, for people at a prompt."""
+        height, width = self.photo.enlarged_size(self.factor)
+        return f"<photograph of {width} x {height} px: {self.summary}>"
 
     def enlarged(self) -> Photo:
         """Return the photograph enlarged without its faces."""
@@ -171,14 +184,12 @@ class PhotoUpscaled:
             shifted = [replace(homes[i], dx=homes[i].dx - box[0], dy=homes[i].dy - box[1]) for i in members]
             patches = [Patch(faces[i].cpu().float(), home) for i, home in zip(members, shifted, strict=True)]
             cover = large.cover(box)
-            pasted = (
-                paste_faces(region, patches, in_place=True) if cover is None else _under_alpha(region, cover, patches)
-            )
-            large.put(box, pasted)
+            pasted = paste_faces(region, patches, in_place=cover is None)
+            large.put(box, pasted if cover is None else torch.where(cover > 0, pasted, region))
         return large
 
     def save(self, path: str | Path, quality: int = 92, *, strip_location: bool = False) -> Path:
-        """Write the photograph as the name's ending says, a PNG with the record. Raises InputError, OutputError."""
+        """Write the photograph with the record, in the format of the name's ending. Raises InputError, OutputError."""
         made = self.render()
         (made.without_location() if strip_location else made).save(path, text_chunks(self.record), quality)
         return Path(path)
@@ -188,21 +199,28 @@ class PhotoUpscaled:
         """The enlarged photograph as a Pillow image, which notebooks display."""
         return self.render().image()
 
-    def save_faces(self, folder: str | Path) -> list[Path]:
-        """Write each enlarged face, upright, as FOLDER/01.png ..., the largest in the photograph first. Raises OutputError."""
+    def save_faces(self, folder: str | Path, ending: str = ".png", quality: int = 92) -> list[Path]:
+        """Write each enlarged face, upright, as FOLDER/01.png ..., by its number.
+
+        They have the photograph's colour profile, and nothing else that its file says. Raises OutputError, InputError.
+        """
         written = []
         whole = {k: v for k, v in self.record.items() if k != "faces"}
-        for i, face in enumerate(self.faces, 1):
-            written.append(Path(folder) / f"{i:02d}.png")
-            write_picture(written[-1], face.high, text_chunks({**whole, "face": face.record}))
+        for face in self.faces:
+            written.append(Path(folder) / f"{face.number:02d}{ending}")
+            drawn = replace(self.photo, alpha=None, metadata=Metadata(icc=self.photo.metadata.icc)).drawn(face.high)
+            drawn.save(written[-1], text_chunks({**whole, "face": face.record}), quality)
         return written
 
     def comparison(self, after: Photo | None = None) -> Image.Image:
-        """Draw the photograph before and after, one above the other, and each face: low, bilinear, result, spread."""
+        """Draw the photograph before, its faces numbered, and after, and each face: low, bilinear, result, spread."""
         after = after or self.render()
         width = min(SHEET_WIDTH, after.size[1])
         size = (width, max(1, round(width * after.size[0] / after.size[1])))
         before = _viewed(self.photo, size, Image.Resampling.BICUBIC)
+        scale = width / self.photo.size[1]
+        every = [*((f.number, f.found) for f in self.faces), *((f.number, f.found) for f in self.left)]
+        mark_boxes(before, [(str(n), [v * scale for v in face.box]) for n, face in every])
         parts = [before, _viewed(after, size, Image.Resampling.LANCZOS)]
         shown = self.faces[:SHEET_FACES]
         if shown:
@@ -213,7 +231,7 @@ class PhotoUpscaled:
             }
             if self.count > 1:
                 columns["spread"] = [f.spread for f in shown]
-            parts.append(comparison_sheet(columns))
+            parts.append(comparison_sheet(columns, rows=[str(f.number) for f in shown]))
         sheet = Image.new("RGB", (max(p.width for p in parts), sum(p.height for p in parts) + 6 * len(parts)), "white")
         top = 0
         for part in parts:
@@ -224,24 +242,13 @@ class PhotoUpscaled:
 
 def _viewed(photo: Photo, size: tuple[int, int], kernel: Image.Resampling) -> Image.Image:
     """Return a photograph as 8-bit RGB of a size, transparency laid on white."""
-    pixels = photo.pixels if photo.top == 255 else (photo.pixels // 257).astype(np.uint8)
+    pixels = shallow(photo.pixels)
     picture = Image.fromarray(pixels[:, :, 0] if photo.grey else pixels).convert("RGB").resize(size, kernel)
     if photo.alpha is None:
         return picture
     white = Image.new("RGB", size, "white")
     white.paste(picture, mask=Image.fromarray(photo.alpha).resize(size, kernel))
     return white
-
-
-def _under_alpha(region: Tensor, cover: Tensor, patches: Sequence[Patch]) -> Tensor:
-    """Paste faces, which were searched on white, into the colours (3, h, w) that lie under an opacity (1, h, w).
-
-    Where nothing changes, the colours stay as they are, bit for bit.
-    """
-    on_white = region * cover + (1 - cover)
-    pasted = paste_faces(on_white, patches)
-    changed = (pasted != on_white).any(0) & (cover > 0)
-    return torch.where(changed, ((pasted - (1 - cover)) / cover.clamp_min(1 / 255)).clamp(0, 1), region)
 
 
 def _groups(homes: Sequence[Similarity], size: tuple[int, int]) -> Iterator[tuple[Box, list[int]]]:

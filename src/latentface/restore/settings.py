@@ -6,6 +6,7 @@ Help for each option stands here, once. Nothing here imports PyTorch: `latentfac
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from latentface.explore.result import MethodSettings
 
 MEAN_OF = 8  # samples, where their mean is asked for and their number is not
+MOST_FACES = 10_000  # in one range of their numbers
 
 
 @Parameter(name="*", group=Group("Search", sort_key=1))
@@ -46,6 +48,9 @@ class UpscaleSettings:
             0 for aligned faces. Above 0 the projection is not exact.
         detail: "auto" shrinks a soft face to the side that holds its detail before it is enlarged, "full" searches
             every face with all its pixels, and a number is that side in pixels.
+        strength: From 0, the plain enlargement, to 1, the face that was found; between them the two are mixed pixel by
+            pixel, before the projection.
+        keep_all: Keep results that look like no face, too; by default they are left as the input shows them, and counted.
     """
 
     factor: Annotated[float | None, Parameter(name=["--factor", "-f"])] = None
@@ -62,6 +67,8 @@ class UpscaleSettings:
     kernel: str = "bicubic"
     noise: Literal["auto"] | float = "auto"
     detail: Literal["auto", "full"] | int = "auto"
+    strength: float = 1.0
+    keep_all: Annotated[bool, Parameter(negative="", show_default=False)] = False
 
     def __post_init__(self) -> None:
         if self.kernel != "bicubic":  # whose names load PyTorch
@@ -86,6 +93,8 @@ class UpscaleSettings:
             raise InputError(f"seed is {self.seed}; expected a whole number of at most 62 bits")
         if self.noise != "auto" and not 0 <= number("noise", self.noise) <= 1:
             raise InputError(f"noise is {self.noise:g}; expected auto, or a standard deviation from 0 to 1")
+        if not 0 <= number("strength", self.strength) <= 1:
+            raise InputError(f"strength is {self.strength:g}; expected a number from 0 to 1")
         if self.detail not in ("auto", "full") and not (isinstance(self.detail, int) and self.detail >= 2):
             raise InputError(f"detail is {self.detail!r}; expected auto, full, or a side in pixels from 2 up")
 
@@ -130,6 +139,39 @@ class UpscaleSettings:
         return checked
 
 
+def face_numbers(words: str) -> tuple[int, ...]:
+    """Return the numbers that words such as `2,5-7` name. Raises InputError."""
+    found: list[int] = []
+    for part in words.split(","):
+        first, dash, last = (end.strip() for end in part.partition("-"))
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise InputError(f"{part.strip()!r} in {words!r} is no number of a face; expected numbers such as 2,5-7")
+        begin, end = int(first), int(last if dash else first)
+        if end < begin or end - begin >= MOST_FACES:
+            raise InputError(f"{part.strip()} in {words!r} goes from {begin} to {end}; expected numbers such as 2,5-7")
+        found += range(begin, end + 1)
+    return tuple(found)
+
+
+def _face_numbers(name: str, value: Any) -> tuple[int, ...]:
+    """Return numbers of faces, sorted and each once. Raises InputError."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InputError(f"{name} is {value!r}; expected whole numbers from 1 up, such as (2, 5)")
+    numbers = sorted({whole(name, one) for one in value})
+    if numbers and numbers[0] < 1:
+        raise InputError(f"{name} has {numbers[0]}; the largest face is number 1")
+    return tuple(numbers)
+
+
+_NUMBERS = Parameter(
+    converter=lambda _type, tokens: face_numbers(tokens[0].value),
+    n_tokens=1,
+    consume_multiple=False,
+    negative="",
+    show_default=False,
+)
+
+
 @Parameter(name="*", group=Group("Photographs", sort_key=2))
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PhotoSettings:
@@ -139,17 +181,34 @@ class PhotoSettings:
         only_center_face: Enlarge only the face nearest to the middle.
         min_face: Leave out faces smaller than so many pixels, the longer side of a face's box.
         max_faces: Enlarge only so many faces, the largest.
+        min_score: Leave out faces of which the detector is less sure, from 0.5 to 1.
+        faces: Enlarge only these, such as 2,5-7: numbers as --compare shows them and the JSON has them, the largest face
+            is 1.
+        skip_faces: Leave out these.
     """
 
     only_center_face: Annotated[bool, Parameter(negative="", show_default=False)] = False
     min_face: float = 12.0
     max_faces: int | None = None
+    min_score: float = 0.5
+    faces: Annotated[tuple[int, ...] | None, _NUMBERS] = None
+    skip_faces: Annotated[tuple[int, ...], _NUMBERS] = ()
 
     def __post_init__(self) -> None:
         if not 4 <= number("min_face", self.min_face) <= 1e6:
             raise InputError(f"min_face is {self.min_face:g}; expected a size in pixels from 4 up")
         if self.max_faces is not None and whole("max_faces", self.max_faces) < 0:
             raise InputError(f"max_faces is {self.max_faces}; expected 0 or more")
+        if not 0.5 <= number("min_score", self.min_score) <= 1:
+            raise InputError(
+                f"min_score is {self.min_score:g}; expected a number from 0.5, below which the detector takes nothing for a face, to 1"
+            )
+        for name in ("faces", "skip_faces"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _face_numbers(name, value))
+        if self.faces == ():
+            raise InputError("faces is empty; name at least one face, or leave faces out")
 
 
 def whole(name: str, value: Any) -> int:

@@ -1,23 +1,20 @@
 """Pictures in, larger pictures out: what Python, the command line, the page and the cluster call."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
-
-import numpy as np
-from PIL import Image
-from torch import Tensor
+from typing import Any, Literal
 
 from latentface.devices import pick_device
-from latentface.errors import LatentfaceError, UnknownNameError
+from latentface.errors import InputError, LatentfaceError, PictureError, UnknownNameError
 from latentface.explore.registry import find_method
 from latentface.explore.result import Step
-from latentface.faces.kind import is_aligned
+from latentface.faces.kind import Square, aligned_square, nearly_square
+from latentface.faces.mosaic import true_size
 from latentface.faces.place import LEAST_FACTOR
+from latentface.io.given import Picture, picture_list, read
 from latentface.io.photo import Photo
-from latentface.io.pictures import to_tensor
 from latentface.prior.prior import Prior
 from latentface.prior.published import EMBEDDED
 from latentface.prior.registry import load_prior
@@ -30,7 +27,6 @@ from latentface.restore.photo import Finder, FoundFaces
 from latentface.restore.photoresult import PhotoUpscaled
 from latentface.restore.settings import PhotoSettings, UpscaleSettings
 
-Picture = str | Path | bytes | BinaryIO | Image.Image | np.ndarray[Any, Any] | Tensor
 Kind = Literal["auto", "aligned", "photo"]
 KINDS = ("auto", "aligned", "photo")
 Result = Upscaled | PhotoUpscaled
@@ -93,7 +89,7 @@ class Upscaler:
         Raises PictureError: a file that cannot be read. InputError: not square, or as large as the prior's faces.
 
         Args:
-            picture: a path, bytes, a file object, a Pillow image, an array (H, W, 3) or a tensor (3, H, W) in [0, 1].
+            picture: a path, bytes, an open file, a Pillow image, an array (H, W, C) or a tensor (C, H, W), see `io.given.read`.
             on_step: is told each step of the search, and stops it by returning True.
         """
         result = self(picture, kind="aligned", on_step=on_step)
@@ -110,10 +106,10 @@ class Upscaler:
         self, picture: Picture, *, kind: Kind = "auto", on_step: Callable[[Step], bool | None] | None = None
     ) -> Result:
         """Enlarge an aligned face or a photograph; "auto" decides by the landmarks found in it."""
-        photo = Photo.of(picture)
-        aligned = self.takes_for_aligned(photo, kind)
-        if aligned and isinstance(picture, np.ndarray | Tensor):  # its numbers may be finer than a file's
-            found: Found = AlignedFace.find(self.engine, to_tensor(picture))
+        given, exact = read(picture)
+        photo, aligned = self.taken(given, kind)
+        if aligned and exact is not None and photo is given:  # its numbers may be finer than a file's
+            found: Found = AlignedFace.find(self.engine, exact, photo)
         else:
             found = self.find(photo, aligned=aligned)
         result = next(self.finish([found], None if on_step is None else lambda rows, step: on_step(step)))
@@ -121,23 +117,33 @@ class Upscaler:
             raise result
         return result
 
-    def takes_for_aligned(self, photo: Photo, kind: Kind = "auto") -> bool:
-        """Say whether a picture is taken for an aligned face: square, small enough for the prior, and a face as its own."""
+    def taken(self, photo: Photo, kind: Kind = "auto") -> tuple[Photo, bool]:
+        """Return a picture as it is worked on, and whether it is an aligned face.
+
+        A mosaic is taken at its true size, unless `detail` says how many pixels count. An aligned face is square, small
+        enough for the prior, and stands as the prior's faces do; a few rows or columns too many are cut off.
+        """
         if kind not in KINDS:
             raise UnknownNameError("kind of picture", kind, KINDS)
-        if kind != "auto":
-            return kind == "aligned"
-        height, width = photo.size
-        small = height * LEAST_FACTOR <= self.prior.resolution
-        return height == width and small and is_aligned(photo.tensor(), self.prior.alignment)
+        if self.settings.detail == "auto":
+            photo = true_size(photo)
+        if kind == "photo":
+            return photo, False
+        if kind == "aligned":
+            square = nearly_square(*photo.size)
+        elif min(photo.size) * LEAST_FACTOR > self.prior.resolution or nearly_square(*photo.size) is None:
+            return photo, False
+        else:
+            square = aligned_square(photo.tensor(), self.prior.alignment)
+        return (photo if square is None else cut(photo, square)), kind == "aligned" or square is not None
 
     def request(self, photo: Photo, *, aligned: bool) -> dict[str, Any]:
         """Return what decides a picture's result besides its pixels. Raises InputError where there can be none."""
-        return face_request(self.engine, *photo.size) if aligned else self.finder.request(photo)
+        return face_request(self.engine, *photo.size, repeats=photo.repeats) if aligned else self.finder.request(photo)
 
     def find(self, photo: Photo, *, aligned: bool) -> Found:
         """Find the faces of a picture. Raises InputError where there can be no result."""
-        return AlignedFace.find(self.engine, photo.tensor()) if aligned else self.finder.find(photo)
+        return AlignedFace.find(self.engine, photo.tensor(), photo) if aligned else self.finder.find(photo)
 
     def full(self, window: Sequence[Found]) -> bool:
         """Say whether these pictures should be finished before more are read."""
@@ -169,7 +175,7 @@ class Upscaler:
 
 
 def upscale(
-    picture: Picture | Sequence[Picture],
+    picture: Picture | Iterable[Picture],
     *,
     prior: Prior | str | Path | None = None,
     judge: str | None = None,
@@ -187,13 +193,16 @@ def upscale(
     device: str = "auto",
     on_step: Callable[[Step], bool | None] | None = None,
 ) -> Result | list[Result]:
-    """Enlarge an aligned face or a photograph, or each of a list of them.
+    """Enlarge an aligned face or a photograph, or each of a list, a generator or a batch of them.
+
+    The first picture of a list that cannot be done ends it with an error that names its number, from 0.
 
     Raises PictureError: a picture that cannot be read. InputError: one that cannot be used, or a setting. WeightsError:
     a prior that cannot be used.
 
     Args:
-        picture: a path, bytes, a file object, a Pillow image, an array (H, W, 3) or a tensor (3, H, W) in [0, 1].
+        picture: a path, bytes, an open file, a Pillow image, an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (H, W),
+            (3, H, W) or (4, H, W). Numbers are bytes, 16 bits, or floats in [0, 1].
         prior, judge, photo, device: see `Upscaler`.
         factor, method, preset, steps, seed, samples, answer, start: instead of those in `settings`, see `UpscaleSettings`.
         kind: "aligned", "photo", or "auto": as the landmarks found in it say.
@@ -212,9 +221,30 @@ def upscale(
     changes: dict[str, Any] = {k: v for k, v in named.items() if v is not None}
     made = replace(settings or UpscaleSettings(), **changes)
     up = Upscaler(prior, judge=judge, device=device, settings=made, photo=photo)
-    if isinstance(picture, list | tuple):
-        return [up(one, kind=kind, on_step=on_step) for one in picture]
-    return up(picture, kind=kind, on_step=on_step)  # type: ignore[arg-type]
+    several = picture_list(picture)
+    if several is None:
+        return up(picture, kind=kind, on_step=on_step)  # type: ignore[arg-type]
+    return [_numbered(up, one, n, kind, on_step) for n, one in enumerate(several)]
+
+
+def _numbered(
+    up: Upscaler, picture: Picture, number: int, kind: Kind, on_step: Callable[[Step], bool | None] | None
+) -> Result:
+    """Enlarge one picture of several, whose number stands in what is told of it."""
+    try:
+        return up(picture, kind=kind, on_step=on_step)
+    except InputError as error:
+        kind_of = PictureError if isinstance(error, PictureError) else InputError
+        raise kind_of(f"pictures[{number}]: {error}") from error
+
+
+def cut(photo: Photo, square: Square) -> Photo:
+    """Return a square (left, top, side) of a photograph; itself where that is all of it."""
+    left, top, side = square
+    if photo.size == (side, side):
+        return photo
+    part = slice(top, top + side), slice(left, left + side)
+    return replace(photo, pixels=photo.pixels[part], alpha=None if photo.alpha is None else photo.alpha[part])
 
 
 def prior_named(prior: str | Path | None, method: str) -> str | Path | None:

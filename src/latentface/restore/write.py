@@ -1,4 +1,4 @@
-"""A result on disk: `NAME.png`, what belongs beside it, and last `NAME.json`, which says that the result is complete."""
+"""A result on disk: `NAME.png`, or of another format, what belongs beside it, and last `NAME.json`, which completes it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,39 +22,40 @@ def write_result(
     *,
     compare: bool = False,
     faces: bool = False,
+    quality: int = 92,
 ) -> None:
     """Write NAME.png, with several samples NAME-1.png ... and NAME-spread.png, and last NAME.json. Raises OutputError.
 
-    `more`: further pictures beside it, such as "steps" for NAME-steps.png; `compare`, `faces`: of a photograph,
+    The name's ending is the format of all pictures; `quality`: of JPEG and WebP. `more`: further pictures beside it, such as "steps" for NAME-steps.png; `compare`, `faces`: of a photograph,
     NAME-compare.png and NAME-faces/01.png ....
     """
     chunks = text_chunks(record)
     if isinstance(result, PhotoUpscaled):
-        _write_photo(path, result, chunks, compare)
+        _write_photo(path, result, chunks, compare, quality)
     else:
         begin_result(path)
-        write_picture(path, result.high, chunks)
+        result.drawn(result.high).save(path, chunks, quality)
         if len(result.samples) > 1:
             for k, sample in enumerate(result.samples, 1):
-                write_picture(beside(path, str(k)), sample, chunks)
-            write_picture(beside(path, "spread"), result.spread, chunks)
+                result.drawn(sample).save(beside(path, str(k)), chunks, quality)
+            write_picture(beside(path, "spread"), result.spread, chunks, quality=quality)
     for what, picture in more.items():
-        write_picture(beside(path, what), picture, chunks)
+        write_picture(beside(path, what), picture, chunks, quality=quality)
     if faces and isinstance(result, PhotoUpscaled):
-        result.save_faces(faces_folder(path))
+        result.save_faces(faces_folder(path), path.suffix, quality)
     write_json(path.with_suffix(".json"), {"version": __version__, **record})
 
 
-def _write_photo(path: Path, result: PhotoUpscaled, chunks: Mapping[str, str], compare: bool) -> None:
+def _write_photo(path: Path, result: PhotoUpscaled, chunks: Mapping[str, str], compare: bool, quality: int) -> None:
     several = result.count > 1
     plain = result.enlarged() if several and result.background is not None else None  # a network's costs minutes
     after = result.render(on=plain)
     begin_result(path)
-    after.save(path, chunks)
+    after.save(path, chunks, quality)
     if compare:
-        write_picture(beside(path, "compare"), result.comparison(after), chunks)
+        write_picture(beside(path, "compare"), result.comparison(after), chunks, quality=quality)
     del after
     if several:
         for k in range(result.count):
-            result.render(k, plain).save(beside(path, str(k + 1)), chunks)
-        result.render_spread().save(beside(path, "spread"), chunks)
+            result.render(k, plain).save(beside(path, str(k + 1)), chunks, quality)
+        result.render_spread().save(beside(path, "spread"), chunks, quality)

@@ -14,7 +14,8 @@ from latentface.bench.tables.ablated import ABLATED, AblatedSettings
 from latentface.degradation import Downscale
 from latentface.errors import InputError
 from latentface.explore import engine, rlse
-from latentface.explore.coarse import coarse_steps, explore_coarse
+from latentface.explore.coarse import coarse_steps, explore_coarse, race_steps, racers_seeds
+from latentface.explore.engine import draws_of
 from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings
 from latentface.explore.start.bank import load_bank
@@ -42,6 +43,7 @@ def explore(prior, count=2, steps=8, settings=SETTINGS, degradation=DOWN, **more
     low = more.pop("low", None)
     low = tiny_faces(count, degradation.low_size[0]) if low is None else low
     seeds = more.pop("seeds", list(range(count)))
+    more.setdefault("racers", 1)
     return explore_coarse(
         METHOD, prior, low, steps=steps, degradation=degradation, settings=settings, seeds=seeds, **more
     )
@@ -125,6 +127,54 @@ def test_two_stages_are_told_as_one(mobile, calls):
     assert bool((found.best_step > 8).all())
     assert found.passes == pytest.approx((8 + 2 / 3) / 4 + 2)
     torch.testing.assert_close(found.low_again, DOWN.forward(found.high))
+
+
+def test_of_several_searches_the_best_goes_on(mobile, calls):
+    told = []
+    found = explore(mobile, racers=3, on_step=lambda step: bool(told.append((step, step.preview().shape))))
+    assert [(r, n) for r, n, *_ in calls] == [(16, 3), (16, 5), (64, 2)]
+    assert calls[0][3] is None
+    rows, seeds = [0, 0, 0, 1, 1, 1], racers_seeds([0, 1], 3)
+    assert (seeds[0], seeds[3], len(set(seeds))) == (0, 1, 6)
+    assert not set(seeds[1:3]) & {s for draw in draws_of([0], 16) for s in draw}  # no start comes twice
+    race = engine.explore(
+        "rlse",
+        mobile.at(16),
+        tiny_faces(2, 4)[rows],
+        degradation=DOWN.at(16),
+        settings=replace(SETTINGS, steps=3),
+        seeds=seeds,
+    )
+    least = race.history["pixel"].amin(0).view(2, 3)
+    assert len(set(least.flatten().tolist())) == 6
+    best = least.argmin(1) + torch.tensor([0, 3])
+    torch.testing.assert_close(calls[1][3], race.latent["w_plus"][best])
+    torch.testing.assert_close(found.history["pixel"][:3], race.history["pixel"][:, best])
+    assert [s.number for s, _ in told] == list(range(1, 11))
+    assert {shape for _, shape in told} == {(2, 3, R, R)}
+    assert {len(s.consistency_db) for s, _ in told} == {2}
+    assert sum(s.part for s, _ in told) == pytest.approx(1)
+    assert told[0][0].part == pytest.approx(3 * told[3][0].part)
+    assert bool((found.best_step > 8).all())
+    assert found.passes == pytest.approx((3 * (3 + 2 / 3) + 5) / 4 + 2)
+
+
+def test_a_race_that_is_stopped_ends_with_one_step_at_full_size(mobile, calls):
+    found = explore(mobile, racers=3, on_step=lambda step: step.number == 2)
+    assert [(r, n) for r, n, *_ in calls] == [(16, 3), (64, 1)]
+    assert {len(v) for v in found.history.values()} == {3}
+
+
+def test_a_start_that_is_given_is_raced_against_none(mobile, calls):
+    start = mobile.mapping(torch.randn(2, mobile.z_dim, generator=torch.Generator().manual_seed(3)))
+    explore(mobile, racers=3, start=start)
+    assert [(r, n) for r, n, *_ in calls] == [(16, 8), (64, 2)]
+
+
+def test_too_few_steps_are_no_race(mobile, calls):
+    explore(mobile, racers=3, steps=1)
+    assert [(r, n) for r, n, *_ in calls] == [(16, 1), (64, 9)]
+    assert [race_steps(n) for n in (1, 2, 3, 60)] == [0, 1, 1, 20]
 
 
 def test_the_second_stage_begins_at_the_first_ones_best_with_tied_rows(mobile, calls):
@@ -254,7 +304,7 @@ def test_a_photographs_face_is_searched_at_its_own_exit_whatever_the_others(mobi
         return list(Engine(mobile, UpscaleSettings(steps=5), batch=4).explore(jobs))
 
     both = found(12.0, 5.0)
-    assert sorted(r for r, *_ in calls) == [16, 32, 64, 64]
+    assert sorted(r for r, *_ in calls) == [16, 16, 32, 32, 64, 64]  # a race and a search at each exit
     torch.testing.assert_close(both[1].high, found(5.0)[0].high, atol=2e-3, rtol=0)
 
 

@@ -25,6 +25,7 @@ from latentface.prior.prior import Prior
 FULL_SHARE = 0.4  # of a search's steps at full size: docs/decisions.md
 RACERS = 4  # searches of a face that begin
 RACE_SHARE = 1 / 3  # of the exit's steps
+OTHER_DRAWS = 0x5DEECE66D  # any number: a method takes its own draws from the seed itself
 
 
 def coarse_steps(
@@ -85,7 +86,7 @@ def explore_coarse(
             low[rows],
             degradation=shrink.select(rows),
             settings=with_steps(coarse, race),
-            seeds=[draw for own in zip(*draws_of(seeds, racers), strict=True) for draw in own],
+            seeds=racers_seeds(seeds, racers),
             on_step=tell.stage(0, race, racers * ratio / whole, every=racers),
         )
         losses = torch.stack([v for name, v in found.history.items() if name != "consistency_db"]).sum(0)
@@ -129,6 +130,12 @@ def explore_coarse(
         seconds=then.seconds + sum(s.seconds for s in stages),
         passes=then.passes + ratio * sum(s.passes for s in stages),
     )
+
+
+def racers_seeds(seeds: Sequence[int], racers: int) -> list[int]:
+    """Return the seeds of each face's racers, one face after another: its own, and others than its first draws have."""
+    draws = draws_of([seed ^ OTHER_DRAWS for seed in seeds], racers)
+    return [draw for seed, _, *others in zip(seeds, *draws, strict=True) for draw in (seed, *others)]
 
 
 def race_steps(steps: int) -> int:

@@ -171,6 +171,38 @@ def test_a_start_that_is_given_is_raced_against_none(mobile, calls):
     assert [(r, n) for r, n, *_ in calls] == [(16, 8), (64, 2)]
 
 
+@pytest.mark.parametrize(
+    ("size", "stages"), [(8, [(16, 8)]), (16, [(16, 8)]), (17, [(16, 8), (32, 2)]), (64, [(16, 8), (64, 2)])]
+)
+def test_a_search_ends_where_there_are_pixels_enough(mobile, calls, size, stages):
+    told = []
+    found = explore(mobile, size=size, on_step=lambda step: bool(told.append((step, step.preview().shape))))
+    assert [(r, n) for r, n, *_ in calls] == stages
+    steps, side = sum(n for _, n in stages), stages[-1][0]
+    assert found.high.shape == (2, 3, side, side)
+    assert [s.number for s, _ in told] == list(range(1, steps + 1))
+    assert {s.total for s, _ in told} == {steps}
+    assert {shape for _, shape in told} == {(2, 3, side, side)}
+    assert sum(s.part for s, _ in told) == pytest.approx(1)
+    torch.testing.assert_close(found.low_again, DOWN.at(side).forward(found.high))
+    projected = explore(mobile, size=size, settings=replace(SETTINGS, project=True))
+    assert float(projected.consistency_db.min()) > 60
+
+
+def test_one_that_is_stopped_ends_there_too(mobile, calls):
+    found = explore(mobile, racers=3, size=16, on_step=lambda step: step.number == 2)
+    assert [(r, n) for r, n, *_ in calls] == [(16, 3), (16, 1)]
+    assert found.high.shape == (2, 3, 16, 16)
+
+
+def test_a_small_face_of_a_photograph_ends_at_an_exit(mobile, calls):
+    warp = Warp([Similarity.square((24.0, 24.0), 8.0)], R, (48, 48))
+    (answer,) = Engine(mobile, UpscaleSettings(steps=5)).explore([Job(warp.cut(tiny_faces(1, 48)[0]), warp, 16)])
+    assert {r for r, *_ in calls} == {16}
+    assert answer.high.shape == (3, 16, 16)
+    assert answer.consistency_db > 40
+
+
 def test_too_few_steps_are_no_race(mobile, calls):
     explore(mobile, racers=3, steps=1)
     assert [(r, n) for r, n, *_ in calls] == [(16, 1), (64, 9)]

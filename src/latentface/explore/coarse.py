@@ -55,6 +55,7 @@ def explore_coarse(
     on_step: OnStep | None = None,
     start: Tensor | None = None,
     racers: int = RACERS,
+    size: int | None = None,
 ) -> Exploration:
     """Make the first `steps` of a search's at an exit and the others at full size; other arguments are a method's.
 
@@ -63,6 +64,8 @@ def explore_coarse(
 
     Args:
         racers: searches of a face that begin, where no start is given.
+        size: px that are wanted of the faces, None for all: the last stage is at the smallest exit that has as many, and
+            there is none where the first stage's has.
     """
     resolution = exit_for(prior.exits, degradation, len(low)) if steps else None
     if resolution is None:
@@ -70,11 +73,13 @@ def explore_coarse(
             method, prior, low, degradation=degradation, settings=settings, seeds=seeds, start=start, on_step=on_step
         )
     small, shrink = prior.at(resolution), degradation.at(resolution)
-    total, race = int(settings.steps), race_steps(steps) if racers > 1 and start is None else 0
-    ratio = resolution / prior.resolution  # of the time of a pass: 0.05 s against 0.40 at 128 and 1024 px
+    last = prior.at(last_side(prior, resolution, size))
+    total = steps if last.resolution == resolution else int(settings.steps)
+    race = race_steps(steps) if racers > 1 and start is None else 0
+    ratio = resolution / last.resolution  # of the time of a pass: 0.05 s against 0.40 at 128 and 1024 px
     whole = ((racers - 1) * race + steps) * ratio + total - steps
-    tell = _Telling(on_step, total, prior.resolution)
-    coarse = replace(settings, project=False)  # only its style rows are used
+    tell = _Telling(on_step, total, last.resolution)
+    coarse = settings if last.resolution == resolution else replace(settings, project=False)
     if start is not None and start.ndim == 3:
         start = start[:, : small.num_ws]
     stages = []
@@ -94,42 +99,49 @@ def explore_coarse(
         start = found.latent["w_plus"][best.to(low.device)]
         history = {name: v[:, best] for name, v in found.history.items()}
         stages.append(replace(found, history=history, passes=found.passes * racers))
-    if not tell.stopped:
+    if not tell.stopped or total == steps:
         found = explore(
             method,
             small,
             low,
             degradation=shrink,
-            settings=with_steps(coarse, steps - race),
+            settings=with_steps(coarse, 1 if tell.stopped else steps - race),
             seeds=seeds,
-            on_step=tell.stage(race, steps - race, ratio / whole),
+            on_step=None if tell.stopped else tell.stage(race, steps - race, ratio / whole),
             start=start,
         )
         start = found.latent["w_plus"]
         stages.append(found)
     assert start is not None
-    then = explore(
-        method,
-        prior,
-        low,
-        degradation=degradation,
-        settings=with_steps(settings, 1 if tell.stopped else total - steps),
-        seeds=seeds,
-        on_step=None if tell.stopped else tell.stage(steps, total - steps, 1 / whole),
-        start=whole_rows(start, prior.num_ws),
-    )
+    if total > steps:
+        found = explore(
+            method,
+            last,
+            low,
+            degradation=degradation.at(last.resolution),
+            settings=with_steps(settings, 1 if tell.stopped else total - steps),
+            seeds=seeds,
+            on_step=None if tell.stopped else tell.stage(steps, total - steps, 1 / whole),
+            start=whole_rows(start, last.num_ws),
+        )
+        stages.append(found)
+    *before, found = stages
+    shared = [name for name in found.history if all(name in s.history for s in before)]
+    scale = ratio if total > steps else 1.0
     return replace(
-        then,
+        found,
         settings=settings,
-        history={
-            k: torch.cat([*(s.history[k] for s in stages), v])
-            for k, v in then.history.items()
-            if all(k in s.history for s in stages)
-        },
-        best_step=then.best_step + sum(len(s.history["consistency_db"]) for s in stages),
-        seconds=then.seconds + sum(s.seconds for s in stages),
-        passes=then.passes + ratio * sum(s.passes for s in stages),
+        history={name: torch.cat([s.history[name] for s in stages]) for name in shared},
+        best_step=found.best_step + sum(len(s.history["consistency_db"]) for s in before),
+        seconds=sum(s.seconds for s in stages),
+        passes=found.passes + scale * sum(s.passes for s in before),
     )
+
+
+def last_side(prior: Prior, first: int, size: int | None) -> int:
+    """Return at which side a search ends that begins at the exit `first`: the least that has `size` px."""
+    wanted = prior.resolution if size is None else max(first, size)
+    return min((r for r in prior.exits if r >= wanted), default=prior.resolution)
 
 
 def racers_seeds(seeds: Sequence[int], racers: int) -> list[int]:

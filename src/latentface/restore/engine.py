@@ -259,6 +259,7 @@ class Engine:
         job, settings = rows[0][0], self.settings
         if job.size != found.shape[-1]:
             found = resize(found, job.size).clamp(0, 1)
+        if job.size != degradation.high_size[0]:
             degradation = degradation.at(job.size)
         faded = trusted(degradation, found, low) if settings.projection else found
         high = self._projected(degradation, faded, low, job)
@@ -280,7 +281,7 @@ class Engine:
     def _found(
         self, rows: Sequence[tuple[Job, int]], on_step: Callable[[Step], bool | None] | None
     ) -> tuple[Tensor, Tensor, Tensor, Any]:
-        """Return pictures (B, 3, R, R), best steps (B,), the inputs (B, 3, h, w) and their common degradation."""
+        """Return pictures of as many px as are wanted or more, best steps (B,), the inputs and their common degradation."""
         degradation = rows[0][0].degradation.join([job.degradation for job, _ in rows])
         h, w = degradation.low_size
         low = torch.cat([F.pad(j.low, (0, w - j.low.shape[3], 0, h - j.low.shape[2])) for j, _ in rows])
@@ -300,6 +301,7 @@ class Engine:
             seeds=seeds,
             on_step=on_step,
             start=self.start(low, degradation, seeds),
+            size=rows[0][0].size,
         )
         return found.high.float(), found.best_step, low, degradation
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from latentface.degradation import resize
 from latentface.errors import InputError
 from latentface.faces import Face, Similarity, Warp, crop, detect
 from latentface.faces.kind import square_of
@@ -54,7 +53,7 @@ class Finder:
 
     Attributes:
         background: what enlarges all that is no face; None: bicubic interpolation.
-        whole: keep faces at the prior's size; else only as many pixels as the photograph shows.
+        whole: make faces at the prior's size; else of twice as many pixels as the photograph shows.
     """
 
     engine: Engine
@@ -165,7 +164,7 @@ class Finder:
         return FaceJob(
             low=low,
             degradation=warp,
-            size=most,
+            size=most if self.whole else pasted_side(transform.scale * self.factor(photo), most),
             home=transform,
             grey=photo.grey,
             rounds=ROUNDS,
@@ -193,20 +192,16 @@ class FoundFaces:
         """Return an enlarged face, of no more pixels than are asked for, or why it is left, and its seconds."""
         if answer.reason is not None:
             return LeftFace(job.found, answer.reason, number=job.number), answer.seconds
-        high, samples, side = answer.high, answer.samples, job.size
-        if not self.finder.whole:
-            side = pasted_side(job.home.scale * self.finder.factor(self.photo), side)
-            high, samples = resize(high[None], side)[0].clamp(0, 1), resize(samples, side).clamp(0, 1)
         warp = job.degradation.select([0])  # what it builds goes with it
         assert isinstance(warp, Warp)
         face = PhotoFace(
             found=job.found,
             number=job.number,
             transform=job.home,
-            high=high,
-            samples=samples,
+            high=answer.high,
+            samples=answer.samples,
             low=job.upright,
-            bilinear=warp.fit(job.low, side)[0].clamp(0, 1),
+            bilinear=warp.fit(job.low, job.size)[0].clamp(0, 1),
             factor=job.size / job.home.scale,
             detail=warp.transforms[0].scale,
             sigma=warp.sigma,

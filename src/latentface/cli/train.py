@@ -192,7 +192,7 @@ def encoder(
 
 @app.command
 def exits(*, run: Annotated[ExitsRun, FLAT] = EXITS_RUN, place: Where = HERE) -> int:
-    """Train a MobileStyleGAN prior's exits, of 128 and 256 px, on the prior's own faces: no pictures needed.
+    """Train a MobileStyleGAN prior's exits, of 128, 256 and 512 px, on the prior's own faces: no pictures needed.
 
     With them most steps of a search are made at an exit, at a fraction of the time.
     """

@@ -98,7 +98,7 @@ def test_errors(call, tmp_path):
     unknown = call("models", "info", "celeba46")
     assert unknown.code == 2
     assert "no prior 'celeba46'" in unknown.err
-    (tmp_path / "cut.safetensors").write_bytes(b"123")
+    (tmp_path / "cut.safetensors").write_bytes(b"P" + bytes(7) + b'{"cut')
     broken = call("models", "info", tmp_path / "cut.safetensors")
     assert broken.code == 1
     assert "broken" in broken.err

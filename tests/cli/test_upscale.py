@@ -69,7 +69,7 @@ def test_soft_faces_are_told_and_may_be_taken_as_they_are(upscale, face, tmp_pat
         with Image.open(face(tmp_path / f"{i}.png", (5, 5), i)) as small:
             small.resize((15, 15), Image.Resampling.BICUBIC).save(folder / f"soft{i}.png")
     face(folder / "sharp.png", (15, 15))
-    done = upscale(folder, "-o", out, "--save-steps", "--compare")
+    done = upscale(folder, "--aligned", "-o", out, "--save-steps", "--compare")
     assert done.code == 0
     assert "2 were soft and taken as of " in done.err
     assert "or a soft one's detail," in done.err
@@ -80,14 +80,14 @@ def test_soft_faces_are_told_and_may_be_taken_as_they_are(upscale, face, tmp_pat
     assert (out / "soft1-steps.png").exists()
     wide, narrow = (read_picture(out / f"{name}-compare.png").shape[2] for name in ("soft0", "sharp"))
     assert wide > narrow  # a column more: what was searched with
-    assert "3 already there" in upscale(folder, "-o", out).err
-    refused = upscale(folder, "-o", out, "--detail", "full")
+    assert "3 already there" in upscale(folder, "--aligned", "-o", out).err
+    refused = upscale(folder, "--aligned", "-o", out, "--detail", "full")
     assert refused.code == 1
     assert "--overwrite" in refused.err
-    whole = upscale(folder, "-o", tmp_path / "full", "--detail", "full")
+    whole = upscale(folder, "--aligned", "-o", tmp_path / "full", "--detail", "full")
     assert "soft and taken" not in whole.err
     assert json.loads((tmp_path / "full" / "soft0.json").read_text())["detail_size"] == [15, 15]
-    one = upscale(folder / "sharp.png", "-o", tmp_path / "six", "--detail", 6)
+    one = upscale(folder / "sharp.png", "--aligned", "-o", tmp_path / "six", "--detail", 6)
     assert "1 was soft and taken as of 6 px" in one.err
 
 

@@ -87,6 +87,6 @@ def test_transparency_on_white_is_said_once(plain, tmp_path):
         Image.fromarray(np.full((4, 4, 4), 90, np.uint8)).save(folder / f"{name}.png")
     done = plain(folder, "-o", tmp_path / "out", "--format", "jpg")
     assert done.code == 0
-    assert done.err.count("white") == 1
+    assert done.err.count("laid on white") == 1
     assert "2 JPEGs" in done.err
-    assert "white" not in plain(folder, "-o", tmp_path / "png").err
+    assert "laid on white" not in plain(folder, "-o", tmp_path / "png").err

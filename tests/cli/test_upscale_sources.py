@@ -62,12 +62,12 @@ def test_standard_input_to_standard_output(prior_file, face, tmp_path, monkeypat
     data = face(tmp_path / "a.png").read_bytes()
     options = ["-p", str(prior_file), "--steps", "2", "--device", "cpu"]
     monkeypatch.chdir(tmp_path)
-    for output in ([], ["-o", "-"]):
+    for output, kind in (([], "PNG"), (["-o", "-"], "PNG"), (["--format", "jpg"], "JPEG")):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         assert cli_run(["upscale", "-", *options, *output]) == 0
         out, err = capsysbinary.readouterr()
         with Image.open(io.BytesIO(out)) as picture:
-            assert picture.size == (16, 16)
+            assert (picture.size, picture.format) == ((16, 16), kind)
         assert b"1 done" in err
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"no picture")))
     assert cli_run(["upscale", "-", *options]) == 1

@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -153,3 +154,13 @@ def test_a_stated_curve_and_primaries_are_brought_to_srgb() -> None:
     assert got[1] == pytest.approx([0.5, 0.5, 0.5], abs=0.001)
     for nonsense in ((0.0,) * 8, (1.0,) * 8, (float("nan"),) * 8, "x"):
         assert np.array_equal(as_srgb(light, {"chromaticity": nonsense}, 65535), light)
+
+
+def test_further_pages_keep_their_depth():
+    pages = [DEEP, DEEP[::-1], DEEP[:3, :, ::-1]]
+    done, data = cv2.imencodemulti(".tiff", [np.ascontiguousarray(page[:, :, ::-1]) for page in pages])
+    assert done
+    for k, page in enumerate(pages):
+        read = Photo.read(data.tobytes(), "pages", k).pixels
+        assert read.dtype == np.uint16
+        assert np.array_equal(read, page)

@@ -112,12 +112,14 @@ def test_same_names_keep_their_folders(tmp_path):
 
 
 def test_results_in_the_inputs_own_folder_are_no_inputs(tmp_path):
-    for name in ("a.jpg", "a.png", "a-1.png", "a-spread.png", "a-faces/01.png", "b.png", "c-1.png", "d-faces/1.png"):
+    results = ("a.png", "a-1.png", "a-spread.png", "a-faces/01.png", "e.webp", "e-compare.webp")
+    for name in ("a.jpg", "b.png", "c-1.png", "d-faces/1.png", "e.png", *results):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "a.json").write_text('{"input_sha256": "12"}')
     (tmp_path / "b.json").write_text('{"other": 1}')
-    assert targets(tmp_path, leave_out=tmp_path) == ["a", "b", "c-1", "d-faces/1"]
+    (tmp_path / "e.json").write_text('{"input_sha256": "12", "format": "webp"}')
+    assert targets(tmp_path, leave_out=tmp_path) == ["a", "b", "c-1", "d-faces/1", "e"]
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "a.png").write_bytes(b"x")
     (tmp_path / "only" / "a.json").write_text('{"input_sha256": "12"}')

@@ -215,7 +215,7 @@ def test_a_large_priors_faces_are_kept_as_large_as_the_photograph_shows_them(
 
 
 def test_methods_for_squares_take_no_photograph(prior: Prior, photo: Photo) -> None:
-    with pytest.raises(InputError, match=r"aligned faces only.*--background"):
+    with pytest.raises(InputError, match=r"aligned faces only.*as the background"):
         find(prior, photo, UpscaleSettings(method="esrgan"))
 
 

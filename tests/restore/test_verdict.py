@@ -130,7 +130,7 @@ def test_a_photographs_faces_that_became_none_are_left_and_numbered(
     assert [face["number"] for face in result.record["faces"]] == [1, 2, 3]
     assert result.record["faces"][1]["reason"] == NO_FACE
     assert (result.record["faces_found"], result.record["faces_upscaled"]) == (3, 1)
-    assert result.summary == f"1 of 3 faces upscaled, 1 left as they are ({NO_FACE}), 1 left as they are ({UNLIKE})"
+    assert result.summary == f"1 of 3 faces upscaled, 1 left as it is ({NO_FACE}), 1 left as it is ({UNLIKE})"
 
 
 def test_strength_goes_from_the_plain_enlargement_to_the_face(ffhq: Prior) -> None:

@@ -92,7 +92,7 @@ class Tally:
             where = "" if self.plain == self.done == 1 else f" in {counted(self.plain, 'photograph')}"
             parts.append(f"no face was found{where}")
         if self.unimproved:
-            where = "" if self.unimproved == self.done else f" in {self.unimproved} of them"
+            where = "" if self.unimproved == self.done else f" in {self.unimproved} of the {self.done}"
             parts.append(f"nothing was improved{where}")
         if self.worst < math.inf:
             target = "its input, or a soft one's detail," if self.soft else "its input"

@@ -195,12 +195,15 @@ def test_one_that_is_stopped_ends_there_too(mobile, calls):
     assert found.high.shape == (2, 3, 16, 16)
 
 
-def test_a_small_face_of_a_photograph_ends_at_an_exit(mobile, calls):
+def test_without_full_steps_a_small_face_ends_at_an_exit(mobile, calls):
     warp = Warp([Similarity.square((24.0, 24.0), 8.0)], R, (48, 48))
-    (answer,) = Engine(mobile, UpscaleSettings(steps=5)).explore([Job(warp.cut(tiny_faces(1, 48)[0]), warp, 16)])
-    assert {r for r, *_ in calls} == {16}
-    assert answer.high.shape == (3, 16, 16)
-    assert answer.consistency_db > 40
+    for full_steps, sides in ((0, {16}), (1, {16, 64})):
+        calls.clear()
+        one = Engine(mobile, UpscaleSettings(steps=5, full_steps=full_steps))
+        (answer,) = one.explore([Job(warp.cut(tiny_faces(1, 48)[0]), warp, 16)])
+        assert {r for r, *_ in calls} == sides
+        assert answer.high.shape == (3, 16, 16)
+        assert answer.consistency_db > 40
 
 
 def test_too_few_steps_are_no_race(mobile, calls):
@@ -375,8 +378,8 @@ def test_full_steps_and_the_published_search(mobile):
     for settings in ({"preset": "paper"}, {"full_steps": 5}):
         record = upscaled(searching(mobile, **settings), tiny_faces(1)).record
         assert not {"coarse_steps", "exits_sha256", "exit_side"} & record.keys()
-    with pytest.raises(InputError, match="full_steps is 0"):
-        UpscaleSettings(full_steps=0)
+    with pytest.raises(InputError, match="full_steps is -1"):
+        UpscaleSettings(full_steps=-1)
     with pytest.raises(InputError, match="pulse makes all steps at the prior's full size"):
         searching(mobile, method="pulse", full_steps=3)
 

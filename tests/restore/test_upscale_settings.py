@@ -46,7 +46,7 @@ def test_keywords_of_upscale_are_checked(prior, changes, error):
         ({"noise": -1.0}, InputError),
         ({"noise": float("inf")}, InputError),
         ({"noise": "much"}, InputError),
-        ({"full_steps": 0}, InputError),
+        ({"full_steps": -1}, InputError),
         ({"strength": 1.1}, InputError),
         ({"strength": float("nan")}, InputError),
     ],

@@ -34,13 +34,14 @@ def coarse_steps(
     """Return how many of a search's steps are made at an exit by default; 0 for none.
 
     There are none where the method allows none, it searches z, the prior has no exits, or the preset is "paper", which is
-    the published search. `full_steps` says how many are made at full size, None: two fifths.
+    the published search. `full_steps` says how many are made at full size, one at least; None: two fifths.
     """
     steps = getattr(settings, "steps", None)
     published = preset == "paper" and full_steps is None
     if published or not method.coarse or not isinstance(steps, int) or not settings.in_w or not prior.exits:
         return 0
-    return max(0, steps - (full_steps or max(1, round(steps * FULL_SHARE))))
+    full = max(1, round(steps * FULL_SHARE) if full_steps is None else full_steps)
+    return max(0, steps - full)
 
 
 def explore_coarse(

@@ -301,7 +301,7 @@ class Engine:
             seeds=seeds,
             on_step=on_step,
             start=self.start(low, degradation, seeds),
-            size=rows[0][0].size,
+            size=rows[0][0].size if self.settings.full_steps == 0 else None,
         )
         return found.high.float(), found.best_step, low, degradation
 

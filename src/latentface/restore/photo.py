@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from latentface.degradation import resize
 from latentface.errors import InputError
 from latentface.faces import Face, Similarity, Warp, crop, detect
 from latentface.faces.kind import square_of
@@ -53,13 +54,18 @@ class Finder:
 
     Attributes:
         background: what enlarges all that is no face; None: bicubic interpolation.
-        whole: make faces at the prior's size; else of twice as many pixels as the photograph shows.
+        whole: keep faces at the prior's size; else only as many pixels as the photograph shows.
     """
 
     engine: Engine
     settings: PhotoSettings
     background: Background | None
     whole: bool
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the search of a small face ends at an exit."""
+        return self.engine.settings.full_steps == 0 and not self.whole
 
     def factor(self, photo: Photo) -> float:
         """Return the enlargement of a photograph's sides; of a mosaic, it is the file's that are asked for."""
@@ -164,7 +170,7 @@ class Finder:
         return FaceJob(
             low=low,
             degradation=warp,
-            size=most if self.whole else pasted_side(transform.scale * self.factor(photo), most),
+            size=pasted_side(transform.scale * self.factor(photo), most) if self.ends_early else most,
             home=transform,
             grey=photo.grey,
             rounds=ROUNDS,
@@ -192,16 +198,20 @@ class FoundFaces:
         """Return an enlarged face, of no more pixels than are asked for, or why it is left, and its seconds."""
         if answer.reason is not None:
             return LeftFace(job.found, answer.reason, number=job.number), answer.seconds
+        high, samples, side = answer.high, answer.samples, job.size
+        if not self.finder.whole:
+            side = pasted_side(job.home.scale * self.finder.factor(self.photo), side)
+            high, samples = resize(high[None], side)[0].clamp(0, 1), resize(samples, side).clamp(0, 1)
         warp = job.degradation.select([0])  # what it builds goes with it
         assert isinstance(warp, Warp)
         face = PhotoFace(
             found=job.found,
             number=job.number,
             transform=job.home,
-            high=answer.high,
-            samples=answer.samples,
+            high=high,
+            samples=samples,
             low=job.upright,
-            bilinear=warp.fit(job.low, job.size)[0].clamp(0, 1),
+            bilinear=warp.fit(job.low, side)[0].clamp(0, 1),
             factor=job.size / job.home.scale,
             detail=warp.transforms[0].scale,
             sigma=warp.sigma,

@@ -51,8 +51,7 @@ class Upscaler:
         background: an ESRGAN file that enlarges what surrounds a photograph's faces; None: bicubic interpolation.
         batch_size: faces computed together, for speed; None: so that a face is the same alone and among others.
         offline: fetch nothing.
-        whole_faces: make a photograph's faces at the prior's size, for `PhotoUpscaled.save_faces`, and not only as large as
-            the photograph shows them. With a prior that has exits the search of a small face then goes further.
+        whole_faces: keep a photograph's faces at the prior's size, for `PhotoUpscaled.save_faces`.
         say: is told in words what is fetched, or made of the prior at first use.
     """
 
@@ -67,7 +66,7 @@ class Upscaler:
         background: Background | str | Path | None = None,
         batch_size: int | None = None,
         offline: bool = False,
-        whole_faces: bool = False,
+        whole_faces: bool = True,
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
         settings = settings or UpscaleSettings()

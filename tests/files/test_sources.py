@@ -188,9 +188,10 @@ def test_links_that_lead_round_in_a_circle_end(tree):
     (tree / "loop").symlink_to(tree)
     (tree / "sub" / "loop").symlink_to(tree)
     (tree / "self.png").symlink_to(tree / "self.png")
-    for argument in (tree, tree / "**" / "*.*g"):
+    for argument in (tree, tree / "**" / "*.*g", tree / "**" / "*"):
         listing = list_inputs([str(argument)], leave_out=tree / "out")
-        assert len(listing.inputs) == 3 + (argument == tree)
+        pictures = [one for one in listing.inputs if one.entry.file != "notes.txt"]  # which * names too
+        assert len(pictures) == 3 + (argument.name != "*.*g")
         assert len(listing.left["link that leads nowhere"]) == 1
         assert len(listing.left["linked folder"]) == 2
 

@@ -122,7 +122,10 @@ def _recursive(pattern: Path, listing: Listing) -> Iterator[Path]:
         for _ in _files(Path(base), None, listing):  # for what it notes
             pass
         for path in Path(base).glob("/".join(rest)):
-            if hidden or not any(part.startswith(".") for part in path.relative_to(base).parts):
+            parts = path.relative_to(base).parts
+            folders = [Path(base, *parts[:n]) for n in range(1, len(parts))] + [path] * path.is_dir()
+            linked = any(os.path.islink(folder) for folder in folders)
+            if not linked and (hidden or not any(part.startswith(".") for part in parts)):
                 yield path
 
 

@@ -20,8 +20,9 @@ from latentface.errors import OutputError
 from latentface.explore.start.encoder import EncoderShape
 from latentface.supervised.vdsr import VdsrShape
 from latentface.train import encoder as module
+from latentface.train.companions import EncoderSettings
 from latentface.train.encoder import EncoderFit, train_encoder
-from latentface.train.settings import EncoderSettings, SupervisedSettings
+from latentface.train.settings import SupervisedSettings
 from latentface.train.supervised import train_supervised
 
 

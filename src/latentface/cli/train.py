@@ -13,17 +13,19 @@ from cyclopts import App, Parameter
 from latentface.bench.core.progress import duration
 from latentface.cli.console import Talk
 from latentface.errors import InputError
-from latentface.train.settings import (
-    BaselineRun,
+from latentface.train.companions import (
     EncoderRun,
     EncoderSettings,
-    EsrganRun,
     ExitSettings,
     ExitsRun,
-    FsrnetRun,
-    GanSettings,
     JudgeRun,
     JudgeSettings,
+)
+from latentface.train.settings import (
+    BaselineRun,
+    EsrganRun,
+    FsrnetRun,
+    GanSettings,
     NamedGanSettings,
     Place,
     PriorRun,

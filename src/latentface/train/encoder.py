@@ -28,9 +28,9 @@ from latentface.io.pictures import write_picture
 from latentface.io.sheets import comparison_sheet
 from latentface.prior.prior import Prior
 from latentface.supervised.registry import count_parameters
+from latentface.train.companions import EncoderSettings
 from latentface.train.fit import Fit
 from latentface.train.run import OnTick, check_run, resume_from, run_facts, train, write_history
-from latentface.train.settings import EncoderSettings
 
 KEPT_PART = 64  # kept faces are painted in parts of so many
 HELD = 64  # faces, never trained on, by which the figures are measured at 8x

@@ -22,10 +22,10 @@ from latentface.prior.exits import ExitLayer, rows_of, whole_rows, write_exits
 from latentface.prior.judge import Judge
 from latentface.prior.mobilestylegan import MobileGenerator
 from latentface.prior.prior import Prior
+from latentface.train.companions import COARSE, ExitSettings
 from latentface.train.fit import Fit
 from latentface.train.run import OnTick, check_run, resume_from, run_facts, train
 from latentface.train.samples import wandering_rows
-from latentface.train.settings import COARSE, ExitSettings
 
 Pair = tuple[Tensor, Tensor]  # an exit's style rows (1, l, D), and its picture (1, 3, r, r) in bytes
 

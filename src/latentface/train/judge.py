@@ -28,12 +28,12 @@ from latentface.metrics.verification import verification
 from latentface.prior.judge import Judge, write_judge
 from latentface.prior.prior import Prior
 from latentface.prior.stylegan2 import Discriminator
+from latentface.train.companions import JudgeSettings
 from latentface.train.fit import Fit
 from latentface.train.gan import lazy_adam, logistic_loss, r1_penalty
 from latentface.train.pictures import Shuffled, load_pictures
 from latentface.train.run import OnTick, check_run, resume_from, run_facts, train, write_history
 from latentface.train.samples import wandering_rows
-from latentface.train.settings import JudgeSettings
 
 HELD = 128  # pictures of each kind, never trained on, by which the figures are measured
 SMALLEST = 4  # px to which pictures are shrunk before they are blurred

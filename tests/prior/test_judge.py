@@ -289,5 +289,5 @@ def test_files_that_hold_no_judge(tmp_path):
     with pytest.raises(WeightsError, match="this is a latentface encoder"):
         Judge.read(path)
     path.write_bytes(b"no weights")
-    with pytest.raises(WeightsError, match="broken or is no safetensors file"):
+    with pytest.raises(WeightsError, match="this is a text file; expected a latentface prior"):
         Judge.read(path)

@@ -28,13 +28,12 @@ from latentface.train.supervised import train_supervised
 
 @pytest.fixture(autouse=True)
 def few_faces(monkeypatch):
-    monkeypatch.setattr(module, "STEM_FACES", 96)
     monkeypatch.setattr(module, "HELD", 8)
 
 
 def an_encoder(folder, steps, **more):
     shape = EncoderShape(rows=4, width=10, parts=20, hidden=24, blocks=1, rank=4)
-    settings = EncoderSettings(batch=8, largest_factor=4, checks=2)
+    settings = EncoderSettings(batch=8, largest_factor=4, checks=2, kept=64)
     return train_encoder(tiny_prior(8), folder / "e.safetensors", steps=steps, settings=settings, shape=shape, **more)
 
 

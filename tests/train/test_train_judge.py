@@ -17,11 +17,11 @@ from latentface.errors import InputError, TrainingError
 from latentface.io.weights import read_card
 from latentface.prior import load_prior
 from latentface.prior.exits import beside
-from latentface.prior.judge import Judge
+from latentface.prior.judge import Judge, signed
 from latentface.train import judge as module
 from latentface.train.companions import JudgeSettings
 from latentface.train.gan import logistic_loss, r1_penalty
-from latentface.train.judge import JudgeFit, blurred, shifted, signed, train_judge
+from latentface.train.judge import JudgeFit, blurred, shifted, train_judge
 from latentface.train.samples import wandering_rows
 
 QUICK = JudgeSettings(batch=4, checks=2, r1_every=3, kept=7)

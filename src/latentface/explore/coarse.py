@@ -85,21 +85,9 @@ def explore_coarse(
         start = start[:, : small.num_ws]
     stages = []
     if race:
-        rows = [face for face in range(len(low)) for _ in range(racers)]
-        found = explore(
-            method,
-            small,
-            low[rows],
-            degradation=shrink.select(rows),
-            settings=with_steps(coarse, race),
-            seeds=racers_seeds(seeds, racers),
-            on_step=tell.stage(0, race, racers * ratio / whole, every=racers),
-        )
-        losses = torch.stack([v for name, v in found.history.items() if name != "consistency_db"]).sum(0)
-        best = losses.amin(0).view(-1, racers).argmin(1) + racers * torch.arange(len(low), device=losses.device)
-        start = found.latent["w_plus"][best.to(low.device)]
-        history = {name: v[:, best] for name, v in found.history.items()}
-        stages.append(replace(found, history=history, passes=found.passes * racers))
+        told = tell.stage(0, race, racers * ratio / whole, every=racers)
+        stages.append(_race(method, small, low, shrink, with_steps(coarse, race), seeds, racers, told))
+        start = stages[-1].latent["w_plus"]
     if not tell.stopped or total == steps:
         found = explore(
             method,
@@ -136,6 +124,37 @@ def explore_coarse(
         best_step=found.best_step + sum(len(s.history["consistency_db"]) for s in before),
         seconds=sum(s.seconds for s in stages),
         passes=found.passes + scale * sum(s.passes for s in before),
+    )
+
+
+def _race(
+    method: Method,
+    prior: Prior,
+    low: Tensor,
+    degradation: Degradation,
+    settings: Any,
+    seeds: Sequence[int],
+    racers: int,
+    on_step: OnStep | None,
+) -> Exploration:
+    """Search for each face several times from different random codes; return the search with the least loss of each."""
+    rows = [face for face in range(len(low)) for _ in range(racers)]
+    found = explore(
+        method,
+        prior,
+        low[rows],
+        degradation=degradation.select(rows),
+        settings=settings,
+        seeds=racers_seeds(seeds, racers),
+        on_step=on_step,
+    )
+    losses = torch.stack([v for name, v in found.history.items() if name != "consistency_db"]).sum(0)
+    best = losses.amin(0).view(-1, racers).argmin(1) + racers * torch.arange(len(low), device=losses.device)
+    return replace(
+        found,
+        latent={"w_plus": found.latent["w_plus"][best.to(low.device)]},
+        history={name: v[:, best] for name, v in found.history.items()},
+        passes=found.passes * racers,
     )
 
 

@@ -23,6 +23,11 @@ from latentface.prior.stylegan2 import Discriminator
 SHAPE = ("resolution", "d_channels", "mbstd_group", "clamp")  # what of an architecture a discriminator is built from
 
 
+def signed(pictures: Tensor) -> Tensor:
+    """[0, 1] -> [-1, 1], as a discriminator takes pictures (B, 3, r, r); channels last."""
+    return torch.sub(pictures * 2, 1).contiguous(memory_format=torch.channels_last)
+
+
 class Judge:
     """A frozen discriminator.
 
@@ -74,7 +79,7 @@ class Judge:
         r = self.resolution
         if pictures.ndim != 4 or tuple(pictures.shape[1:]) != (3, r, r):
             raise InputError(f"pictures are {tuple(pictures.shape)}; the judge {self.name} takes (B, 3, {r}, {r})")
-        return torch.sub(pictures * 2, 1).contiguous(memory_format=torch.channels_last)
+        return signed(pictures)
 
     def untrained(self) -> "Judge":
         """Return a judge of the same shape that has never seen a face: a control."""

@@ -25,7 +25,7 @@ from latentface.io.pictures import write_picture
 from latentface.io.sheets import grid
 from latentface.io.sources import open_sources
 from latentface.metrics.verification import verification
-from latentface.prior.judge import Judge, write_judge
+from latentface.prior.judge import Judge, signed, write_judge
 from latentface.prior.prior import Prior
 from latentface.prior.stylegan2 import Discriminator
 from latentface.train.companions import JudgeSettings
@@ -174,11 +174,6 @@ def check_pair(prior: Prior, start: Judge) -> None:
             f"the judge {start.name} looks at {start.resolution} px, and the prior {prior.name} makes faces of "
             f"{prior.resolution} px; start from a smaller judge (--init)"
         )
-
-
-def signed(pictures: Tensor) -> Tensor:
-    """[0, 1] -> [-1, 1], as a discriminator takes pictures."""
-    return (pictures * 2 - 1).contiguous(memory_format=torch.channels_last)
 
 
 def shifted(pictures: Tensor, random: torch.Generator) -> Tensor:

@@ -62,6 +62,11 @@ def test_import_and_help_load_neither_torch_nor_torchvision():
     assert python(code).strip() == "[]"
 
 
+def test_reading_a_prior_does_not_load_the_compiler():
+    code = "import sys, latentface; latentface.load_prior('celeba128'); print([m for m in ('torch._dynamo', 'sympy') if m in sys.modules])"
+    assert python(code).strip() == "[]"
+
+
 def test_nothing_ever_imports_torchvision():
     assert {name: p for name, p in MODULES.items() if imported(p, "torchvision")} == {}
 

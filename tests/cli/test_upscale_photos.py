@@ -53,7 +53,7 @@ def test_a_folder_of_mixed_kinds(upscale, face, scene, tmp_path):
     assert len(done.out) == 3
     assert "broken.jpg" in done.err
     assert "text.png" in done.err
-    assert "4 faces to upscale in 2 photographs: about" in done.err
+    assert "4 faces in 2 photographs to upscale: about" in done.err
     assert "6 faces found in photographs: 4 upscaled" in done.err
     assert "2 left as they are (already as large as the 16 px" in done.err
     assert "a prior of 32 px, given with -p, would enlarge the large ones too" in done.err

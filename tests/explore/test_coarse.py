@@ -412,14 +412,6 @@ def test_tables_search_alike_and_say_so(mobile):
     assert "coarse_steps" not in make_variant("pulse").described(mobile)
 
 
-@pytest.mark.parametrize("settings", [{}, {"stop": 0.1}, {"method": "mganprior", "steps": 6}])
-def test_a_trial_says_how_long_a_face_takes(mobile, settings):
-    warp = Warp([Similarity.square((24.0, 24.0), 5.0, 10.0)], R, (48, 48))
-    for job in (Job(tiny_faces(1), DOWN, R), Job(warp.cut(tiny_faces(1, 48)[0]), warp, R)):
-        assert 0 < searching(mobile, **settings).seconds_a_face(job) < 60
-        assert searching(mobile, method="bicubic", steps=None).seconds_a_face(job) == 0
-
-
 def test_a_prior_without_exits_searches_as_it_did(tmp_path):
     prior = written_prior(tmp_path)
     assert explore(prior, 1, steps=0).high.shape == (1, 3, R, R)

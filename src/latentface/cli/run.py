@@ -2,12 +2,10 @@
 
 import errno
 import json
-import math
 import os
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from PIL import Image
 
 from latentface.bench.core.progress import duration
 from latentface.cli.console import Talk
+from latentface.cli.estimate import Estimate
 from latentface.cli.options import ENDINGS, OutputSettings
 from latentface.cli.steps import Steps
 from latentface.cli.tally import Tally, counted
@@ -34,7 +33,6 @@ from latentface.io.result_names import Input
 from latentface.io.sheets import comparison_sheet
 from latentface.io.sources import read_entry
 from latentface.prior import registry
-from latentface.restore.aligned import AlignedFace
 from latentface.restore.faceresult import Upscaled
 from latentface.restore.photoresult import PhotoUpscaled
 from latentface.restore.upscaler import Found, Kind, Result, Upscaler
@@ -71,7 +69,6 @@ class Run:
     tally: Tally = field(default_factory=Tally)
     waiting: list[tuple[Task, Found]] = field(default_factory=list)
     taken: set[Path] = field(default_factory=set)  # results' paths
-    a_face: dict[tuple[bool, int], float] = field(default_factory=dict)  # seconds a sample, by the side of its face
 
     def all(self, listing: Listing) -> int:
         """Enlarge every input, say what was left out, and return the exit code.
@@ -226,14 +223,16 @@ class Run:
         waiting, self.waiting = self.waiting, []
         if not waiting:
             return
-        self._tell_time([found for _, found in waiting])
+        estimate = Estimate([found for _, found in waiting], self.talk.say)
         count = self.upscaler.settings.count
         rows = sum(len(found.jobs) for _, found in waiting) * count
         before = bar.tasks[0].completed if bar.tasks else 0
         steps = Steps() if self.out.save_steps else None
 
         def on_step(working: Sequence[tuple[int, int]], step: Step) -> None:
-            bar.advance(bar.task_ids[0], len(waiting) * len(working) * step.part / rows)
+            share = len(working) * step.part / rows
+            bar.advance(bar.task_ids[0], len(waiting) * share)
+            estimate.step(share, step.number == step.total)
             if steps is not None:
                 steps.tell(working, step)
 
@@ -277,28 +276,6 @@ class Run:
             self.talk.say(f"{task.name}: {result.summary}")
         if not self.out.piped:
             print(json.dumps({"output": str(task.path), **record}) if self.out.as_json else task.path, flush=True)
-
-    def _tell_time(self, window: Sequence[Found]) -> None:
-        """Say how many faces there are and how long they will take: a trial at each size."""
-        engine = self.upscaler.engine
-        if self.talk.quiet or not engine.method.searches:
-            return
-        sizes: Counter[tuple[bool, int]] = Counter()
-        for found in window:
-            for job in found.jobs:
-                side = job.home.scale if job.home is not None else float(job.low.shape[-1])
-                key = (job.home is None, 1 << max(1, math.ceil(math.log2(side))))
-                sizes[key] += 1
-                if key not in self.a_face:
-                    self.a_face[key] = engine.seconds_a_face(job)
-        count = self.upscaler.settings.count
-        for aligned, words in ((True, "aligned face"), (False, "face")):
-            faces = sum(n for (kind, _), n in sizes.items() if kind == aligned)
-            if faces:
-                seconds = sum(self.a_face[key] * n for key, n in sizes.items() if key[0] == aligned) * count
-                photographs = sum(not isinstance(found, AlignedFace) for found in window)
-                where = "" if aligned else f" in {counted(photographs, 'photograph')}"
-                self.talk.say(f"{counted(faces, words)} to upscale{where}: about {duration(seconds)}")
 
 
 def precise_duration(seconds: float) -> str:

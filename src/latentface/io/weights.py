@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from latentface.errors import WeightsError, WrongFileError
 from latentface.io.atomic import write_bytes
@@ -129,12 +130,28 @@ def filled(make: Callable[[], M], values: Mapping[str, Tensor], label: str) -> M
 
     Messages have the label before a tensor's name, as "p.safetensors: g.". Raises as `check_tensors`.
     """
-    with torch.device("meta"):  # no time and memory for random numbers that are replaced
+    with torch.device("meta"), _Undrawn():
         module = make()
     wanted = module.state_dict()
     check_tensors(values, {name: tuple(value.shape) for name, value in wanted.items()}, label)
     module.load_state_dict({name: values[name].to(value.dtype) for name, value in wanted.items()}, assign=True)
     return module
+
+
+class _Undrawn(TorchFunctionMode):
+    """Skip what fills and scales the weights of a new module on the meta device.
+
+    They hold no numbers there, yet their arithmetic makes torch import torch._dynamo and sympy, which takes seconds.
+    """
+
+    _SCALED = (Tensor.__truediv__, Tensor.__mul__, Tensor.div, Tensor.mul)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        fills = func in (Tensor.uniform_, Tensor.normal_) or getattr(func, "__module__", "") == nn.init.__name__
+        if fills or (func in self._SCALED and isinstance(args[0], Tensor) and not isinstance(args[1], Tensor)):
+            return args[0] if args else named["tensor"]
+        return (torch.empty if func is torch.randn else func)(*args, **named)
 
 
 def check_tensors(values: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], label: str) -> None:

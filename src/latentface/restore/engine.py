@@ -47,7 +47,6 @@ TOGETHER = 8  # rows of a thread's batch at most: from 16 on PyTorch convolves b
 MICRO_BATCH = 4  # rows on a GPU, where no number is asked for; always as many, so that a face's numbers stay the same
 KEPT_PIXELS = 1 << 24  # of answers that wait for their place, at the prior's size: 200 MB
 WARP_PIXELS = 1 << 21  # of inner sides above the smallest in one search: their weights take 550 MB
-TRIAL_STEPS = 3
 R = TypeVar("R")
 _One = tuple[Tensor, int, float, str | None]  # high (3, s, s), best step, seconds, why it is no face
 _Outcome = _One | LatentfaceError | MemoryError
@@ -136,30 +135,6 @@ class Engine:
     def exit_side(self, job: Job) -> int | None:
         """Return the side of the exit at which a job is searched first, None for none."""
         return exit_for(self.prior.exits, job.degradation, 1) if self.coarse_steps else None
-
-    def seconds_a_face(self, job: Job) -> float:
-        """Return the seconds that a sample of such a face takes, by a few steps; 0 where there is no search."""
-        if not self.method.searches:
-            return 0.0
-        stamps, share, began = [], 0.0, time.perf_counter()
-
-        def on_step(step: Step) -> None:
-            nonlocal share
-            stamps.append(time.perf_counter())
-            share = step.part
-            if len(stamps) == min(TRIAL_STEPS, step.total):
-                raise _Enough
-
-        def trial() -> None:
-            with contextlib.suppress(_Enough):
-                self._found([(job, self.settings.seed)], on_step)
-
-        with self._threads() as pool:
-            trial() if pool is None else pool.submit(trial).result()
-        if len(stamps) < 2:
-            return time.perf_counter() - began
-        whole = stamps[0] - began + (stamps[-1] - stamps[0]) / (len(stamps) - 1) / share
-        return whole / max(1, self.workers)
 
     @contextlib.contextmanager
     def _threads(self) -> Iterator[ThreadPoolExecutor | None]:
@@ -333,10 +308,6 @@ def caught(work: Callable[[], R]) -> R | LatentfaceError | MemoryError:
         if not out_of_memory(error):
             raise
         return MemoryError(str(error))  # without the traceback, which holds what filled the memory
-
-
-class _Enough(Exception):
-    """A trial has seen its steps."""
 
 
 def _of_rows(step: Step, count: int) -> Step:

@@ -14,7 +14,7 @@ from latentface.bench.tables.ablated import ABLATED, AblatedSettings
 from latentface.degradation import Downscale
 from latentface.errors import InputError
 from latentface.explore import engine, rlse
-from latentface.explore.coarse import coarse_steps, explore_coarse, race_steps, racers_seeds
+from latentface.explore.coarse import coarse_steps, explore_coarse, race_steps, racers_seeds, stages_of
 from latentface.explore.engine import draws_of
 from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings
@@ -43,7 +43,7 @@ def explore(prior, count=2, steps=8, settings=SETTINGS, degradation=DOWN, **more
     low = more.pop("low", None)
     low = tiny_faces(count, degradation.low_size[0]) if low is None else low
     seeds = more.pop("seeds", list(range(count)))
-    more.setdefault("racers", 1)
+    more = {"racers": 1, "later": 0.0} | more
     return explore_coarse(
         METHOD, prior, low, steps=steps, degradation=degradation, settings=settings, seeds=seeds, **more
     )
@@ -70,10 +70,10 @@ def calls(monkeypatch):
 # -- which steps and which exit ----------------------------------------------------------------------------------------
 
 
-def test_how_many_steps_are_coarse(mobile):
+def test_how_many_steps_are_coarse(mobile, tmp_path):
     for steps, full, preset, wanted in (
-        (100, None, "default", 60),
-        (100, None, "equal", 60),
+        (100, None, "default", 90),
+        (100, None, "equal", 90),
         (100, None, "paper", 0),
         (100, 30, "paper", 70),
         (100, 100, "default", 0),
@@ -82,6 +82,7 @@ def test_how_many_steps_are_coarse(mobile):
         (2, None, "default", 1),
     ):
         assert coarse_steps(METHOD, mobile, RlseSettings(steps=steps), preset, full) == wanted
+    assert coarse_steps(METHOD, prior_with_exits(tmp_path, sizes=(16,)), RlseSettings()) == 60
     assert coarse_steps(ABLATED, mobile, AblatedSettings(space="z")) == 0  # style rows are no start there
     assert coarse_steps(METHOD, tiny_prior(16), RlseSettings()) == 0
     for name in ("pulse", "dgp", "bicubic"):
@@ -108,6 +109,24 @@ def test_the_largest_face_of_a_photograph_decides(mobile):
     assert exit_for(mobile.exits, Warp(places, R, (40, 40)), 2) == 32
 
 
+def sides(prior, total, coarse, side=4, **more):
+    stages = stages_of(prior, Downscale(side, R), 1, total, coarse, **more)
+    return [(s.prior.resolution, s.steps) for s in stages]
+
+
+def test_which_stages_a_search_has(mobile):
+    assert sides(mobile, 100, 90) == [(16, 60), (32, 30), (64, 10)]
+    assert sides(mobile, 100, 60) == [(16, 40), (32, 20), (64, 40)]
+    assert sides(mobile, 100, 90, side=12) == [(32, 90), (64, 10)]
+    assert sides(mobile, 100, 90, side=20) == sides(mobile, 100, 0) == []
+    assert sides(mobile, 100, 99, size=32) == [(16, 66), (32, 34)]
+    assert sides(mobile, 100, 99, size=16) == [(16, 99)]
+    assert sides(mobile, 100, 60, later=0) == [(16, 60), (64, 40)]
+    assert sides(mobile, 2, 1) == [(16, 1), (64, 1)]
+    race, *rest = stages_of(mobile, DOWN, 1, 100, 90, racers=4)
+    assert (race.steps, race.racers, [s.steps for s in rest]) == (20, 4, [40, 30, 10])
+
+
 # -- the search --------------------------------------------------------------------------------------------------------
 
 
@@ -127,6 +146,21 @@ def test_two_stages_are_told_as_one(mobile, calls):
     assert bool((found.best_step > 8).all())
     assert found.passes == pytest.approx((8 + 2 / 3) / 4 + 2)
     torch.testing.assert_close(found.low_again, DOWN.forward(found.high))
+
+
+def test_an_exit_stands_between(mobile, calls):
+    told = []
+    found = explore(mobile, later=0.4, on_step=lambda step: bool(told.append(step)))
+    assert [(r, n) for r, n, *_ in calls] == [(16, 5), (32, 3), (64, 2)]
+    assert [s.number for s in told] == list(range(1, 11))
+    assert sum(s.part for s in told) == pytest.approx(1)
+    assert [told[i].part for i in (5, 8)] == pytest.approx([2 * told[0].part, 4 * told[0].part])
+    assert bool((found.best_step > 8).all())
+    assert [s.rate for _, _, s, _ in calls] == pytest.approx([0.4, 0.4 * 3 / 25, 0.4 * 2 / 25])
+    first, then, last = (start for *_, start in calls)
+    assert first is None
+    assert torch.equal(then[:, 4:], then[:, 3:4].expand_as(then[:, 4:]))  # rows above an exit are its last one
+    assert torch.equal(last[:, then.shape[1] :], last[:, then.shape[1] - 1 : then.shape[1]].expand(-1, 2, -1))
 
 
 def test_of_several_searches_the_best_goes_on(mobile, calls):
@@ -197,7 +231,7 @@ def test_one_that_is_stopped_ends_there_too(mobile, calls):
 
 def test_without_full_steps_a_small_face_ends_at_an_exit(mobile, calls):
     warp = Warp([Similarity.square((24.0, 24.0), 8.0)], R, (48, 48))
-    for full_steps, sides in ((0, {16}), (1, {16, 64})):
+    for full_steps, sides in ((0, {16}), (1, {16, 32, 64})):
         calls.clear()
         one = Engine(mobile, UpscaleSettings(steps=5, full_steps=full_steps))
         (answer,) = one.explore([Job(warp.cut(tiny_faces(1, 48)[0]), warp, 16)])
@@ -339,7 +373,7 @@ def test_a_photographs_face_is_searched_at_its_own_exit_whatever_the_others(mobi
         return list(Engine(mobile, UpscaleSettings(steps=5), batch=4).explore(jobs))
 
     both = found(12.0, 5.0)
-    assert sorted(r for r, *_ in calls) == [16, 16, 32, 32, 64, 64]  # a race and a search at each exit
+    assert sorted(r for r, *_ in calls) == [16, 16, 32, 32, 32, 64, 64]  # a race and a search at each first exit
     torch.testing.assert_close(both[1].high, found(5.0)[0].high, atol=2e-3, rtol=0)
 
 
@@ -364,13 +398,13 @@ def upscaled(one, low, on_step=None):
 def test_upscale_says_what_it_did(mobile):
     shares = []
     result = upscaled(searching(mobile), tiny_faces(1), lambda rows, step: bool(shares.append(step.part)))
-    assert (result.record["coarse_steps"], result.record["exit_side"]) == (3, 16)
-    assert result.record["exits_sha256"] == mobile.exits_sha256
+    assert (result.record["coarse_steps"], result.record["exit_side"]) == (4, 16)
+    assert (result.record["racers"], result.record["exits_sha256"]) == (4, mobile.exits_sha256)
     assert len(result.record["exits_sha256"]) == 64
     json.dumps(result.record)
     assert sum(shares) == pytest.approx(1)
     large = upscaled(searching(mobile), tiny_faces(1, 24)).record
-    assert (large["coarse_steps"], large["exit_side"]) == (3, None)
+    assert (large["coarse_steps"], large["exit_side"]) == (4, None)
 
 
 def test_full_steps_and_the_published_search(mobile):
@@ -399,7 +433,7 @@ def test_samples_their_mean_and_a_bank(mobile):
     torch.testing.assert_close(bank.w, mobile.mapping(z)[:, 0], atol=1e-2, rtol=1e-2)
     banked = upscaled(searching(mobile, start="bank"), low)
     assert banked.record["start"] == "bank"
-    assert banked.record["coarse_steps"] == 3
+    assert (banked.record["coarse_steps"], banked.record["racers"]) == (4, 1)
 
 
 def test_tables_search_alike_and_say_so(mobile):
@@ -407,7 +441,7 @@ def test_tables_search_alike_and_say_so(mobile):
     found = variant(mobile, tiny_faces(1), DOWN, [0])
     assert len(found.history["pixel"]) == 5
     described = variant.described(mobile)
-    assert (described["coarse_steps"], described["exits_sha256"]) == (3, mobile.exits_sha256)
+    assert (described["coarse_steps"], described["exits_sha256"]) == (4, mobile.exits_sha256)
     assert "coarse_steps" not in make_variant("rlse@paper", steps=5).described(mobile)
     assert "coarse_steps" not in make_variant("pulse").described(mobile)
 

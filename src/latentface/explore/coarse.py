@@ -1,14 +1,15 @@
-"""Coarse to fine: most steps of a search at an exit of the prior, the last ones at full size.
+"""Coarse to fine: a search at one exit of the prior, then at the next, whose face is painted at full size at the end.
 
-An exit's face is nearly the full one, shrunk, at a fraction of its cost; the few steps at full size close the gap and free
-the style rows that draw finer detail. The exit's last row stands for all of those until then.
+An exit's face is nearly the full one, shrunk, at a fraction of its cost. The style rows above an exit are its last one until a
+stage frees them.
 
 Some searches end in a worse face than others of the same input. So several searches of a face begin, a race, and the one with the
-least loss after a third of the exit's steps goes on.
+least loss goes on.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,26 +23,87 @@ from latentface.explore.result import Exploration, OnStep, Step
 from latentface.prior.exits import exit_for, whole_rows
 from latentface.prior.prior import Prior
 
-FULL_SHARE = 0.4  # of a search's steps at full size: docs/decisions.md
+# Shares of steps, and what a short stage needs: docs/decisions.md
+FULL_SHARE, ONE_EXIT_FULL_SHARE = 0.1, 0.4  # of all steps, at full size
+LATER_SHARE = 1 / 3  # of the exits' steps, at the second one
+SHORT = 25  # steps of a stage below which its rate is in proportion: it begins near its end
 RACERS = 4  # searches of a face that begin
-RACE_SHARE = 1 / 3  # of the exit's steps
+RACE_SHARE = 1 / 3  # of the first exit's steps
 OTHER_DRAWS = 0x5DEECE66D  # any number: a method takes its own draws from the seed itself
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Steps of a search at one size; `racers`: searches of each face there, of which one goes on."""
+
+    prior: Prior
+    steps: int
+    racers: int = 1
+
+    @property
+    def cost(self) -> float:
+        """Time of it, about, in steps of 1 px: 0.05, 0.10 and 0.40 s a step at 128, 256 and 1024 px."""
+        return self.steps * self.racers * self.prior.resolution
 
 
 def coarse_steps(
     method: Method, prior: Prior, settings: Any, preset: str = "default", full_steps: int | None = None
 ) -> int:
-    """Return how many of a search's steps are made at an exit by default; 0 for none.
+    """Return how many of a search's steps are made at exits by default; 0 for none.
 
     There are none where the method allows none, it searches z, the prior has no exits, or the preset is "paper", which is
-    the published search. `full_steps` says how many are made at full size, one at least; None: two fifths.
+    the published search. `full_steps` says how many are made at full size, one at least; None: a tenth where the prior has
+    several exits, two fifths where it has one.
     """
     steps = getattr(settings, "steps", None)
     published = preset == "paper" and full_steps is None
     if published or not method.coarse or not isinstance(steps, int) or not settings.in_w or not prior.exits:
         return 0
-    full = max(1, round(steps * FULL_SHARE) if full_steps is None else full_steps)
-    return max(0, steps - full)
+    usual = round(steps * (FULL_SHARE if len(prior.exits) > 1 else ONE_EXIT_FULL_SHARE))
+    return max(0, steps - max(1, usual if full_steps is None else full_steps))
+
+
+def coarse_facts(prior: Prior, steps: int, *, raced: bool) -> dict[str, Any]:
+    """Return what a record says of a search with so many steps at exits, as plain JSON types; {} for none."""
+    if not steps:
+        return {}
+    return {"coarse_steps": steps, "racers": RACERS if raced else 1, "exits_sha256": prior.exits_sha256}
+
+
+def stages_of(
+    prior: Prior,
+    degradation: Degradation,
+    faces: int,
+    total: int,
+    coarse: int,
+    racers: int = 1,
+    size: int | None = None,
+    later: float = LATER_SHARE,
+) -> list[Stage]:
+    """Return the stages of a search of `total` steps of which `coarse` are made at exits; [] where no exit suits the inputs.
+
+    Args:
+        racers: searches of a face that begin.
+        size: px that are wanted of the faces, None for all: the last stage is at the smallest exit that has as many.
+        later: share of the exits' steps that are made at the second one, where there is one.
+    """
+    first = exit_for(prior.exits, degradation, faces) if coarse else None
+    if first is None:
+        return []
+    last = last_side(prior, first, size)
+    if first == last:
+        sides = {first: coarse}
+    else:
+        then = min(r for r in (*prior.exits, last) if r > first)
+        moved = min(coarse - 1, round(coarse * later)) if then in prior.exits else 0
+        sides = {first: coarse - moved, then: moved}
+        sides[last] = sides.get(last, 0) + total - coarse
+    stages = [Stage(prior.at(side), steps) for side, steps in sides.items() if steps]
+    race = race_steps(stages[0].steps) if racers > 1 else 0
+    if race:
+        rest = replace(stages[0], steps=stages[0].steps - race)
+        stages[:1] = [replace(stages[0], steps=race, racers=racers), rest]
+    return stages
 
 
 def explore_coarse(
@@ -57,73 +119,60 @@ def explore_coarse(
     start: Tensor | None = None,
     racers: int = RACERS,
     size: int | None = None,
+    later: float = LATER_SHARE,
 ) -> Exploration:
-    """Make the first `steps` of a search's at an exit and the others at full size; other arguments are a method's.
+    """Make the first `steps` of a search's at exits and the others at full size; other arguments are a method's.
 
-    Without such steps, or an exit that suits the inputs, it is the method's own search. Where `on_step` stops it at the exit,
-    its faces are evaluated once at full size, untold.
+    Without such steps, or an exit that suits the inputs, it is the method's own search. Where `on_step` stops it at an exit,
+    its faces are evaluated once at the last stage's size, untold.
 
     Args:
         racers: searches of a face that begin, where no start is given.
-        size: px that are wanted of the faces, None for all: the last stage is at the smallest exit that has as many, and
-            there is none where the first stage's has.
+        size: px that are wanted of the faces, None for all: the last stage is at the smallest exit that has as many.
+        later: share of the exits' steps that are made at the second one, where there is one.
     """
-    resolution = exit_for(prior.exits, degradation, len(low)) if steps else None
-    if resolution is None:
+    racers = 1 if start is not None else racers
+    stages = stages_of(prior, degradation, len(low), int(getattr(settings, "steps", 0)), steps, racers, size, later)
+    if not stages:
         return explore(
             method, prior, low, degradation=degradation, settings=settings, seeds=seeds, start=start, on_step=on_step
         )
-    small, shrink = prior.at(resolution), degradation.at(resolution)
-    last = prior.at(last_side(prior, resolution, size))
-    total = steps if last.resolution == resolution else int(settings.steps)
-    race = race_steps(steps) if racers > 1 and start is None else 0
-    ratio = resolution / last.resolution  # of the time of a pass: 0.05 s against 0.40 at 128 and 1024 px
-    whole = ((racers - 1) * race + steps) * ratio + total - steps
-    tell = _Telling(on_step, total, last.resolution)
-    coarse = settings if last.resolution == resolution else replace(settings, project=False)
-    if start is not None and start.ndim == 3:
-        start = start[:, : small.num_ws]
-    stages = []
-    if race:
-        told = tell.stage(0, race, racers * ratio / whole, every=racers)
-        stages.append(_race(method, small, low, shrink, with_steps(coarse, race), seeds, racers, told))
-        start = stages[-1].latent["w_plus"]
-    if not tell.stopped or total == steps:
-        found = explore(
+    *_, last = stages
+    tell = _Telling(on_step, stages)
+    made: list[Exploration] = []
+    scales: list[float] = []
+    for number, stage in enumerate(stages):
+        if tell.stopped and stage is not last:
+            continue
+        rows = stage.prior.num_ws
+        if start is not None and start.ndim == 3:
+            start = whole_rows(start[:, :rows], rows)
+        own = with_steps(settings, 1 if tell.stopped else stage.steps)
+        if number and stage.steps < SHORT:
+            own = replace(own, rate=own.rate * stage.steps / SHORT)
+        search = explore if stage.racers == 1 else partial(_race, racers=stage.racers)
+        found = search(
             method,
-            small,
+            stage.prior,
             low,
-            degradation=shrink,
-            settings=with_steps(coarse, 1 if tell.stopped else steps - race),
+            degradation=degradation.at(stage.prior.resolution),
+            settings=own if stage is last else replace(own, project=False),
             seeds=seeds,
-            on_step=None if tell.stopped else tell.stage(race, steps - race, ratio / whole),
             start=start,
+            on_step=None if tell.stopped else tell.stage(number),
         )
+        made.append(found)
+        scales.append(stage.prior.resolution / last.prior.resolution)
         start = found.latent["w_plus"]
-        stages.append(found)
-    assert start is not None
-    if total > steps:
-        found = explore(
-            method,
-            last,
-            low,
-            degradation=degradation.at(last.resolution),
-            settings=with_steps(settings, 1 if tell.stopped else total - steps),
-            seeds=seeds,
-            on_step=None if tell.stopped else tell.stage(steps, total - steps, 1 / whole),
-            start=whole_rows(start, last.num_ws),
-        )
-        stages.append(found)
-    *before, found = stages
+    *before, found = made
     shared = [name for name in found.history if all(name in s.history for s in before)]
-    scale = ratio if total > steps else 1.0
     return replace(
         found,
         settings=settings,
-        history={name: torch.cat([s.history[name] for s in stages]) for name in shared},
+        history={name: torch.cat([s.history[name] for s in made]) for name in shared},
         best_step=found.best_step + sum(len(s.history["consistency_db"]) for s in before),
-        seconds=sum(s.seconds for s in stages),
-        passes=found.passes + scale * sum(s.passes for s in before),
+        seconds=sum(s.seconds for s in made),
+        passes=sum(scale * s.passes for scale, s in zip(scales, made, strict=True)),
     )
 
 
@@ -136,6 +185,7 @@ def _race(
     seeds: Sequence[int],
     racers: int,
     on_step: OnStep | None,
+    start: Tensor | None,
 ) -> Exploration:
     """Search for each face several times from different random codes; return the search with the least loss of each."""
     rows = [face for face in range(len(low)) for _ in range(racers)]
@@ -146,6 +196,7 @@ def _race(
         degradation=degradation.select(rows),
         settings=settings,
         seeds=racers_seeds(seeds, racers),
+        start=start,
         on_step=on_step,
     )
     losses = torch.stack([v for name, v in found.history.items() if name != "consistency_db"]).sum(0)
@@ -176,24 +227,26 @@ def race_steps(steps: int) -> int:
 
 
 class _Telling:
-    """Tells the steps of several stages as those of one search: `total` steps, previews of `side` px.
+    """Tells the steps of several stages as those of one search, with previews of the last one's side.
 
     Attributes:
         stopped: whether `on_step` has asked to stop.
     """
 
-    def __init__(self, on_step: OnStep | None, total: int, side: int) -> None:
-        self.on_step, self.total, self.side = on_step, total, side
-        self.stopped = False
+    def __init__(self, on_step: OnStep | None, stages: Sequence[Stage]) -> None:
+        self.on_step, self.stages, self.stopped = on_step, stages, False
+        self.total, self.side = sum(stage.steps for stage in stages), stages[-1].prior.resolution
+        self.whole = sum(stage.cost for stage in stages)
 
-    def stage(self, before: int, own: int, share: float, every: int = 1) -> OnStep | None:
-        """Return what a stage of `own` steps tells, after `before` others; of each `every` rows one stands for a face.
+    def stage(self, number: int) -> OnStep | None:
+        """Return what a stage tells; of its racers one stands for each face.
 
-        The steps of a batch that is searched in parts are a multiple of these.
+        The steps of a batch that is searched in parts are a multiple of the stage's.
         """
-        on_step = self.on_step
+        on_step, stage = self.on_step, self.stages[number]
         if on_step is None:
             return None
+        before, every = sum(s.steps for s in self.stages[:number]), stage.racers
 
         def tell(step: Step) -> bool:
             def preview() -> Tensor:
@@ -202,13 +255,13 @@ class _Telling:
                     return pictures
                 return F.interpolate(pictures, size=(self.side, self.side), mode="bilinear", align_corners=False)
 
-            rounds = step.total // own
+            rounds = step.total // stage.steps
             told = replace(
                 step,
                 number=before * rounds + step.number,
                 total=self.total * rounds,
                 preview=preview,
-                share=share / rounds,
+                share=stage.cost / stage.steps / self.whole / rounds,
                 losses={name: v[::every] for name, v in step.losses.items()},
                 consistency_db=step.consistency_db[::every],
             )

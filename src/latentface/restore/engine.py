@@ -23,7 +23,7 @@ from torch import Tensor
 from latentface.degradation import project, resize
 from latentface.devices import Batches, out_of_memory
 from latentface.errors import InputError, LatentfaceError
-from latentface.explore.coarse import coarse_steps, explore_coarse
+from latentface.explore.coarse import coarse_facts, coarse_steps, explore_coarse
 from latentface.explore.registry import find_method
 from latentface.explore.result import Step, psnr_each
 from latentface.explore.start.bank import WarmStart
@@ -97,7 +97,6 @@ class Engine:
         if self.weights_sha256 is not None:  # records name files, and not where they lie on somebody's disk
             own |= {"weights": Path(own["weights"]).name, "weights_sha256": self.weights_sha256}
             method = Path(method).name
-        coarse = {"coarse_steps": self.coarse_steps, "exits_sha256": prior.exits_sha256} if self.coarse_steps else {}
         return {
             "method": method,
             "settings": {
@@ -113,7 +112,7 @@ class Engine:
             "judge_sha256": prior.judge and prior.judge.sha256,
             "seed": self.settings.seed,
             "start": start.kind,
-            **coarse,
+            **coarse_facts(prior, self.coarse_steps, raced=start.kind == "random"),
             **({"wander": list(start.wander)} if any(start.wander) else {}),
             **({"encoder_sha256": start.sha256} if start.sha256 else {}),
             "low_size": list(low),

@@ -13,7 +13,7 @@ from torch import Tensor
 from latentface.bench.core.sizes import compared_at, previews_at, searched_from
 from latentface.degradation import Downscale
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.coarse import coarse_steps, explore_coarse
+from latentface.explore.coarse import coarse_facts, coarse_steps, explore_coarse
 from latentface.explore.registry import METHODS, Method, find_method
 from latentface.explore.result import Exploration, OnStep
 from latentface.explore.start.bank import WarmStart
@@ -96,7 +96,7 @@ class Variant:
             begin |= {"encoder_sha256": start.sha256} if start.sha256 else {}
             settings = settings.from_start()  # as it searches from there
         coarse = coarse_steps(self.method, prior, settings, self.preset)
-        begin |= {"coarse_steps": coarse, "exits_sha256": prior.exits_sha256} if coarse else {}
+        begin |= coarse_facts(prior, coarse, raced=self.start == "random")
         return begin | {
             k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in asdict(settings).items()
         }

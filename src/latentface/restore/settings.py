@@ -33,9 +33,9 @@ class UpscaleSettings:
         preset: "default", "paper" (as published: all steps at full size), "equal", or another that the method has (RLSE:
             "fast").
         steps: Iterations, instead of the preset's.
-        full_steps: How many of the iterations, the last ones, are made at the prior's full size; the others at an exit of the
-            prior, where a step takes an eighth of the time. By default two fifths. With 100 all are, as in the poster. With 0 a
-            face of few pixels ends at an exit, in less than half of the time and softer.
+        full_steps: How many of the iterations, the last ones, are made at the prior's full size; the others at exits of the
+            prior, where a step takes an eighth or a third of the time. By default a tenth. With 100 all are, as in the poster.
+            With 0 a face of few pixels ends at an exit, faster and softer.
         seed: Of the random start, the same for every face; sample k takes seed + k.
         samples: Write so many faces, NAME-1.png ..., and NAME-spread.png: what is known and what is invented.
         start: "random" is the method's own, for RLSE the best of 16 draws; "bank" starts near the most similar of the prior's

@@ -38,7 +38,7 @@ class Sizes:
         return {k: {str(r): c for r, c in v.items()} if isinstance(v, dict) else v for k, v in values}
 
 
-def check_counts(sizes: Sizes, *names: str) -> None:
+def check_counts(sizes: object, *names: str) -> None:
     """Raise ValueError unless these are whole numbers of at least 1."""
     for name in names:
         value = getattr(sizes, name)

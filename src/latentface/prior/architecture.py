@@ -66,3 +66,17 @@ class Architecture(Sizes):
             if sorted(table) != steps or min(table.values()) < 1:
                 raise ValueError(f"{name} is {table}; it needs a positive number for each of {steps}")
             object.__setattr__(self, name, table)
+
+
+DISCRIMINATOR = ("resolution", "d_channels", "mbstd_group", "clamp")  # what of it a discriminator is built from
+
+
+def discriminator_facts(arch: Architecture) -> dict[str, Any]:
+    """Return what a discriminator is built from, in plain JSON types."""
+    described = arch.to_json()
+    return {name: described[name] for name in DISCRIMINATOR}
+
+
+def discriminator_from(facts: Mapping[str, Any]) -> Architecture:
+    """Return the architecture of such facts. Raises KeyError, TypeError or ValueError where they are none."""
+    return Architecture(**{name: facts[name] for name in DISCRIMINATOR})

@@ -91,4 +91,4 @@ class BlockNetwork(nn.Module):
                 assert x is not None
                 return x, rgb
         assert x is not None
-        return x, self.paint(x, rgb, ws[:, row])
+        return x, self.paint(x, rgb, ws[:, -1])

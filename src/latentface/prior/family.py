@@ -11,16 +11,18 @@ from typing import Any
 
 from latentface.prior.architecture import Architecture
 from latentface.prior.mobilestylegan import MobileArchitecture, MobileGenerator
+from latentface.prior.stylegan1 import FirstArchitecture, FirstGenerator
 from latentface.prior.stylegan2 import Generator
 from latentface.prior.stylegan3 import AliasFreeArchitecture, AliasFreeGenerator
 
-AnyArchitecture = Architecture | MobileArchitecture | AliasFreeArchitecture
-AnyGenerator = Generator | MobileGenerator | AliasFreeGenerator
+AnyArchitecture = Architecture | MobileArchitecture | AliasFreeArchitecture | FirstArchitecture
+AnyGenerator = Generator | MobileGenerator | AliasFreeGenerator | FirstGenerator
 
 ARCHITECTURES: dict[str, Callable[..., AnyArchitecture]] = {
     "stylegan2": Architecture,
     "mobilestylegan": MobileArchitecture,
     "stylegan3": AliasFreeArchitecture,
+    "stylegan1": FirstArchitecture,
 }
 
 
@@ -42,3 +44,5 @@ def generator_of(arch: AnyArchitecture) -> AnyGenerator:
             return MobileGenerator(arch)
         case AliasFreeArchitecture():
             return AliasFreeGenerator(arch)
+        case FirstArchitecture():
+            return FirstGenerator(arch)

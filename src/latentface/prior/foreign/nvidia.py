@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from latentface.errors import WeightsError
-from latentface.io.opcodes import BROKEN
+from latentface.io.opcodes import BROKEN, one_line
 from latentface.io.weights import filled
 from latentface.prior.architecture import Architecture
 from latentface.prior.foreign.unpickle import Module
@@ -44,7 +44,7 @@ def generator_of(net: Module, label: str) -> Generator | AliasFreeGenerator:
                 if f"{place}.noise_const" not in tensors:  # a network without noise
                     tensors |= {f"{place}.noise_const": torch.zeros(r, r), f"{place}.noise_strength": torch.zeros([])}
     except BROKEN as error:
-        raise _not_ours(label, "generator", error) from None
+        raise not_ours(label, "generator", error) from None
     return filled(lambda: Generator(arch), tensors, f"{label}: G: ")
 
 
@@ -70,7 +70,7 @@ def discriminator_of(net: Module, label: str) -> Discriminator:
             clamp=_clamp(net),
         )
     except BROKEN as error:
-        raise _not_ours(label, "discriminator", error) from None
+        raise not_ours(label, "discriminator", error) from None
     return filled(lambda: Discriminator(arch), tensors, f"{label}: D: ")
 
 
@@ -177,8 +177,9 @@ def _one_clamp(layers: Sequence[Module]) -> float | None:
     return clamps.pop()
 
 
-def _not_ours(label: str, what: str, error: Exception) -> WeightsError:
-    words = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+def not_ours(label: str, what: str, error: Exception) -> WeightsError:
+    """Return the error for a network that is built otherwise than those that are known."""
+    words = f"it has no {error.args[0]}" if isinstance(error, KeyError) else one_line(str(error))
     return WeightsError(
         f"{label}: its {what} is none that is known: {words}; expected StyleGAN2's or StyleGAN3's of faces"
     )

@@ -90,6 +90,15 @@ class TfNetwork:
         parts = exact(found["components"], dict)
         self.parts = {exact(k, str): v for k, v in parts.items() if isinstance(v, TfNetwork) and not v.parts}
 
+    def number(self, name: str, default: float) -> float:
+        """Return a number among the static arguments, the default where it is not there, or None."""
+        value = self.arguments.get(name)
+        return default if value is None else float(exact(value, int, float))
+
+    def clamp(self) -> float | None:
+        """Return the limit of the convolutions' outputs, None for none."""
+        return self.number("conv_clamp", 0) or None
+
     def tensors(self) -> dict[str, Tensor]:
         """Return all variables, those of a part with its name and a slash before."""
         out = dict(self.variables)

@@ -21,7 +21,7 @@ MOST_MARKS = 1000
 MOST_BITS = 512  # of a whole number
 KEYS = (str, int, float, bool, bytes, type(None))
 BROKEN = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError, RuntimeError, struct.error)
-UNREADABLE = {"EXT1", "EXT2", "EXT4", "INST", "OBJ", "NEXT_BUFFER", "READONLY_BUFFER", "BYTEARRAY8"}
+UNREADABLE = {"EXT1", "EXT2", "EXT4", "INST", "OBJ", "NEXT_BUFFER", "READONLY_BUFFER"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class _Machine:
             case _:  # genops knows the rest as plain values: numbers, strings, bytes
                 if isinstance(argument, int) and argument.bit_length() > MOST_BITS:
                     raise ValueError(f"it has a whole number of {argument.bit_length()} bits")
-                self.push(exact(argument, int, bool, float, str, bytes))
+                self.push(bytes(argument) if opcode == "BYTEARRAY8" else exact(argument, int, float, str, bytes))
 
     def push(self, value: Any) -> None:
         self.stack.append(value)

@@ -52,6 +52,8 @@ class Arrays:
             "_codecs.encode": _encoded,
             **{f"{module}._reconstruct": _empty for module in core},
             **{f"{module}.scalar": _scalar for module in core},
+            "numpy.core.numeric._frombuffer": self.of_buffer,
+            "numpy._core.numeric._frombuffer": self.of_buffer,
         }
         self.builds: Builds = {np.ndarray: self.fill, DType: DType.set}
 
@@ -69,6 +71,14 @@ class Arrays:
         if self.left < 0:
             raise ValueError("its arrays have more bytes than the file")
         array.__setstate__((1, shape, dtype, bool(fortran), data))
+
+    def of_buffer(self, data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> np.ndarray[Any, Any]:
+        """Return an array as protocol 5 has it: of bytes in the order "C" or "F"."""
+        if exact(order, str) not in ("C", "F"):
+            raise ValueError("an array with axes in another order")
+        array = np.empty(0, np.uint8)
+        self.fill(array, (1, shape, dtype, order == "F", data))
+        return array
 
 
 def _empty(kind: Any, shape: Any, typecode: Any) -> np.ndarray[Any, Any]:

@@ -30,7 +30,9 @@ def generator_of(given: Mapping[str, Tensor], label: str) -> MobileGenerator:
         own = {name.removeprefix("student."): value for name, value in given.items() if name.startswith("student.")}
         blocks = sum(bool(re.fullmatch(r"layers\.\d+\.conv1\.bias", name)) for name in own)
         convs = ["conv1", *(f"layers.{i}.{conv}" for i in range(blocks) for conv in ("conv1", "conv2"))]
-        constants = [Constant(f"m.{name}", value) for name, value in own.items()]
+        # The exported files have an axis more before the depthwise kernels.
+        shaped = {k: v[:, :, None] if k.endswith(".weight_dw") else v for k, v in own.items()}
+        constants = [Constant(f"m.{name}", value) for name, value in shaped.items()]
         with seeded(0):
             for i, conv in enumerate(convs):
                 side = 4 << (i + 1) // 2

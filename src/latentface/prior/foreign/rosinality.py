@@ -26,8 +26,8 @@ def generator_of(given: Mapping[str, Tensor], label: str, mean: Tensor | None = 
         depth = sum(bool(re.fullmatch(r"style\.\d+\.weight", name)) for name in given)
         for i in range(depth):
             tensors |= {f"mapping.fc{i}.{kind}": given[f"style.{i + 1}.{kind}"] for kind in ("weight", "bias")}
-        z_dim = tensors["mapping.fc0.weight"].shape[1]
-        tensors["mapping.w_avg"] = torch.zeros(z_dim) if mean is None else mean.reshape(z_dim)
+        w_dim, z_dim = tensors["mapping.fc0.weight"].shape
+        tensors["mapping.w_avg"] = torch.zeros(w_dim) if mean is None else mean.reshape(w_dim)
         tensors["synthesis.b4.const"] = given["input.input"][0]
         blocks = sum(bool(re.fullmatch(r"to_rgbs\.\d+\.bias", name)) for name in given)
         places = {"b4.conv1": "conv1", "b4.torgb": "to_rgb1"}
@@ -59,7 +59,7 @@ def generator_of(given: Mapping[str, Tensor], label: str, mean: Tensor | None = 
             resolution=sides[-1],
             channels={r: len(tensors[f"synthesis.b{r}.conv1.bias"]) for r in sides},
             z_dim=z_dim,
-            w_dim=len(tensors["mapping.fc0.weight"]),
+            w_dim=w_dim,
             mapping_layers=depth,
         )
     except BROKEN as error:

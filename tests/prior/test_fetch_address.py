@@ -73,7 +73,7 @@ def test_a_later_fetch_must_bring_the_same_file(served, tmp_path):
 
 def test_what_cannot_be_fetched_says_how_to_bring_it(served):
     with pytest.raises(
-        MissingDataError, match="on another machine; then: latentface models convert there.pkl -o there"
+        MissingDataError, match=r"on another machine; then: latentface models convert there\.pkl -o there"
     ):
         fetch_prior("there", offline=True)
     (served / "there.pkl").unlink()

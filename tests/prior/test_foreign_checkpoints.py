@@ -196,3 +196,17 @@ def test_other_checkpoints_are_told_in_one_line(tmp_path, content, words):
     with pytest.raises(WeightsError, match=words) as error:
         networks_of(tmp_path / "x.pt")
     assert "\n" not in str(error.value)
+
+
+def test_blocks_without_end_draw_no_maps(tmp_path):
+    g, _ = small_networks(small_arch(8), dtype=torch.float32)
+    theirs = rosinality(g)["g_ema"] | {f"to_rgbs.{k}.bias": torch.zeros(1, 3, 1, 1) for k in range(30)}
+    torch.save({"g_ema": theirs}, tmp_path / "x.pt")
+    with pytest.raises(WeightsError, match="resolution is"):
+        networks_of(tmp_path / "x.pt")
+    synthesis, mapping = first.files({4: 3, 8: 3})
+    synthesis["blocks.1048576x1048576.epi1.noise.weight"] = torch.zeros(3)
+    torch.save(synthesis, tmp_path / "s.pt")
+    torch.save(mapping, tmp_path / "m.pt")
+    with pytest.raises(WeightsError, match="resolution is"):
+        networks_of(tmp_path / "s.pt", tmp_path / "m.pt")

@@ -222,3 +222,35 @@ def call_models(capsys):
         return capsys.readouterr().out
 
     return call
+
+
+def test_from_the_command_line(tmp_path, call_models):
+    path = written(tmp_path / "faces.pkl", snapshot(stylegan2(networks()[0])))
+    out = call_models("convert", path, "--alignment", "celeba", "--licence", "mine")
+    assert out.strip() == str(tmp_path / "faces.safetensors")
+    assert "licence: mine" in call_models("info", tmp_path / "faces.safetensors")
+    assert "latentface models convert faces.pkl" in call_models("info", path)
+
+
+def test_the_same_storage_by_many_names_is_not_copied_without_end(tmp_path):
+    half = torch.zeros(1 << 20, dtype=torch.float16)
+    made = Module("Generator", img_channels=3)
+    made.state["_modules"]["synthesis"] = Module("S")
+    made.state["_buffers"] = {f"b{i}": half for i in range(1000)}
+    with pytest.raises(WeightsError, match="more numbers, than any network"):
+        networks_of(written(tmp_path / "g.pkl", snapshot(made)))
+
+
+def test_modules_that_share_modules_without_end_are_refused(tmp_path):
+    inner = Module("Inner")
+    for _ in range(9):
+        outer = Module("Outer")
+        outer.state["_modules"].update({f"m{i}": inner for i in range(9)})
+        inner = outer
+    inner.state.update(img_channels=3, c_dim=0)
+    inner.state["_modules"]["synthesis"] = Module("S")
+    path = written(tmp_path / "g.pkl", {"G_ema": inner})
+    with pytest.raises(WeightsError, match="too many"):
+        networks_of(path)
+    with pytest.raises(WeightsError, match="too many"):
+        describe(path)

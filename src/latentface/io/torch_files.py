@@ -6,6 +6,7 @@ its unrestricted relative in pickles of modules, `torch.storage._load_from_bytes
 
 import math
 import zipfile
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from latentface.io.pickled_arrays import MOST_AXES, Arrays
 MOST_BYTES = 4 << 30  # of a file; StyleGAN's largest pickles have 0.4 GB, checkpoints with their optimisers 1
 MOST_INDEX = 64 << 20  # of the pickle inside a checkpoint
 MOST_ENTRIES = 20_000
+MOST_TENSORS, MOST_NUMBERS = 20_000, 1 << 29  # of what is taken of a file, which may name the same storage often
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # what a checkpoint of the old format begins with
 STORAGES = {
     "FloatStorage": torch.float32,
@@ -125,6 +127,19 @@ def read_checkpoint(path: str | Path, extra: Calls | None = None, builds: Builds
         raise UnsafeFileError(f"{path}: {error}; nothing of it was run") from None
     except (*BROKEN, zipfile.BadZipFile, MemoryError) as error:
         raise WeightsError(f"{path}: the checkpoint is broken, or none ({one_line(str(error))})") from None
+
+
+def floats(named: Iterable[tuple[Any, Any]]) -> dict[str, Tensor]:
+    """Return the tensors among named things, in float32. Raises ValueError: more numbers than any network has."""
+    out: dict[str, Tensor] = {}
+    numbers = 0
+    for name, value in named:
+        if isinstance(name, str) and isinstance(value, Tensor) and value.is_floating_point():
+            numbers += value.numel()
+            if numbers > MOST_NUMBERS or len(out) >= MOST_TENSORS:
+                raise ValueError("it has more tensors, or more numbers, than any network")
+            out[name] = value.float()
+    return out
 
 
 def read_file(path: str | Path) -> bytes:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentface.errors import InputError, WeightsError, WrongFileError
 from latentface.io.kinds import kind_of
-from latentface.io.torch_files import read_checkpoint
+from latentface.io.torch_files import floats, read_checkpoint
 from latentface.prior.family import AnyGenerator
 from latentface.prior.foreign import mobile, nvidia, pulse, rosinality, tensorflow
 from latentface.prior.foreign.unpickle import Module, TfNetwork, read_networks
@@ -20,6 +20,7 @@ from latentface.prior.statistics import latent_statistics
 from latentface.prior.stylegan2 import Discriminator
 
 DRAWS = 100_000  # of the latent statistics
+MOST_WIDE, MOST_DEEP = 4096, 64  # of the latent spaces and of the mapping network
 UNKNOWN = (
     "unknown: whoever trained the file sets the terms (NVIDIA's own weights: research and non-commercial use only)"
 )
@@ -73,7 +74,7 @@ def read_content(path: str | Path) -> Content:
     content = read_checkpoint(path, TRAINERS)
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: it holds a {type(content).__name__}; {EXPECTED}")
-    parts = {name: _tensors(content.get(name)) for name in ("g_ema", "g", "d", "state_dict")}
+    parts = {name: _tensors(content.get(name), path) for name in ("g_ema", "g", "d", "state_dict")}
     if parts["g_ema"] or parts["g"]:
         parts["g_ema"] = parts["g_ema"] or parts["g"]
         mean = content.get("latent_avg")
@@ -81,7 +82,7 @@ def read_content(path: str | Path) -> Content:
         return Content("rosinality", {}, parts)
     if any(name.startswith("student.") for name in parts["state_dict"]):
         return Content("mobile", {}, {"student": parts["state_dict"]})
-    plain = _tensors(content)
+    plain = _tensors(content, path)
     if "input.input" in plain and "style.1.weight" in plain:
         return Content("rosinality", {}, {"g_ema": plain, "d": {}, "mean": {}})
     part = {"torgb.weight": "synthesis", "dense0.weight": "mapping"}
@@ -95,13 +96,12 @@ def read_content(path: str | Path) -> Content:
 EXPECTED = "expected StyleGAN2 or StyleGAN3 as NVIDIA's pickle, rosinality's checkpoint, PULSE's files, or MobileStyleGAN's .ckpt"
 
 
-def _tensors(found: Any) -> dict[str, Tensor]:
+def _tensors(found: Any, path: str | Path) -> dict[str, Tensor]:
     items = found.items() if isinstance(found, dict) else ()
-    return {
-        k.removeprefix("module."): v.float()
-        for k, v in items
-        if isinstance(k, str) and isinstance(v, Tensor) and v.is_floating_point()
-    }
+    try:
+        return floats((k.removeprefix("module.") if isinstance(k, str) else k, v) for k, v in items)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from None
 
 
 def networks_of(
@@ -168,11 +168,16 @@ def convert(
     if alignment not in ALIGNMENTS:
         raise InputError(f"alignment is {alignment!r}, expected one of {', '.join(ALIGNMENTS)}")
     generator, judge, found = networks_of(path, mapping)
+    arch = generator.arch
+    if max(arch.z_dim, arch.w_dim) > MOST_WIDE or arch.mapping_layers > MOST_DEEP:
+        raise WeightsError(
+            f"{path}: z of {arch.z_dim}, w of {arch.w_dim} numbers, {arch.mapping_layers} layers between; no such network is known"
+        )
     for name, value in generator.named_parameters():
         if not bool(torch.isfinite(value).all()):
             raise WeightsError(f"{path}: {name} holds NaN or infinite values")
     generator.eval().requires_grad_(False)
-    statistics = latent_statistics(generator.mapping, generator.arch.z_dim, DRAWS)
+    statistics = latent_statistics(generator.mapping, arch.z_dim, DRAWS)
     average = getattr(generator.mapping, "w_avg", None)
     if isinstance(average, Tensor) and not average.any():
         average.copy_(statistics["mean"])
@@ -188,9 +193,14 @@ def describe(path: str | Path) -> dict[str, Any]:
     content = read_content(path)
     networks: dict[str, Any] = {}
     for name, net in content.networks.items():
-        tensors = net.tensors()
+        try:
+            tensors = net.tensors()
+        except ValueError as error:
+            raise WeightsError(f"{path}: {name}: {error}") from None
         facts = net.state if isinstance(net, Module) else net.arguments
-        kept = {str(k): v for k, v in facts.items() if isinstance(v, int | float | bool) and k != "training"}
+        kept = {
+            k: v for k, v in facts.items() if isinstance(k, str) and k.isidentifier() and isinstance(v, int | float)
+        }
         kind = net.kind if isinstance(net, Module) else "a network of TensorFlow"
         networks[name] = {"class": kind, **kept, **_counted(tensors)}
     networks |= {name: _counted(tensors) for name, tensors in content.tensors.items() if tensors}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from latentface.devices import seeded
 from latentface.io.opcodes import BROKEN
+from latentface.prior.architecture import resolutions_of
 from latentface.prior.foreign.nvidia import MAPPING_RATE, not_ours
 from latentface.prior.foreign.openvino import Constant
 from latentface.prior.foreign.openvino import generator_of as of_constants
@@ -29,6 +30,7 @@ def generator_of(given: Mapping[str, Tensor], label: str) -> MobileGenerator:
             mapping += [Constant("bias", bias * MAPPING_RATE)]
         own = {name.removeprefix("student."): value for name, value in given.items() if name.startswith("student.")}
         blocks = sum(bool(re.fullmatch(r"layers\.\d+\.conv1\.bias", name)) for name in own)
+        resolutions_of(8 << blocks)  # before maps are drawn
         convs = ["conv1", *(f"layers.{i}.{conv}" for i in range(blocks) for conv in ("conv1", "conv2"))]
         # The exported files have an axis more before the depthwise kernels.
         shaped = {k: v[:, :, None] if k.endswith(".weight_dw") else v for k, v in own.items()}

@@ -10,6 +10,7 @@ from torch import Tensor
 from latentface.devices import seeded
 from latentface.io.opcodes import BROKEN
 from latentface.io.weights import filled
+from latentface.prior.architecture import resolutions_of
 from latentface.prior.foreign.nvidia import not_ours
 from latentface.prior.stylegan1 import FirstArchitecture, FirstGenerator
 
@@ -29,6 +30,8 @@ def generator_of(synthesis: Mapping[str, Tensor], mapping: Mapping[str, Tensor],
             tensors[f"mapping.fc{i}.bias"] = mapping[f"dense{i}.bias"] / math.sqrt(2)
         tensors["mapping.w_avg"] = torch.zeros(len(tensors["mapping.fc0.bias"]))
         sides = sorted({int(m[1]) for m in (re.match(r"blocks\.(\d+)x\1\.", name) for name in synthesis) if m})
+        if sides != resolutions_of(sides[-1]):
+            raise ValueError(f"it has blocks of {sides} px")
         channels = {r: synthesis[f"blocks.{r}x{r}.epi1.noise.weight"].numel() for r in sides}
         with seeded(0):
             for r in sides:

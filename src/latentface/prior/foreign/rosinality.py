@@ -9,7 +9,7 @@ from torch import Tensor
 from latentface.devices import seeded
 from latentface.io.opcodes import BROKEN
 from latentface.io.weights import filled
-from latentface.prior.architecture import Architecture
+from latentface.prior.architecture import Architecture, resolutions_of
 from latentface.prior.foreign.nvidia import not_ours
 from latentface.prior.stylegan2 import Discriminator, Generator
 
@@ -30,6 +30,7 @@ def generator_of(given: Mapping[str, Tensor], label: str, mean: Tensor | None = 
         tensors["mapping.w_avg"] = torch.zeros(w_dim) if mean is None else mean.reshape(w_dim)
         tensors["synthesis.b4.const"] = given["input.input"][0]
         blocks = sum(bool(re.fullmatch(r"to_rgbs\.\d+\.bias", name)) for name in given)
+        sides = resolutions_of(4 << blocks)  # before maps of these sides are drawn
         places = {"b4.conv1": "conv1", "b4.torgb": "to_rgb1"}
         for k in range(blocks):
             r = 8 << k
@@ -54,7 +55,6 @@ def generator_of(given: Mapping[str, Tensor], label: str, mean: Tensor | None = 
                 tensors[f"{name}.noise_const"] = noise[0, 0]
                 tensors[f"{name}.noise_strength"] = given[f"{theirs}.noise.weight"].reshape([])
                 number += 1
-        sides = [4 << k for k in range(blocks + 1)]
         arch = Architecture(
             resolution=sides[-1],
             channels={r: len(tensors[f"synthesis.b{r}.conv1.bias"]) for r in sides},

@@ -5,18 +5,19 @@ becomes its class's name and its state, and the source is never looked at. One o
 as lists of named arrays.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from latentface.errors import WeightsError
 from latentface.io.opcodes import exact, one_line, read_pickle
-from latentface.io.torch_files import Tensors, read_file
+from latentface.io.torch_files import Tensors, floats, read_file
 
 MOST_MODULES = 2000  # of one network; StyleGAN2 at 1024 px has some 110
 NETWORKS = ("G", "D", "G_ema")
@@ -31,31 +32,28 @@ class Module:
 
     def children(self) -> dict[str, "Module"]:
         """Return the modules in it, by name."""
-        found = self.state.get("_modules")
-        items = found.items() if isinstance(found, dict) else ()
-        return {k: v for k, v in items if isinstance(k, str) and isinstance(v, Module)}
+        return {k: v for k, v in _items(self.state.get("_modules")) if isinstance(k, str) and isinstance(v, Module)}
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
         """Give every module with its name, such as synthesis.b4.conv1. Raises ValueError: too many, as a loop has."""
         left, seen = [(prefix, self)], 0
         while left:
             name, module = left.pop()
+            inner = module.children()
             seen += 1
-            if seen > MOST_MODULES or len(name) > 200:
+            if seen + len(left) + len(inner) > MOST_MODULES or len(name) > 200:
                 raise ValueError("its modules are too many, or hold themselves")
             yield name, module
-            left += [(f"{name}.{k}" if name else k, v) for k, v in module.children().items()]
+            left += [(f"{name}.{k}" if name else k, v) for k, v in inner.items()]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return parameters and buffers in float32, by their whole names."""
-        out: dict[str, Tensor] = {}
-        for name, module in self.walk():
-            for group in ("_parameters", "_buffers"):
-                found = module.state.get(group)
-                for key, value in found.items() if isinstance(found, dict) else ():
-                    if isinstance(key, str) and isinstance(value, Tensor) and value.is_floating_point():
-                        out[f"{name}.{key}" if name else key] = value.float()
-        return out
+        """Return parameters and buffers in float32, by their whole names. Raises ValueError: too many."""
+        return floats(
+            (f"{name}.{key}" if name else key, value)
+            for name, module in self.walk()
+            for group in ("_parameters", "_buffers")
+            for key, value in _items(module.state.get(group))
+        )
 
     def number(self, name: str, default: float | None = None) -> float:
         """Return a number of the state. Raises ValueError: there is none."""
@@ -84,9 +82,7 @@ class TfNetwork:
         """Take the state that the file has; the source among it is not looked at."""
         found = exact(state, dict)
         self.version, self.arguments = exact(found["version"], int), exact(found["static_kwargs"], dict)
-        for name, value in exact(found["variables"], list):
-            array = value if isinstance(value, int | float) else value.astype("f4")
-            self.variables[exact(name, str)] = torch.as_tensor(array, dtype=torch.float32)
+        self.variables = floats((name, _as_tensor(value)) for name, value in exact(found["variables"], list))
         parts = exact(found["components"], dict)
         self.parts = {exact(k, str): v for k, v in parts.items() if isinstance(v, TfNetwork) and not v.parts}
 
@@ -105,6 +101,17 @@ class TfNetwork:
         for name, part in self.parts.items():
             out |= {f"{name}/{key}": value for key, value in part.variables.items()}
         return out
+
+
+def _items(found: Any) -> Iterable[tuple[Any, Any]]:
+    return found.items() if isinstance(found, dict) else ()
+
+
+def _as_tensor(value: Any) -> Tensor:
+    """Return a number or an array as a tensor; an array in our byte order and layout shares its memory."""
+    if isinstance(value, int | float):
+        return torch.tensor(float(value))
+    return torch.from_numpy(np.require(value, value.dtype.newbyteorder("="), ["C", "W"]))
 
 
 def _module(meta: Any) -> Module:

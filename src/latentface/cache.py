@@ -77,3 +77,25 @@ def kept(
 def is_offline() -> bool:
     """Say whether LATENTFACE_OFFLINE forbids to fetch anything."""
     return os.environ.get("LATENTFACE_OFFLINE", "") not in ("", "0")
+
+
+FOLDERS = ("priors", "downloads", "weights", "banks", "metrics", "flows")  # what of the cache is made or fetched again
+
+
+def cached_files() -> list[Path]:
+    """Return the files that are made or fetched again when they are missed, by their names; pins are none of them."""
+    folders = (cache_folder() / name for name in FOLDERS)
+    return sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file())
+
+
+def clear_cache() -> int:
+    """Remove `cached_files`; return how many bytes they had. Raises OutputError: one of them cannot be removed."""
+    done = 0
+    for path in cached_files():
+        try:
+            size = path.stat().st_size
+            path.unlink()
+        except OSError as error:
+            raise OutputError(f"{path}: it cannot be removed ({error.strerror})") from None
+        done += size
+    return done

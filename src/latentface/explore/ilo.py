@@ -93,7 +93,8 @@ def _stage(
     """State stage k, from where the last one ended: its variables, and for k > 0 where the generator is entered."""
     prior = space.prior
     plan = settings.steps[: len(prior.layers)]
-    used = 0 if entry is None else 2 * k - 1  # the first style row, and the first noise map, behind the cut
+    # The first style row, and the first noise map, behind the cut.
+    used = 0 if entry is None else prior.generator.synthesis.rows_below(entry[0])
     maps = [f"noise{i}" for i in range(used, min(5 + 2 * k, prior.num_ws - 1)) if f"noise{i}" in variables]
     moved = {n: variables[n] for n in ("latent", *maps)}
     fixed = {n: v for n, v in variables.items() if n not in moved}

@@ -101,7 +101,7 @@ class Space:
     def noise_maps_of(self, variables: Variables) -> list[Tensor | None]:
         """Return the L - 1 noise maps that synthesis takes; None stands for a constant one."""
         maps: list[Tensor | None] = [variables.get(f"noise{i}") for i in range(self.prior.num_ws - 1)]
-        if self.noise == "searched":
+        if self.noise == "searched" and self.prior.noise_shapes:  # not every family has noise
             h, w = self.prior.noise_shapes[-1]
             maps[-1] = variables["latent"].new_zeros(1, 1, h, w)  # PULSE leaves the last map out
         return maps

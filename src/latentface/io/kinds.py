@@ -9,7 +9,9 @@ from PIL import Image
 
 LOOKED_AT = 1 << 20  # bytes of a file, and of a checkpoint's index
 STYLEGAN = (b"dnnlib", b"torch_utils.persistence", b"training.networks", b"g_ema", b"G_ema")  # NVIDIA's, rosinality's
-NOT_YET = "a StyleGAN {}; reading those is not built in yet: give a prior in latentface's own format (.safetensors)"
+STYLEGAN_FILE = (
+    "a StyleGAN {}; make a prior of latentface of it first: latentface models convert FILE -o NAME.safetensors"
+)
 
 
 def kind_of(path: str | Path) -> str | None:
@@ -26,7 +28,7 @@ def kind_of(path: str | Path) -> str | None:
     if head[8:9] == b"{":  # safetensors: 8 bytes of length, then JSON
         return None
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
-        return NOT_YET.format("pickle") if _names_stylegan(head) else "a Python pickle"
+        return STYLEGAN_FILE.format("pickle") if _names_stylegan(head) else "a Python pickle"
     if head[:4] == b"PK\x03\x04":
         return _zipped(path)
     if picture := _picture(head):
@@ -48,7 +50,7 @@ def _zipped(path: str | Path) -> str:
                 stylegan = _names_stylegan(file.read(LOOKED_AT))
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError):
         return "a broken zip archive"
-    return NOT_YET.format("checkpoint of PyTorch") if stylegan else "a checkpoint of PyTorch"
+    return STYLEGAN_FILE.format("checkpoint of PyTorch") if stylegan else "a checkpoint of PyTorch"
 
 
 def _picture(head: bytes) -> str | None:

@@ -38,7 +38,7 @@ class Sizes:
         return {k: {str(r): c for r, c in v.items()} if isinstance(v, dict) else v for k, v in values}
 
 
-def check_counts(sizes: Sizes, *names: str) -> None:
+def check_counts(sizes: object, *names: str) -> None:
     """Raise ValueError unless these are whole numbers of at least 1."""
     for name in names:
         value = getattr(sizes, name)
@@ -66,3 +66,17 @@ class Architecture(Sizes):
             if sorted(table) != steps or min(table.values()) < 1:
                 raise ValueError(f"{name} is {table}; it needs a positive number for each of {steps}")
             object.__setattr__(self, name, table)
+
+
+DISCRIMINATOR = ("resolution", "d_channels", "mbstd_group", "clamp")  # what of it a discriminator is built from
+
+
+def discriminator_facts(arch: Architecture) -> dict[str, Any]:
+    """Return what a discriminator is built from, in plain JSON types."""
+    described = arch.to_json()
+    return {name: described[name] for name in DISCRIMINATOR}
+
+
+def discriminator_from(facts: Mapping[str, Any]) -> Architecture:
+    """Return the architecture of such facts. Raises KeyError, TypeError or ValueError where they are none."""
+    return Architecture(**{name: facts[name] for name in DISCRIMINATOR})

@@ -54,6 +54,10 @@ class BlockNetwork(nn.Module):
         """The sides of the noise maps, in the order of the layers (L - 1 of them)."""
         return [(r, r) for r in self.resolutions for _ in range(self.block(r).convs)]
 
+    def rows_below(self, side: int) -> int:
+        """Return how many style rows, and noise maps, are used up to the block of a side."""
+        return sum(self.block(r).convs for r in self.resolutions if r <= side)
+
     def repaint(self, features: Tensor, ws: Tensor, side: int) -> Tensor | None:
         """Return the RGB skip (B, 3, r, r) that starts anew from features after a block; None: there is none."""
         return None
@@ -91,4 +95,4 @@ class BlockNetwork(nn.Module):
                 assert x is not None
                 return x, rgb
         assert x is not None
-        return x, self.paint(x, rgb, ws[:, row])
+        return x, self.paint(x, rgb, ws[:, -1])

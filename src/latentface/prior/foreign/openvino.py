@@ -135,10 +135,6 @@ def mobilestylegan(members: Mapping[str, bytes]) -> MobileGenerator:
     each inverse Haar transform. The channels before a transform are put into planes, ll, lh, hl, hh, of C each. Raises
     WeightsError: a file is missing, broken, or another network's.
     """
-    import torch
-
-    from latentface.prior.mobilestylegan import MobileArchitecture, MobileGenerator
-
     absent = [name for name in FFHQ1024_MEMBERS if name not in members]
     if absent:
         raise WeightsError(f"{absent[0]} is missing; fetch the package again")
@@ -146,6 +142,15 @@ def mobilestylegan(members: Mapping[str, bytes]) -> MobileGenerator:
         read_constants(members[graph], members[flat], graph)
         for graph, flat in (FFHQ1024_MEMBERS[:2], FFHQ1024_MEMBERS[2:])
     )
+    return generator_of(mapping, synthesis)
+
+
+def generator_of(mapping: Sequence[Constant], synthesis: Sequence[Constant]) -> MobileGenerator:
+    """Return the generator of both networks' constants, as `mobilestylegan` does. Raises WeightsError."""
+    import torch
+
+    from latentface.prior.mobilestylegan import MobileArchitecture, MobileGenerator
+
     try:
         tensors = mapping_tensors(mapping) | synthesis_tensors(synthesis)
         sides = _fold_factors(tensors)

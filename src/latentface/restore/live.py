@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from latentface.degradation import resize
 from latentface.explore.result import Step
+from latentface.io.pictures import to_pillow
+from latentface.io.sheets import sheet_of
 from latentface.restore.upscaler import Found, Result, Upscaler
 
 EVERY = 5  # steps, after which a face's preview is drawn again
@@ -30,7 +33,7 @@ class Progress:
 
     Attributes:
         share: of its time that is done, from 0 to 1; seconds: since it began.
-        faces: by the number of the job, its best face so far, (3, s, s) in [0, 1], s at most `SIDE`; of the first sample.
+        faces: by number, the best face so far, (3, s, s) in [0, 1], s at most `SIDE`; of the first sample.
         losses: by step, the sum of the losses, a mean over the faces and samples that have come so far.
     """
 
@@ -43,6 +46,11 @@ class Progress:
     def left(self) -> float:
         """Seconds that the rest will take, about; infinite before the first step."""
         return self.seconds * (1 - self.share) / self.share if self.share else math.inf
+
+    @property
+    def preview(self) -> Image.Image | None:
+        """The best faces so far, in rows with their numbers; None before the first."""
+        return sheet_of({str(number): to_pillow(face) for number, face in sorted(self.faces.items())}, SIDE)
 
     @property
     def words(self) -> str:
@@ -103,10 +111,12 @@ class Watch:
             self._share += len(rows) * step.part / self._rows
             told = torch.stack(list(step.losses.values())).sum(0).tolist()
             self._losses.setdefault(step.number, []).extend(value for value in told if math.isfinite(value))
-            if step.number % EVERY == 1 or step.number == step.total:
+            numbers = [getattr(self._found.jobs[job], "number", 1) for job, _ in rows]
+            new = not self._faces.keys() >= {*numbers}
+            if new or step.number % EVERY == 0 or step.number == step.total:
                 drawn = step.preview()
                 drawn = resize(drawn, SIDE).clamp(0, 1) if drawn.shape[-1] > SIDE else drawn
-                self._faces |= {job: face.cpu() for (job, k), face in zip(rows, drawn, strict=True) if k == 0}
+                self._faces |= {n: face.cpu() for n, (_, k), face in zip(numbers, rows, drawn, strict=True) if k == 0}
         self._news.set()
         self._stopped |= self.stop.is_set() or time.monotonic() - self._began > self._most
         return self._stopped

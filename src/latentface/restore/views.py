@@ -4,23 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
 from latentface.degradation import resize
 from latentface.io.pictures import to_pillow
-from latentface.io.sheets import comparison_sheet
 from latentface.restore.faceresult import Upscaled
 from latentface.restore.photo import FoundFaces
 from latentface.restore.photoresult import marked, viewed
 from latentface.restore.upscaler import Found, Result
 
-ROW = 6  # previews in a row
-SIDE = 160  # px of a preview
 FACE = 512  # px of a face that is shown beside others
 COLUMNS = {  # of a table of faces: what a record calls it, and its title
     "number": "Face",
     "upscaled": "Enlarged",
-    "detail": "Searched with, px",
+    "detail": "Pixels used",
     "consistency_db": "Consistency, dB",
     "best_step": "Best step",
     "reason": "Left because",
@@ -46,24 +42,6 @@ def to_choose(found: Found) -> list[tuple[str, int]]:
     """Return the faces of a photograph that can be enlarged, each with its size in words, and its number."""
     jobs = found.jobs if isinstance(found, FoundFaces) else ()
     return [(f"{job.number} ({job.found.size:.0f} px)", job.number) for job in jobs]
-
-
-def number_of(found: Found, job: int) -> int:
-    """Return a job's number among the faces of its picture, as people see it."""
-    return found.jobs[job].number if isinstance(found, FoundFaces) else 1
-
-
-def previews(found: Found, faces: Mapping[int, Tensor]) -> Image.Image | None:
-    """Return the best faces so far, (3, s, s) by job, in rows with their numbers; None without any."""
-    shown = [(number_of(found, job), to_pillow(face)) for job, face in sorted(faces.items())]
-    rows = [shown[i : i + ROW] for i in range(0, len(shown), ROW)]
-    sheets = [comparison_sheet({str(n): [face] for n, face in row}, side=SIDE) for row in rows]
-    if not sheets:
-        return None
-    whole = Image.new("RGB", (max(s.width for s in sheets), sum(s.height for s in sheets)), "white")
-    for i, sheet in enumerate(sheets):
-        whole.paste(sheet, (0, sum(s.height for s in sheets[:i])))
-    return whole
 
 
 def before_and_after(result: Result, most: int) -> tuple[Image.Image, Image.Image]:

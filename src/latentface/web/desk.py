@@ -2,41 +2,17 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from latentface.errors import InputError
 from latentface.restore.choices import Priors
 from latentface.restore.live import Progress, Watch
 from latentface.restore.photo import Detected, FoundFaces
 from latentface.restore.settings import PhotoSettings, UpscaleSettings
-from latentface.restore.upscaler import Found, Kind, Result, Upscaler
-from latentface.web.limits import FACES, check_file, check_pixels
+from latentface.restore.upscaler import Found, Result, Upscaler
+from latentface.web.limits import FACES, check_pixels, read_limited
 
 REMEMBERED = 64  # pictures whose faces are not looked for again
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """What a visitor chose; None for what is as usual. `faces`: their numbers, None for all."""
-
-    picture: str | None
-    kind: Kind
-    prior: str
-    method: str = "rlse"
-    factor: float | None = None
-    steps: int | None = None
-    seed: int = 0
-    samples: int = 1
-    strength: float = 1.0
-    ending: str = "png"
-    faces: Sequence[int] | None = None
-
-    @property
-    def settings(self) -> UpscaleSettings:
-        """Return the settings of the search. Raises InputError."""
-        names = ("method", "factor", "steps", "seed", "samples", "strength")
-        return UpscaleSettings(**{name: getattr(self, name) for name in names})
 
 
 class Desk:
@@ -47,18 +23,23 @@ class Desk:
         self._known: dict[str, Detected] = {}  # by the picture's digest
         self._searches: dict[str, Watch] = {}  # by visitor
 
-    def look(self, asked: Asked) -> tuple[Upscaler, Found]:
-        """Return what enlarges a picture, and its faces. Raises LatentfaceError."""
-        check_file(asked.picture)
-        data = Path(str(asked.picture)).read_bytes()
+    def look(
+        self, given: Sequence[Any], settings: UpscaleSettings | None = None, faces: Sequence[int] | None = None
+    ) -> tuple[Upscaler, Found]:
+        """Return what enlarges a picture, and its faces. Raises LatentfaceError.
+
+        `given`: its path, its kind, the prior's name; `faces`: their numbers, None for all.
+        """
+        path, kind, prior = given
+        data = read_limited(path)
         digest = hashlib.sha256(data).hexdigest()
-        photo = PhotoSettings(faces=tuple(asked.faces) if asked.faces else None, max_faces=FACES)
-        upscaler = Upscaler(self.priors[asked.prior], settings=asked.settings, photo=photo)
-        found = upscaler.look(data, kind=asked.kind, known=self._known.get(digest))
+        photo = PhotoSettings(faces=tuple(faces) if faces else None, max_faces=FACES)
+        upscaler = Upscaler(self.priors[prior], settings=settings, photo=photo)
+        found = upscaler.look(data, kind=kind, known=self._known.get(digest))
         if isinstance(found, FoundFaces):
             check_pixels(found.photo.size, upscaler.finder.factor(found.photo))
             self._known = dict([*self._known.items()][-REMEMBERED:]) | {digest: found.detected}
-            if asked.faces is not None and not asked.faces and found.jobs:
+            if faces is not None and not faces and found.jobs:
                 raise InputError("no face is chosen; tick at least one")
         return upscaler, found
 

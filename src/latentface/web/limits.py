@@ -9,19 +9,23 @@ from latentface.errors import InputError
 
 FILE_MB, PIXELS, RESULT_PIXELS = 40, 24_000_000, 100_000_000  # of an input, of an input, of a result
 STEPS, SAMPLES, FACES = 300, 8, 60
-CLEARED, KEPT = 300, 3000  # seconds: how often files are deleted, and after which time
+CLEARED = (300, 3000)  # seconds: how often files are deleted, and of which age
+WORDS = (
+    f"Files of up to {FILE_MB} MB and {PIXELS // 1_000_000} megapixels. One search runs at a time and up to {{queue}} visitors wait; "
+    "after {minutes:.0f} minutes a search ends at its best so far. "
+    "Your files are deleted within the hour, and no other visitor sees them."
+)
 
 
-def check_file(path: str | None) -> None:
-    """Check a visitor's file before it is read. Raises InputError: there is none, or too many bytes or pixels."""
+def read_limited(path: str | None) -> bytes:
+    """Return the bytes of a visitor's file. Raises InputError: there is none, or too many bytes or pixels."""
     if path is None:
         raise InputError("choose a picture first")
     if Path(path).stat().st_size > FILE_MB << 20:
         raise InputError(f"the file is too large; this page takes files of up to {FILE_MB} MB")
-    size = (0, 0)
-    with contextlib.suppress(Exception):  # what Pillow does not open is decoded, or refused, by `restore`
-        size = Image.open(path).size
-    check_pixels(size)
+    with contextlib.suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # `restore` tells why
+        check_pixels(Image.open(path).size)
+    return Path(path).read_bytes()
 
 
 def check_pixels(size: tuple[int, int], factor: float = 1.0) -> None:

@@ -9,7 +9,8 @@ from PIL import Image
 LIVE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite')"  # for screen readers
 CSS = """
 .lf-notice {border-left: 4px solid #d97706; padding: .5rem .9rem; margin: 0; background: var(--background-fill-secondary)}
-.lf-line {margin: 0} .lf-line progress {width: 100%; height: .7rem; accent-color: var(--color-accent)}
+.lf-line {margin: 0} .lf-bar {height: .5rem; margin-top: .4rem; border-radius: 1rem; background: var(--border-color-primary)}
+.lf-bar div {height: 100%; border-radius: 1rem; background: var(--color-accent)}
 .lf-both {position: relative; display: grid; width: fit-content; margin: auto}
 .lf-both img {grid-area: 1 / 1; max-width: 100%; height: auto; margin: 0} .lf-after {clip-path: inset(0 0 0 var(--at, 50%))}
 .lf-edge {position: absolute; inset: 0 auto 0 calc(var(--at, 50%) - 1px); width: 3px; background: white; box-shadow: 0 0 3px black}
@@ -26,8 +27,8 @@ def notice(words: str) -> str:
 def line(words: str, share: float | None = None) -> str:
     """Return a line of what goes on, with a bar for the share that is done."""
     words = words[:1].upper() + words[1:]
-    bar = "" if share is None else f'<progress max="1" value="{share:.3f}" aria-label="done"></progress>'
-    return f'<p class="lf-line">{escape(words)}.{bar}</p>'
+    bar = "" if share is None else f'<div class="lf-bar"><div style="width: {100 * share:.1f}%"></div></div>'
+    return f'<p class="lf-line">{escape(words)}.</p>{bar}'
 
 
 def slider(before: Image.Image, after: Image.Image) -> str:

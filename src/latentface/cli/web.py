@@ -1,5 +1,7 @@
 """`latentface web`: the page in the browser."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +53,7 @@ def web(
     from latentface.web.serve import serve
 
     talk = Talk()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a container is stopped
     try:
         serve(
             prior=prior,
@@ -65,4 +68,5 @@ def web(
         )
     except KeyboardInterrupt:
         talk.say("the page has ended, and the visitors' files are deleted")
-    return 130
+        os._exit(130)  # at once: the server's threads would wait for connections and searches
+    return 0

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentface.degradation import resize
+from latentface.devices import return_memory
 from latentface.explore.result import Step
 from latentface.io.pictures import to_pillow
 from latentface.io.sheets import sheet_of
@@ -94,6 +95,7 @@ class Watch:
         finally:
             self.stop.set()
             thread.join()
+            return_memory()  # each search has threads of its own, whose freed memory no later one uses
         if isinstance(self._outcome, BaseException):
             raise self._outcome
         early = {"stopped_early": True} if self._stopped else {}

@@ -2,36 +2,40 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
 
 from latentface.errors import InputError
 from latentface.restore.choices import Priors
 from latentface.restore.live import Progress, Watch
 from latentface.restore.photo import Detected, FoundFaces
 from latentface.restore.settings import PhotoSettings, UpscaleSettings
-from latentface.restore.upscaler import Found, Result, Upscaler
+from latentface.restore.upscaler import Found, Kind, Result, Upscaler
 from latentface.web.limits import FACES, check_pixels, read_limited
 
 REMEMBERED = 64  # pictures whose faces are not looked for again
 
 
 class Desk:
-    """Serves visitors with the priors that are loaded; a search of more than `seconds` ends at its best."""
+    """Serves visitors with the priors that are loaded.
 
-    def __init__(self, priors: Priors, seconds: float) -> None:
-        self.priors, self.seconds, self.closed = priors, seconds, False
+    A search of more than `seconds` ends at its best. Results are in `folder` until Gradio has them.
+    """
+
+    def __init__(self, priors: Priors, seconds: float, folder: Path) -> None:
+        self.priors, self.seconds, self.folder, self.closed = priors, seconds, folder, False
         self._known: dict[str, Detected] = {}  # by the picture's digest
         self._searches: dict[str, Watch] = {}  # by visitor
 
     def look(
-        self, given: Sequence[Any], settings: UpscaleSettings | None = None, faces: Sequence[int] | None = None
+        self,
+        picture: str | None,
+        kind: Kind,
+        prior: str,
+        settings: UpscaleSettings | None = None,
+        faces: Sequence[int] | None = None,
     ) -> tuple[Upscaler, Found]:
-        """Return what enlarges a picture, and its faces. Raises LatentfaceError.
-
-        `given`: its path, its kind, the prior's name; `faces`: their numbers, None for all.
-        """
-        path, kind, prior = given
-        data = read_limited(path)
+        """Return what enlarges a picture, and its faces; `faces`: their numbers, None for all. Raises LatentfaceError."""
+        data = read_limited(picture)
         digest = hashlib.sha256(data).hexdigest()
         photo = PhotoSettings(faces=tuple(faces) if faces else None, max_faces=FACES)
         upscaler = Upscaler(self.priors[prior], settings=settings, photo=photo)

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -102,22 +102,25 @@ class Page:
 
     def _events(self) -> None:
         parts, private = self.parts, {"api_visibility": "private", "show_progress": "hidden"}
-        picture, search = [parts[name] for name in PICTURE], [parts[name] for name in (*PICTURE, *SEARCH, "ending")]
-        shown = [part for name, part in parts.items() if part not in search]
+        picture, search = ({name: parts[name] for name in names} for names in (PICTURE, (*PICTURE, *SEARCH, "ending")))
+        shown = [part for name, part in parts.items() if name not in search]
         quick = {"inputs": None, "outputs": shown, "queue": False, **private}
-        look = {"fn": self.look, "inputs": picture, "outputs": shown, "concurrency_id": "look", **private}
+        look = {"fn": self.look, "inputs_kwargs": picture, "outputs": shown, "concurrency_id": "look", **private}
         parts["picture"].change(self.clear, **quick).then(**look)
         gr.on([parts["kind"].change, parts["prior"].change], **look)
         long = {"concurrency_id": "search", "show_progress_on": parts["status"], "api_visibility": "private"}
-        parts["run"].click(self.search, [*search, parts["faces"]], shown, **long).then(self.ready, **quick)
+        ticked = {**search, "faces": parts["faces"]}
+        parts["run"].click(self.search, inputs_kwargs=ticked, outputs=shown, **long).then(self.ready, **quick)
         parts["stop"].click(self.stop, **quick | {"outputs": None})
         self.blocks.unload(self.stop)
 
         # The same for programs, whose arguments are checked as the page's are.
-        numbers = gr.Textbox(label="faces", info="such as 1,3-5; empty for all", visible=False)
+        numbers = gr.Textbox("", label="faces", info="such as 1,3-5; empty for all", visible=False)
         data, files, unseen = gr.JSON(visible=False), gr.Files(visible=False), gr.Button(visible=False)
-        unseen.click(self.api_faces, picture, data, api_name="faces", concurrency_id="look")
-        unseen.click(self.api_upscale, [*search, numbers], [files, data], api_name="upscale", concurrency_id="search")
+        quiet = {"inputs_kwargs": picture, "api_name": "faces", "concurrency_id": "look"}
+        unseen.click(self.api_faces, outputs=data, **quiet)
+        quiet = {"inputs_kwargs": {**search, "faces": numbers}, "api_name": "upscale", "concurrency_id": "search"}
+        unseen.click(self.api_upscale, outputs=[files, data], **quiet)
 
     def _changes(self, **changes: Any) -> Changes:
         """Return changes of parts by name: a dictionary is of its properties, anything else its value."""
@@ -130,13 +133,13 @@ class Page:
             status=line("Looking for faces"), faces=no_faces, boxes=GONE, run=OFF, results=GONE, curve=GONE
         )
 
-    def look(self, *values: Any) -> Changes:
+    def look(self, **picture: Any) -> Changes:
         """Show the faces of a picture with their numbers."""
-        if values[0] is None:
+        if picture["picture"] is None:
             return self._changes(status=line("Choose a picture"))
         try:
             with worded():
-                _, found = self.desk.look(values)
+                _, found = self.desk.look(**picture)
         except gr.Error as error:
             return self._changes(status=line(f"This cannot be done: {error.message}"), run=OFF)
         choices, boxes = to_choose(found), numbered(found, WIDE)
@@ -144,10 +147,10 @@ class Page:
         marked = {"value": boxes, "visible": boxes is not None}
         return self._changes(status=line(found.summary), faces=faces, boxes=marked, run=ON)
 
-    def search(self, request: gr.Request, *values: Any) -> Iterator[Changes]:
+    def search(self, request: gr.Request, **asked: Any) -> Iterator[Changes]:
         """Search for the faces that are ticked, show how it goes, and then what was made."""
         yield self._changes(status=line("Looking for faces"), run=OFF, stop={"visible": True}, results=GONE)
-        for state, paths in self._searched(request, values):
+        for state, paths in self._searched(request, **asked):
             if isinstance(state, Progress):
                 losses = pd.DataFrame({"step": [*state.losses], "loss": [*state.losses.values()]})
                 preview, curve = {"value": state.preview, "visible": True}, {"value": losses, "visible": True}
@@ -172,29 +175,32 @@ class Page:
         """End the visitor's search at its best so far."""
         self.desk.stop(str(request.session_hash))
 
-    def api_faces(self, *values: Any) -> list[dict[str, Any]]:
+    def api_faces(self, **picture: Any) -> list[dict[str, Any]]:
         """Return the faces of a picture: their numbers, boxes and scores, and why some would be left as they are."""
         with worded():
-            return self.desk.look(values)[1].records
+            return self.desk.look(**picture)[1].records
 
-    def api_upscale(self, request: gr.Request, *values: Any) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    def api_upscale(
+        self, request: gr.Request, faces: str = "", **asked: Any
+    ) -> Iterator[tuple[list[str], dict[str, Any]]]:
         """Enlarge a picture; return its files, the picture first, and its record."""
         with worded():
-            faces = face_numbers(values[-1]) if values[-1] else None
-        for state, paths in self._searched(request, (*values[:-1], faces)):
+            numbers = face_numbers(faces) if faces else None
+        for state, paths in self._searched(request, **asked, faces=numbers):
             if not isinstance(state, Progress):
                 yield [str(path) for path in paths], dict(state.record)
 
-    def _searched(self, request: gr.Request, values: Sequence[Any]) -> Iterator[tuple[Progress | Result, list[Path]]]:
+    def _searched(self, request: gr.Request, **asked: Any) -> Iterator[tuple[Progress | Result, list[Path]]]:
         """Yield how far a search is, and last its result with its files, which are there until the next is asked for."""
-        *given, ending, faces = values
-        chosen = dict(zip(SEARCH, given[3:], strict=True))
+        picture, chosen = ({name: asked[name] for name in names} for names in (PICTURE, SEARCH))
         usual = {name: chosen[name] or None for name in ("factor", "steps")}
-        with worded(), tempfile.TemporaryDirectory() as folder:
-            upscaler, found = self.desk.look(given[:3], UpscaleSettings(**chosen | usual), faces)
-            for state in self.desk.search(str(request.session_hash), upscaler, found):
-                files = [] if isinstance(state, Progress) else write_all(Path(folder), Path(given[0]), state, ending)
-                yield state, files
+        with worded(), tempfile.TemporaryDirectory(dir=self.desk.folder) as folder:
+            found = self.desk.look(**picture, settings=UpscaleSettings(**chosen | usual), faces=asked["faces"])
+            for state in self.desk.search(str(request.session_hash), *found):
+                if isinstance(state, Progress):
+                    yield state, []
+                else:
+                    yield state, write_all(Path(folder), Path(asked["picture"]), state, asked["ending"])
 
 
 @contextmanager

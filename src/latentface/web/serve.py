@@ -28,7 +28,7 @@ def serve(
     offline: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serve the page until KeyboardInterrupt. Raises MissingExtraError; InputError: an address that cannot be used.
+    """Serve the page until KeyboardInterrupt, after which the process should end. Raises MissingExtraError; InputError: an address that cannot be used.
 
     Args:
         prior: a name or a file; the embedded one may be chosen, too. device, offline: see `Upscaler`.
@@ -37,7 +37,7 @@ def serve(
     """
     folder = Path(tempfile.mkdtemp(prefix="latentface-web-"))  # of all visitors' files
     os.environ |= {"GRADIO_TEMP_DIR": str(folder / "files"), **SILENT}
-    desk = page = None
+    desk = None
     try:
         gradio = require("gradio", "web", "the page")
         from latentface.web.page import Page
@@ -47,7 +47,7 @@ def serve(
             say(
                 f"prior {one.name}: faces of {one.resolution} px, on {one.device}; licence of its weights: {one.licence}"
             )
-        desk = Desk(priors, 60 * minutes)
+        desk = Desk(priors, 60 * minutes, folder)
         page = Page(desk, queue, *pictures_to_try(priors, folder / "examples", examples)).blocks
         fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
         off = dict.fromkeys(("share", "ssr_mode", "pwa", "mcp_server", "run_history", "enable_monitoring"), False)
@@ -70,6 +70,4 @@ def serve(
     finally:
         if desk is not None:
             desk.close()
-        if page is not None:
-            page.close()
         shutil.rmtree(folder, ignore_errors=True)

@@ -41,7 +41,7 @@ class Server:
         command = [sys.executable, "-c", code, "web", "-p", "celeba128", "--port", str(free_port()), *options]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log)
-        self.url = until(self._address, 120)
+        self.url = until(self._address, 300)
 
     def _address(self) -> str | None:
         assert self.process.poll() is None, self.log.read_text()

@@ -39,7 +39,7 @@ def test_a_photograph(scene):
     result = upscaler(picture, kind="photo")
     before, after = before_and_after(result, 100)
     assert before.size == after.size == (100, 67)
-    assert np.abs(np.asarray(before).astype(float) - np.asarray(after)).max() > 10
+    assert np.abs(np.asarray(before).astype(float) - np.asarray(after)).max() > 4
     made = faces_made(result)
     assert [words.split(":")[0] for _, words in made] == ["Face 1"] * 4 + ["Face 3"] * 4
     rows = face_rows(result.record)
@@ -75,7 +75,7 @@ def test_a_result_is_written_with_its_record_and_everything_beside_it(scene, tmp
     (tmp_path / "out").mkdir()
     path, record, *others = write_all(tmp_path / "out", source, upscaler(source, kind="photo"), "jpg")
     assert path.name == f"{'long' * 20}-large.jpg"
-    assert Image.open(path).format == "JPEG"
+    assert path.read_bytes()[:3] == b"\xff\xd8\xff"
     told = json.loads(record.read_text())
     assert (told["input"], told["format"]) == (source.name, "jpg")
     endings = {other.name.rpartition("-")[2] for other in others}

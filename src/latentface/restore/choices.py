@@ -17,8 +17,8 @@ from latentface.errors import InputError
 from latentface.explore.registry import METHODS
 from latentface.io.pictures import to_pillow
 from latentface.io.sources import is_picture_name
+from latentface.prior import registry
 from latentface.prior.prior import Prior
-from latentface.prior.published import EMBEDDED
 from latentface.prior.registry import Say, load_prior, warn
 from latentface.restore.settings import UpscaleSettings
 
@@ -42,7 +42,7 @@ def offered_priors(named: str | None = None, device: str = "auto", *, offline: b
     """
     where = pick_device(device)
     first = load_prior(named, where, say=say, offline=offline)
-    second = first if first.name == EMBEDDED else load_prior(EMBEDDED, where)
+    second = first if first.name == registry.EMBEDDED else load_prior(registry.EMBEDDED, where)
     return {prior.name: prior for prior in (first, second)}
 
 

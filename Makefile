@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-gpu lint types check clean
+.PHONY: demo test test-gpu test-web lint types check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed  ## upscale a real face with the embedded prior; says where the pictures are
@@ -24,6 +24,20 @@ check: $(VENV)/.installed
 test-gpu: $(VENV)/.installed  ## what needs a CUDA device; skipped without one
 	$(BIN)/python -m pytest -m gpu
 
+test-web: $(VENV)-web/.installed  ## the page in Chromium, which Debian's root gets installed; .screenshots/ has pictures of it
+	@{ command -v chromium && command -v chromedriver; } > /dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			chromium chromium-driver fonts-dejavu-core > /dev/null; } \
+		|| echo "Chromium could not be installed: the tests in it are skipped"
+	$(VENV)-web/bin/python -m pytest tests/web
+
+# Gradio wants an older Pillow: an environment of its own, which finds everything else in the first one.
+$(VENV)-web/.installed: $(VENV)/.installed
+	$(PYTHON) -m venv $(VENV)-web
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(VENV)-web/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth"
+	$(VENV)-web/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
+	touch $@
+
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
@@ -31,4 +45,4 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-web .demo .screenshots .mypy_cache .ruff_cache .pytest_cache

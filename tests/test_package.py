@@ -26,7 +26,7 @@ LAYERS = (
     {"explore"},
     {"supervised"},
     {"restore"},
-    {"bench", "train"},  # only the command line imports these
+    {"bench", "train", "web"},  # only the command line imports these
     {"cli"},
     {"__main__"},
 )
@@ -122,10 +122,18 @@ def test_imports_run_one_way():
         part = name.split(".")[0]
         for other in own(path):
             target = other.split(".")[0]
-            below = LEVEL[target] < LEVEL[part] and (target not in ("bench", "train") or part == "cli")
+            below = LEVEL[target] < LEVEL[part] and (target not in ("bench", "train", "web") or part == "cli")
             if target != part and not below:
                 wrong.append(f"{name} imports {other}")
     assert wrong == []
+
+
+def test_the_page_calls_restore_and_nothing_below_it_in_less_than_400_lines():
+    pages = {name: path for name, path in MODULES.items() if name.split(".")[0] == "web"}
+    used = {other.split(".")[0] for path in pages.values() for other in own(path)}
+    assert used == {"errors", "restore", "web"}
+    lines = [line for path in pages.values() for line in path.read_text(encoding="utf-8").splitlines()]
+    assert 0 < sum(bool(line.strip()) for line in lines) < 400
 
 
 def test_there_are_no_cycles():

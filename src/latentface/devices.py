@@ -87,6 +87,13 @@ def reuse_memory() -> None:
         mallopt(option, value)
 
 
+def return_memory() -> None:
+    """Give freed memory back to the system, of all threads, where `reuse_memory` has kept it."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def fast_dtype(device: torch.device) -> torch.dtype | None:
     """Return bfloat16 where this device multiplies it several times as fast as float32, else None."""
     if device.type == "cuda":

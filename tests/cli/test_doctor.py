@@ -31,7 +31,7 @@ def test_the_default_prior_is_at_hand(call, packaged):
 def test_every_extra_of_the_package_that_is_used_is_told(call, monkeypatch):
     monkeypatch.setattr("latentface.cli.doctor.find_spec", lambda name: None)
     done = call("doctor")
-    for extra in ("plot", "demo", "metrics", "heic", "vision"):
+    for extra in ("plot", "demo", "web", "metrics", "heic", "vision"):
         assert f"extra {extra}: not installed (pip install 'latentface[{extra}]')" in done.out
 
 

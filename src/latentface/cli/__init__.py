@@ -29,6 +29,7 @@ app.command("latentface.cli.lists:methods")
 app.command("latentface.cli.evaluate:evaluate")
 app.command("latentface.cli.evaluate:metrics")
 app.command("latentface.cli.bench:app", name="bench")
+app.command("latentface.cli.web:web")
 app.command("latentface.cli.doctor:doctor")
 
 

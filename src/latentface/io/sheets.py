@@ -52,6 +52,19 @@ def comparison_sheet(
     return sheet
 
 
+def sheet_of(pictures: Mapping[str, Image.Image], side: int, columns: int = 6) -> Image.Image | None:
+    """Draw named pictures of `side` px in rows of so many, each below its name; None without any."""
+    names = [*pictures]
+    rows = [names[i : i + columns] for i in range(0, len(names), columns)]
+    sheets = [comparison_sheet({name: [pictures[name]] for name in row}, side) for row in rows]
+    if not sheets:
+        return None
+    whole = Image.new("RGB", (sheets[0].width, sum(sheet.height for sheet in sheets)), "white")
+    for i, sheet in enumerate(sheets):
+        whole.paste(sheet, (0, i * sheet.height))
+    return whole
+
+
 def mark_boxes(picture: Image.Image, boxes: Sequence[tuple[str, Sequence[float]]], size: int = 14) -> None:
     """Draw boxes (left, top, right, bottom in px) into a picture, each with its name at the upper left corner."""
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=size)

@@ -53,6 +53,16 @@ class AlignedFace:
         grey = photo is not None and photo.grey
         return cls(engine, low, [Job(seen, degradation, size, grey=grey)], photo)
 
+    @property
+    def summary(self) -> str:
+        """What was found, in words."""
+        return f"one aligned face of {self.low.shape[-1]} x {self.low.shape[-2]} px"
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Return what there is to say of it before it is enlarged."""
+        return [{"number": 1, "size": list(self.low.shape[-2:])}]
+
     def take(self, job: Job, answer: Answer) -> Answer:
         """Return what is kept of an answer until the face is written: all of it."""
         return answer

@@ -46,8 +46,13 @@ class Upscaled:
 
     def __repr__(self) -> str:
         """Say in a line what it is, for people at a prompt."""
+        return f"<{self.summary}>"
+
+    @property
+    def summary(self) -> str:
+        """What was done, in words."""
         (h, w), (height, width) = self.low.shape[-2:], self.high.shape[-2:]
-        return f"<face of {width} x {height} px from {w} x {h} px; {self.reason or f'{self.consistency_db:.1f} dB'}>"
+        return f"face of {width} x {height} px from {w} x {h} px; {self.reason or f'{self.consistency_db:.1f} dB'}"
 
     @property
     def spread(self) -> Tensor:

@@ -23,9 +23,10 @@ from latentface.restore.aligned import repeated, searched_side
 from latentface.restore.background import Background
 from latentface.restore.engine import Engine
 from latentface.restore.job import Answer, Job
-from latentface.restore.photoresult import LeftFace, PhotoFace, PhotoUpscaled
+from latentface.restore.photoresult import LeftFace, PhotoFace, PhotoUpscaled, found_record
 from latentface.restore.settings import PhotoSettings
 
+Detected = tuple[Sequence[Face], int]  # the faces of a photograph, the largest first, and how far it was turned
 _Numbered = tuple[int, Face]  # the largest face of a photograph is number 1
 FACTOR = 2.0  # of a photograph's sides, where none is asked for
 ROUNDS, TOLERANCE = 8, 0.5 / 255  # of the projection: an error below the rounding of the photograph's own bytes
@@ -83,8 +84,11 @@ class Finder:
             "background": "bicubic" if self.background is None else self.background.record,
         }
 
-    def find(self, photo: Photo) -> "FoundFaces":
-        """Find a photograph's faces and cut them out. Raises InputError: too large, or a method for squares."""
+    def find(self, photo: Photo, known: Detected | None = None) -> "FoundFaces":
+        """Find a photograph's faces, or take those that are `known`, and cut them out.
+
+        Raises InputError: too large, or a method for squares.
+        """
         asked = self.engine.settings
         if self.engine.method_settings.aligned_only:
             raise InputError(
@@ -100,7 +104,7 @@ class Finder:
         turned = 0
         if min(photo.size) >= LEAST_SIDE:
             picture = photo.tensor()
-            faces, turned = detect_turned(picture, detect, min_face=self.settings.min_face)
+            faces, turned = known or detect_turned(picture, detect, min_face=self.settings.min_face)
             chosen, left = self._choose(list(enumerate(faces, 1)), photo)
             for number, face in chosen:
                 job = self._job(number, face, picture, photo)
@@ -193,6 +197,25 @@ class FoundFaces:
     jobs: Sequence[FaceJob]
     left: Sequence[LeftFace]
     turned: int = 0
+
+    @property
+    def detected(self) -> Detected:
+        """All faces that were detected, those that are left too, and how far the photograph was turned."""
+        by_number = {job.number: job.found for job in self.jobs} | {face.number: face.found for face in self.left}
+        return [by_number[number] for number in sorted(by_number)], self.turned
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Return what the JSON says of each face before anything is enlarged, by number."""
+        made = [found_record(job.found, job.number) for job in self.jobs] + [face.record for face in self.left]
+        return sorted(made, key=lambda record: int(record["number"]))
+
+    @property
+    def summary(self) -> str:
+        """What was found, in words."""
+        count = len(self.jobs) + len(self.left)
+        left = [f"face {face.number} will be left as it is: {face.reason}" for face in self.left]
+        return "; ".join([f"{count or 'no'} face{'s' if count != 1 else ''} found", *left])
 
     def take(self, job: FaceJob, answer: Answer) -> tuple[PhotoFace | LeftFace, float]:
         """Return an enlarged face, of no more pixels than are asked for, or why it is left, and its seconds."""

@@ -1,7 +1,7 @@
 """A finished photograph: its faces, the picture they are pasted into, and the sheets that show what was done."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -217,11 +217,9 @@ class PhotoUpscaled:
         after = after or self.render()
         width = min(SHEET_WIDTH, after.size[1])
         size = (width, max(1, round(width * after.size[0] / after.size[1])))
-        before = _viewed(self.photo, size, Image.Resampling.BICUBIC)
-        scale = width / self.photo.size[1]
         every = [*((f.number, f.found) for f in self.faces), *((f.number, f.found) for f in self.left)]
-        mark_boxes(before, [(str(n), [v * scale for v in face.box]) for n, face in every])
-        parts = [before, _viewed(after, size, Image.Resampling.LANCZOS)]
+        before = marked(self.photo, size, every)
+        parts = [before, viewed(after, size, Image.Resampling.LANCZOS)]
         shown = self.faces[:SHEET_FACES]
         if shown:
             columns: dict[str, list[Tensor | Image.Image]] = {
@@ -240,7 +238,17 @@ class PhotoUpscaled:
         return sheet
 
 
-def _viewed(photo: Photo, size: tuple[int, int], kernel: Image.Resampling) -> Image.Image:
+def marked(photo: Photo, size: tuple[int, int], faces: Iterable[tuple[int, Face]]) -> Image.Image:
+    """Return a photograph as 8-bit RGB of a size (W, H), with a box around each face and its number."""
+    picture = viewed(photo, size, Image.Resampling.BICUBIC)
+    scale = size[0] / photo.size[1]
+    mark_boxes(
+        picture, [(str(number), [v * scale for v in face.box]) for number, face in faces], max(14, size[0] // 64)
+    )
+    return picture
+
+
+def viewed(photo: Photo, size: tuple[int, int], kernel: Image.Resampling) -> Image.Image:
     """Return a photograph as 8-bit RGB of a size, transparency laid on white."""
     pixels = shallow(photo.pixels)
     picture = Image.fromarray(pixels[:, :, 0] if photo.grey else pixels).convert("RGB").resize(size, kernel)

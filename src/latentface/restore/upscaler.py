@@ -23,7 +23,7 @@ from latentface.restore.background import Background
 from latentface.restore.engine import Engine, caught
 from latentface.restore.faceresult import Upscaled
 from latentface.restore.job import OnJobs
-from latentface.restore.photo import Finder, FoundFaces
+from latentface.restore.photo import Detected, Finder, FoundFaces
 from latentface.restore.photoresult import PhotoUpscaled
 from latentface.restore.settings import PhotoSettings, UpscaleSettings
 
@@ -106,16 +106,22 @@ class Upscaler:
         self, picture: Picture, *, kind: Kind = "auto", on_step: Callable[[Step], bool | None] | None = None
     ) -> Result:
         """Enlarge an aligned face or a photograph; "auto" decides by the landmarks found in it."""
-        given, exact = read(picture)
-        photo, aligned = self.taken(given, kind)
-        if aligned and exact is not None and photo is given:  # its numbers may be finer than a file's
-            found: Found = AlignedFace.find(self.engine, exact, photo)
-        else:
-            found = self.find(photo, aligned=aligned)
+        found = self.look(picture, kind=kind)
         result = next(self.finish([found], None if on_step is None else lambda rows, step: on_step(step)))
         if isinstance(result, Exception):
             raise result
         return result
+
+    def look(self, picture: Picture, *, kind: Kind = "auto", known: Detected | None = None) -> Found:
+        """Read a picture and find its faces, for `finish`. Raises PictureError, InputError.
+
+        `known`: what an earlier look at the same picture detected, with the same `min_face`: it is not searched again.
+        """
+        given, exact = read(picture)
+        photo, aligned = self.taken(given, kind)
+        if aligned and exact is not None and photo is given:  # its numbers may be finer than a file's
+            return AlignedFace.find(self.engine, exact, photo)
+        return self.find(photo, aligned=aligned, known=known)
 
     def taken(self, photo: Photo, kind: Kind = "auto") -> tuple[Photo, bool]:
         """Return a picture as it is worked on, and whether it is an aligned face.
@@ -141,9 +147,9 @@ class Upscaler:
         """Return what decides a picture's result besides its pixels. Raises InputError where there can be none."""
         return face_request(self.engine, *photo.size, repeats=photo.repeats) if aligned else self.finder.request(photo)
 
-    def find(self, photo: Photo, *, aligned: bool) -> Found:
-        """Find the faces of a picture. Raises InputError where there can be no result."""
-        return AlignedFace.find(self.engine, photo.tensor(), photo) if aligned else self.finder.find(photo)
+    def find(self, photo: Photo, *, aligned: bool, known: Detected | None = None) -> Found:
+        """Find the faces of a picture, or take those that are `known`. Raises InputError where there can be no result."""
+        return AlignedFace.find(self.engine, photo.tensor(), photo) if aligned else self.finder.find(photo, known)
 
     def full(self, window: Sequence[Found]) -> bool:
         """Say whether these pictures should be finished before more are read."""

@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from latentface import __version__
-from latentface.io.atomic import write_json
+from latentface.io.atomic import read_bytes, sha256, write_json
 from latentface.io.pictures import write_picture
 from latentface.io.records import begin_result, beside, faces_folder, text_chunks
 from latentface.restore.faceresult import Upscaled
@@ -44,6 +44,18 @@ def write_result(
     if faces and isinstance(result, PhotoUpscaled):
         result.save_faces(faces_folder(path), path.suffix, quality)
     write_json(path.with_suffix(".json"), {"version": __version__, **record})
+
+
+def write_all(folder: Path, source: Path, result: Upscaled | PhotoUpscaled, ending: str) -> list[Path]:
+    """Write a result of a file as SOURCE-large.ENDING into a folder, with everything that belongs to it.
+
+    Returns the picture's path first, then its record's and the others'. Raises OutputError.
+    """
+    path = folder / f"{source.stem[:80]}-large.{ending}"
+    known = {"input": source.name, "input_sha256": sha256(read_bytes(source))}
+    write_result(path, result, {**known, **result.record, "format": ending}, {}, compare=True, faces=True)
+    others = sorted(other for other in folder.rglob("*") if other.is_file() and other != path)
+    return [path, *sorted(others, key=lambda other: other.suffix != ".json")]
 
 
 def _write_photo(path: Path, result: PhotoUpscaled, chunks: Mapping[str, str], compare: bool, quality: int) -> None:

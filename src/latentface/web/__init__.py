@@ -1,0 +1,1 @@
+"""The page in the browser: it shows what `latentface.restore` does, and computes nothing itself."""

@@ -143,3 +143,10 @@ def test_a_gpu_is_chosen_named_and_computes():
     assert devices.fast_dtype(torch.device("cuda")) in (torch.bfloat16, None)
     with pytest.raises(InputError, match="try auto or cpu"):
         devices.pick_device(f"cuda:{torch.cuda.device_count()}")
+
+
+def test_free_memory_is_some_of_the_machine_s():
+    from latentface.devices import free_memory
+
+    found = free_memory()
+    assert found is None or 1 << 20 < found < 1 << 50

@@ -102,6 +102,16 @@ def fast_dtype(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if device.type == "cpu" and amx is not None and amx() else None
 
 
+def free_memory() -> int | None:
+    """Return how many bytes of the host's memory can still be used, as Linux says; None where it is not known."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            found = next((line.split()[1] for line in file if line.startswith("MemAvailable:")), None)
+        return None if found is None else int(found) * 1024
+    except (OSError, ValueError):
+        return None
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that memory ran out, on a device or on the host.
 

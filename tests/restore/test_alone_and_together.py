@@ -101,3 +101,14 @@ def test_on_a_gpu_a_face_is_the_same_alone_and_in_a_batch():
         assert alone.record["steps_dtype"] in ("float32", "bfloat16")
         assert alone.record["batch"] == together.record["batch"] > 1
         assert alone.consistency_db > 45
+
+
+def test_no_more_rows_share_a_batch_than_fit_the_memory(monkeypatch):
+    from latentface.restore import engine
+
+    prior = tiny_prior()
+    row = engine.BYTES_A_NUMBER * prior.generator.arch.features
+    assert prior.generator.arch.features == 2 * 8 * (4**2 + 8**2 + 16**2)
+    for free, rows in ((None, 8), (0, 1), (2 * row, 1), (6 * row, 3), (1000 * row, 8)):
+        monkeypatch.setattr(engine, "free_memory", lambda free=free: free)
+        assert engine.rows_that_fit(prior, 2) == rows

@@ -32,6 +32,11 @@ class Sizes:
         """Style rows: one for each convolution and one for the last RGB layer, or the picture."""
         return 2 * len(self.channels)
 
+    @property
+    def features(self) -> int:
+        """Numbers of all features of one face: two convolutions a side."""
+        return sum(2 * r * r * c for r, c in self.channels.items())
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
         values = asdict(self).items()

@@ -92,6 +92,15 @@ class AliasFreeArchitecture(Sizes):
         """Style rows: one for the input and one a layer."""
         return len(self.layers) + 1
 
+    @property
+    def features(self) -> int:
+        """Numbers of all features of one face, as they are bent: at the higher sampling rate."""
+        side, out = self.input_side, 0
+        for one in self.layers:
+            side = one.side(side)
+            out += one.outputs * (side * one.down) ** 2
+        return out
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types, with the family's name."""
         layers = [{**asdict(one), "pad": list(one.pad)} for one in self.layers]

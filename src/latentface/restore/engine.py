@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import project, resize
-from latentface.devices import Batches, out_of_memory
+from latentface.devices import Batches, free_memory, out_of_memory
 from latentface.errors import InputError, LatentfaceError
 from latentface.explore.coarse import coarse_facts, coarse_steps, explore_coarse
 from latentface.explore.registry import find_method
@@ -44,6 +44,7 @@ NOTICE = (
 )
 SMALL = 256  # px of a prior's faces up to which a thread for some faces is faster than all for one
 TOGETHER = 8  # rows of a thread's batch at most: from 16 on PyTorch convolves by another algorithm
+BYTES_A_NUMBER = 40  # of the generator's features that a row of a search takes, the judge and all gradients included
 MICRO_BATCH = 4  # rows on a GPU, where no number is asked for; always as many, so that a face's numbers stay the same
 KEPT_PIXELS = 1 << 24  # of answers that wait for their place, at the prior's size: 200 MB
 WARP_PIXELS = 1 << 21  # of inner sides above the smallest in one search: their weights take 550 MB
@@ -85,7 +86,8 @@ class Engine:
         self.padded = batch is None and not on_cpu
         apart = on_cpu and batch is None and prior.resolution <= SMALL and self.method.searches
         self.workers = torch.get_num_threads() if apart else 0  # 0: the caller's own thread, with all of PyTorch's
-        size = batch or (TOGETHER if apart and self.method.batch_independent else 1 if on_cpu else MICRO_BATCH)
+        together = rows_that_fit(prior, self.workers) if apart and self.method.batch_independent else 1
+        size = batch or (together if on_cpu else MICRO_BATCH)
         self.batches = Batches(min(size, self.method_settings.at_once(prior) or size), prior.device, say)
         self._alone: dict[int, bool] = {}
         self._told: set[str] = set()
@@ -295,6 +297,14 @@ class Engine:
             high = self._projected(degradation, samples.mean(0)[None], job.low, job)[0]
         consistency = float(psnr_each(degradation.forward(high[None]), job.low, degradation)[0])
         return Answer(high, samples, consistency, made[0][1], sum(one[2] for one in made), reason)
+
+
+def rows_that_fit(prior: Prior, workers: int) -> int:
+    """Return how many rows each thread may compute together in the memory that is free, from 1 to TOGETHER."""
+    free = free_memory()
+    if free is None:
+        return TOGETHER
+    return max(1, min(TOGETHER, free // (max(1, workers) * BYTES_A_NUMBER * prior.generator.arch.features)))
 
 
 def caught(work: Callable[[], R]) -> R | LatentfaceError | MemoryError:

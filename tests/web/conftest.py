@@ -132,7 +132,7 @@ class Visitor:
         """Return the hosts that the browser has asked for anything."""
         messages = (json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance"))
         sent = (m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent")
-        return {url.split("/")[2].split(":")[0] for url in sent if url.split(":")[0] not in ("data", "blob")}
+        return {url.split("/")[2].split(":")[0] for url in sent if url.startswith(("http", "ws"))}
 
 
 def until(check, seconds: float = 60):

@@ -111,7 +111,7 @@ def test_a_hostile_file_is_refused_in_words_and_the_page_goes_on(visit, group, t
     assert visitor.driver.title == "latentface"
     if name == "cut.png":
         visitor.shot("desktop-refused")
-        visitor.click("#picture button[aria-label='Clear'], #picture button[title='Clear']")
+        visitor.click("#picture button[aria-label='Remove Image']")
         visitor.upload(group)
         visitor.told("3 faces found")
 

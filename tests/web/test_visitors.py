@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driver import until
 from PIL import Image
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -100,3 +101,22 @@ def test_the_server_gives_no_file_of_its_own(server):
 
     for path in ("/etc/passwd", str(server.log), str(server.folder.parent / "log")):
         assert httpx.get(f"{server.url}/gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_a_visitors_files_are_deleted_in_time_and_examples_stay(start, tmp_path):
+    server = start(before="import latentface.web.limits as limits; limits.CLEARED = (1, 8)")
+    assert not isinstance(enlarge(server.url, grey_face(tmp_path / "mine.png", 99), tmp_path / "out"), str)
+
+    def left() -> list[str]:
+        return [path.name for path in server.folder.rglob("*") if path.name.startswith("mine")]
+
+    assert "mine-large.png" in left()
+    until(lambda: not left(), 60)
+    assert len(list(server.folder.rglob("files/**/invented-*.png"))) == 3
+
+
+def test_a_port_in_use_is_told(start, server):
+    second = start("--port", server.url.rpartition(":")[2])
+    assert second.process.wait(300) == 2
+    assert "name another with --host or --port" in second.log.read_text()
+    assert list(second.folder.glob("latentface-web-*")) == []

@@ -114,8 +114,8 @@ class Watch:
             told = torch.stack(list(step.losses.values())).sum(0).tolist()
             self._losses.setdefault(step.number, []).extend(value for value in told if math.isfinite(value))
             numbers = [getattr(self._found.jobs[job], "number", 1) for job, _ in rows]
-            new = not self._faces.keys() >= {*numbers}
-            if new or step.number % EVERY == 0 or step.number == step.total:
+            first = {n for n, (_, k) in zip(numbers, rows, strict=True) if k == 0}
+            if first - self._faces.keys() or step.number % EVERY == 0 or step.number == step.total:
                 drawn = step.preview()
                 drawn = resize(drawn, SIDE).clamp(0, 1) if drawn.shape[-1] > SIDE else drawn
                 self._faces |= {n: face.cpu() for n, (_, k), face in zip(numbers, rows, drawn, strict=True) if k == 0}

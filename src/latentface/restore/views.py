@@ -75,7 +75,7 @@ def faces_made(result: Result) -> Captioned:
 def face_rows(record: Mapping[str, Any]) -> list[list[Any]]:
     """Return what a record says of each face, a row a face, under `COLUMNS`."""
     alone = {"number": 1, "upscaled": "reason" not in record, "detail": record.get("detail_size", [None])[0]}
-    faces = record.get("faces", [alone | dict(record)])
+    faces = sorted(record.get("faces", [alone | dict(record)]), key=lambda face: int(face["number"]))
     return [
         [("yes" if face["upscaled"] else "no") if k == "upscaled" else face.get(k) for k in COLUMNS] for face in faces
     ]

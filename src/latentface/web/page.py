@@ -137,11 +137,11 @@ class Page:
         """Show the faces of a picture with their numbers."""
         if picture["picture"] is None:
             return self._changes(status=line("Choose a picture"))
-        try:
-            with worded():
+        with worded():
+            try:
                 _, found = self.desk.look(**picture)
-        except gr.Error as error:
-            return self._changes(status=line(f"This cannot be done: {error.message}"), run=OFF)
+            except LatentfaceError as error:
+                return self._changes(status=line(f"This cannot be done: {error}"), run=OFF)
         choices, boxes = to_choose(found), numbered(found, WIDE)
         faces = {"choices": choices, "value": [number for _, number in choices], "visible": bool(choices)}
         marked = {"value": boxes, "visible": boxes is not None}
@@ -149,13 +149,13 @@ class Page:
 
     def search(self, request: gr.Request, **asked: Any) -> Iterator[Changes]:
         """Search for the faces that are ticked, show how it goes, and then what was made."""
-        yield self._changes(status=line("Looking for faces"), run=OFF, stop={"visible": True}, results=GONE)
+        yield self._changes(status=line("Looking for faces"), run=OFF, results=GONE)
         for state, paths in self._searched(request, **asked):
             if isinstance(state, Progress):
                 losses = pd.DataFrame({"step": [*state.losses], "loss": [*state.losses.values()]})
                 preview, curve = {"value": state.preview, "visible": True}, {"value": losses, "visible": True}
                 status = line(f"Exploring: {state.words}", state.share)
-                yield self._changes(status=status, preview=preview, curve=curve)
+                yield self._changes(status=status, stop={"visible": True}, preview=preview, curve=curve)
             else:
                 yield self._changes(
                     status=line(state.summary),

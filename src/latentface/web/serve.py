@@ -28,7 +28,9 @@ def serve(
     offline: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serve the page until KeyboardInterrupt, after which the process should end. Raises MissingExtraError; InputError: an address that cannot be used.
+    """Serve the page until KeyboardInterrupt, after which the process should end.
+
+    Raises MissingExtraError: without Gradio. InputError: an address that cannot be used.
 
     Args:
         prior: a name or a file; the embedded one may be chosen, too. device, offline: see `Upscaler`.
@@ -51,22 +53,23 @@ def serve(
         page = Page(desk, queue, *pictures_to_try(priors, folder / "examples", examples)).blocks
         fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
         off = dict.fromkeys(("share", "ssr_mode", "pwa", "mcp_server", "run_history", "enable_monitoring"), False)
-        page.launch(
-            server_name=host,
-            server_port=port,
-            quiet=True,
-            show_error=True,
-            prevent_thread_lock=True,
-            max_file_size=f"{FILE_MB}mb",
-            footer_links=["api"],
-            theme=gradio.themes.Default(**fonts),
-            css=CSS,
-            **off,
-        )
+        try:
+            page.launch(
+                server_name=host,
+                server_port=port,
+                quiet=True,
+                show_error=True,
+                prevent_thread_lock=True,
+                max_file_size=f"{FILE_MB}mb",
+                footer_links=["api"],
+                theme=gradio.themes.Default(**fonts),
+                css=CSS,
+                **off,
+            )
+        except OSError as error:
+            raise InputError(f"{host}:{port} cannot be used ({error}); name another with --host or --port") from None
         say(f"the page is at http://{host}:{port} (Ctrl-C ends it)")
         threading.Event().wait()
-    except OSError as error:
-        raise InputError(f"{host}:{port} cannot be used ({error}); name another with --host or --port") from None
     finally:
         if desk is not None:
             desk.close()

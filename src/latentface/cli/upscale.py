@@ -1,8 +1,12 @@
 """`latentface upscale`: faces and photographs in, larger ones out."""
 
+from dataclasses import replace
+from typing import Any
+
 from latentface.cli.console import Talk
 from latentface.cli.options import MachineSettings, OutputSettings
-from latentface.errors import InputError
+from latentface.cluster.settings import ClusterSettings
+from latentface.errors import InputError, require
 from latentface.restore.settings import PhotoSettings, UpscaleSettings
 
 
@@ -12,6 +16,7 @@ def upscale(
     photos: PhotoSettings = PhotoSettings(),
     machine: MachineSettings = MachineSettings(),
     out: OutputSettings = OutputSettings(),
+    cluster: ClusterSettings = ClusterSettings(),
 ) -> int:
     """Enlarge photographs and the faces in them, or aligned faces.
 
@@ -24,31 +29,54 @@ def upscale(
     inputs
         Files, folders (with subfolders), globs, zips, or - for a picture from standard input.
     """
-    if not inputs:
+    known = out.manifest is not None and out.manifest.exists()
+    if not inputs and not known:
         raise InputError("name at least one picture, folder or zip")
     out = out.for_inputs(inputs)
     out.check(settings.count, settings.answer)
+    if cluster.ray is not None:
+        require("ray", "ray", "--ray")
+        if out.save_steps:
+            raise InputError("--save-steps is of searches on this machine; leave it out with --ray")
+    elif out.manifest is not None:
+        raise InputError("--manifest is for runs on a cluster; add --ray auto, or leave it out")
     from latentface.cli.run import Run
-    from latentface.io.inputs import list_inputs
-    from latentface.restore.upscaler import Upscaler
+    from latentface.io.inputs import Listing, list_inputs
+    from latentface.restore.upscaler import Kind, Upscaler
 
-    listing = list_inputs(inputs, leave_out=out.folder)
+    listing = Listing() if known else list_inputs(inputs, leave_out=out.folder)
     if out.single and len(listing.inputs) > 1:
         raise InputError(
             f"{out.output} is one file, but {len(listing.inputs)} pictures were named; give a folder with -o"
         )
     talk = Talk(out.quiet)
+    kind: Kind = "aligned" if machine.aligned else "photo" if machine.photo else "auto"
+    given: dict[str, Any] = {
+        "prior": machine.prior,
+        "judge": machine.judge,
+        "batch_size": machine.batch,
+        "offline": machine.offline,
+        "settings": settings,
+    }
     upscaler = Upscaler(
-        machine.prior,
-        judge=machine.judge,
-        device=machine.device,
-        settings=settings,
+        **given,
+        device=machine.device if cluster.ray is None else "cpu",
         photo=photos,
         background=machine.background,
-        batch_size=machine.batch,
-        offline=machine.offline,
         whole_faces=out.save_faces,
         say=talk.say,
     )
-    run = Run(upscaler, talk, out, "aligned" if machine.aligned else "photo" if machine.photo else "auto")
-    return run.all(listing)
+    if cluster.ray is None:
+        return Run(upscaler, talk, out, kind).all(listing)
+    from latentface.cli.spread import Key, SpreadRun
+    from latentface.cluster.faces import Spread
+    from latentface.io.manifest import Manifest
+
+    manifest = None
+    if out.manifest is not None:
+        manifest = Manifest(out.manifest) if known else Manifest.write(out.manifest, listing.inputs)
+        talk.say(f"{out.manifest}: {manifest.lines - len(manifest)} of {manifest.lines} pictures are done")
+        listing = replace(listing, inputs=manifest)
+    spread: Spread[Key]
+    with Spread(cluster, upscaler, given, device=machine.device, say=talk.say) as spread:
+        return SpreadRun(upscaler, talk, out, kind, spread=spread, manifest=manifest).all(listing)

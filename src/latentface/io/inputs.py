@@ -5,9 +5,10 @@ from __future__ import annotations
 import glob
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from latentface.io import PIPE
 from latentface.io.result_names import Found, Input, is_result, result_names
@@ -34,11 +35,15 @@ PLURALS |= {TWICE: "further ways to the same pictures"}
 NAMED = 5  # names of a kind that are told
 
 
+class Inputs(Sized, Iterable[Input], Protocol):
+    """Pictures whose number is known, and which are given one by one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """All inputs; what was named but cannot be read, as (name, reason); and what was left out, names by kind."""
 
-    inputs: list[Input] = field(default_factory=list)
+    inputs: Inputs = ()
     failures: list[tuple[str, str]] = field(default_factory=list)
     left: dict[str, dict[str, None]] = field(default_factory=dict)
 
@@ -78,8 +83,7 @@ def list_inputs(arguments: Sequence[str], leave_out: Path | None = None) -> List
                 if _is_link(before) and not _is_link(one):  # the file itself before a link to it
                     found[key], again = one, before
                 listing.leave(TWICE, again.entry.label)
-    listing.inputs.extend(result_names(list(found.values()), leave_out))
-    return listing
+    return replace(listing, inputs=result_names(list(found.values()), leave_out))
 
 
 def _real(path: Path) -> Path:

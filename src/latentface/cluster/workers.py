@@ -146,8 +146,11 @@ class Workers:
         """Yield parcels with what came of them, as they are finished; a ClusterError where `TRIES` workers died of it.
 
         `more` is asked for a parcel whenever a worker has room, and gives None while there is nothing to send. It ends
-        when that is so and nothing is being computed.
+        when that is so and nothing is being computed. What an earlier call left is forgotten.
         """
+        self.again.clear()
+        for worker in self.workers:
+            worker.sent.clear()
         while True:
             while (free := self._free()) is not None:
                 parcel = self.again.popleft() if self.again else more()

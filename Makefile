@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-gpu lint types check clean
+.PHONY: demo test test-gpu test-ray lint types check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed  ## upscale a real face with the embedded prior; says where the pictures are
@@ -23,6 +23,10 @@ check: $(VENV)/.installed
 
 test-gpu: $(VENV)/.installed  ## what needs a CUDA device; skipped without one
 	$(BIN)/python -m pytest -m gpu
+
+test-ray: $(VENV)/.installed  ## clusters on Ray, which it installs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ray]'
+	$(BIN)/python -m pytest tests/cluster
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ...")'

@@ -23,7 +23,7 @@ class SpreadRun(Run):
     """One call of the command on a cluster: results are written as they come, in any order.
 
     Attributes:
-        manifest: where it is noted what is done; None: results on the disk tell it.
+        manifest: the inputs, where it is noted in a file what is done; None: results on the disk tell it.
         unread: inputs that are not read yet.
     """
 
@@ -38,6 +38,7 @@ class SpreadRun(Run):
 
     def _each(self, inputs: Inputs) -> None:
         self.unread = len(inputs)
+        self.manifest = inputs if isinstance(inputs, Manifest) else None
         with self.talk.progress("pictures", len(inputs)) as bar:
             try:
                 for (task, item), found, result in self.spread.finish(self._pictures(inputs, bar)):

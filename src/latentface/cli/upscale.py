@@ -1,6 +1,5 @@
 """`latentface upscale`: faces and photographs in, larger ones out."""
 
-from dataclasses import replace
 from typing import Any
 
 from latentface.cli.console import Talk
@@ -29,8 +28,7 @@ def upscale(
     inputs
         Files, folders (with subfolders), globs, zips, or - for a picture from standard input.
     """
-    known = out.manifest is not None and out.manifest.exists()
-    if not inputs and not known:
+    if not inputs and not (out.manifest is not None and out.manifest.exists()):
         raise InputError("name at least one picture, folder or zip")
     out = out.for_inputs(inputs)
     out.check(settings.count, settings.answer)
@@ -41,15 +39,21 @@ def upscale(
     elif out.manifest is not None:
         raise InputError("--manifest is for runs on a cluster; add --ray auto, or leave it out")
     from latentface.cli.run import Run
-    from latentface.io.inputs import Listing, list_inputs
+    from latentface.io.inputs import list_inputs
+    from latentface.io.manifest import Manifest, list_manifest
     from latentface.restore.upscaler import Kind, Upscaler
 
-    listing = Listing() if known else list_inputs(inputs, leave_out=out.folder)
+    manifest = out.manifest
+    listing = (
+        list_inputs(inputs, leave_out=out.folder) if manifest is None else list_manifest(manifest, inputs, out.place)
+    )
     if out.single and len(listing.inputs) > 1:
         raise InputError(
             f"{out.output} is one file, but {len(listing.inputs)} pictures were named; give a folder with -o"
         )
     talk = Talk(out.quiet)
+    if isinstance(listing.inputs, Manifest):
+        talk.say(f"{manifest}: {listing.inputs.words}")
     kind: Kind = "aligned" if machine.aligned else "photo" if machine.photo else "auto"
     given: dict[str, Any] = {
         "prior": machine.prior,
@@ -70,13 +74,7 @@ def upscale(
         return Run(upscaler, talk, out, kind).all(listing)
     from latentface.cli.spread import Key, SpreadRun
     from latentface.cluster.faces import Spread
-    from latentface.io.manifest import Manifest
 
-    manifest = None
-    if out.manifest is not None:
-        manifest = Manifest(out.manifest) if known else Manifest.write(out.manifest, listing.inputs)
-        talk.say(f"{out.manifest}: {manifest.lines - len(manifest)} of {manifest.lines} pictures are done")
-        listing = replace(listing, inputs=manifest)
     spread: Spread[Key]
     with Spread(cluster, upscaler, given, device=machine.device, say=talk.say) as spread:
-        return SpreadRun(upscaler, talk, out, kind, spread=spread, manifest=manifest).all(listing)
+        return SpreadRun(upscaler, talk, out, kind, spread=spread).all(listing)

@@ -20,6 +20,7 @@ from latentface.restore.job import Answer, Job
 from latentface.restore.upscaler import WINDOW_PIXELS, Found, Result, Upscaler, result_of, taken_of
 
 LOOK_AHEAD = 4  # parcels' worth of jobs that wait here, while more pictures follow
+MOST_DEATHS = 3  # of workers, of one face; of several it is found out at once which it is
 WINDOW_FACES = 512  # finished pictures and jobs that wait, at most, where no worker has room
 
 K = TypeVar("K")
@@ -154,7 +155,8 @@ class Spread(Generic[K]):
             own = [self.jobs.popleft() for _ in range(min(wanted, len(self.jobs)))]
         else:
             return None
-        return Parcel(own, ([sent(picture.found.jobs[number]) for picture, number in own],))
+        load = [sent(picture.found.jobs[number]) for picture, number in own]
+        return Parcel(own, (load,), most=1 if len(own) > 1 else MOST_DEATHS)
 
     def _has_room(self) -> bool:
         pixels = sum(picture.pixels for picture in self.open)

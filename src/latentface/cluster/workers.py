@@ -16,7 +16,6 @@ from latentface.cluster.settings import ClusterSettings
 from latentface.errors import ClusterError, LatentfaceError, require
 
 AHEAD = 2  # parcels a worker has: one is computed, and one waits, so that it need not wait for this machine
-TRIES = 3  # times that a worker may die of a parcel
 PATIENCE = 30.0  # seconds without a worker, after which it is told that there is none
 OBJECTS = 200 << 20  # bytes of shared memory for what is carried, where the cluster is this machine alone
 
@@ -38,11 +37,17 @@ class Computes(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Parcel:
-    """Work for one worker: `load` is sent, `key` says what it is and stays here; `tries`: workers that died of it."""
+    """Work for one worker.
+
+    Attributes:
+        key: says what it is, and stays here; load: is sent.
+        most: so many workers may die of it before it is given up; died: how many have.
+    """
 
     key: Any
     load: tuple[Any, ...]
-    tries: int = 0
+    most: int = 3
+    died: int = 0
 
 
 class Actor:
@@ -143,7 +148,7 @@ class Workers:
             self.ray.shutdown()
 
     def run(self, more: Callable[[], Parcel | None]) -> Iterator[tuple[Parcel, Any]]:
-        """Yield parcels with what came of them, as they are finished; a ClusterError where `TRIES` workers died of it.
+        """Yield parcels with what came of them, as they are finished; a ClusterError where workers died of it.
 
         `more` is asked for a parcel whenever a worker has room, and gives None while there is nothing to send. It ends
         when that is so and nothing is being computed. What an earlier call left is forgotten.
@@ -213,13 +218,14 @@ class Workers:
         self._tell(f"{came}; going on without it")
 
     def _lost(self, worker: _Worker) -> Iterator[tuple[Parcel, ClusterError]]:
-        """Give what a dead worker had to others: the first was being computed, and is given up after `TRIES`."""
+        """Give what a dead worker had to others: the first was being computed."""
         parcels, worker.sent = [*worker.sent.values()], {}
         worker.greeting = self._greeted(worker.actor)
         self.say("a worker died: what it had is computed again, and Ray starts it anew")
-        parcels[0].tries += 1
-        if parcels[0].tries == TRIES:
-            yield parcels.pop(0), ClusterError(f"{TRIES} workers died of it: of its size, or of a library's fault")
+        first = parcels[0]
+        first.died += 1
+        if first.died == first.most:
+            yield parcels.pop(0), ClusterError(f"{first.died} workers died of it: of its size, or of a library's fault")
         self.again.extendleft(reversed(parcels))
 
     def _tell(self, message: str) -> None:
@@ -238,15 +244,18 @@ def connect(address: str) -> tuple[Any, bool]:
     ray = require("ray", "ray", "--ray")
     from ray._private import ray_constants, worker
 
-    if ray.is_initialized():
-        return ray, False
     # Ray tells of dead workers on standard output, where results are.
     worker.print_to_stdstream = lambda *_, **__: None
+    if ray.is_initialized():
+        return ray, False
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     try:
+        if address != "auto":  # Ray would ask again and again, for minutes
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, **quiet)
         return ray, False
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         if address != "auto":
             raise ClusterError(f"there is no Ray cluster at {address} ({str(error).splitlines()[0]})") from None
     ray_constants.ENABLE_RAY_CLUSTER = False  # else Ray listens on all addresses of this machine

@@ -9,13 +9,14 @@ without looking at their files. A manifest may be written by hand, or cut into s
 
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from latentface.errors import InputError, OutputError
 from latentface.io.atomic import atomic_path
+from latentface.io.inputs import Listing, list_inputs, walk_inputs
 from latentface.io.result_names import Input
 from latentface.io.sources import Entry
 
@@ -55,6 +56,11 @@ class Manifest:
     def log(self) -> Path:
         """Where it is written what became of the pictures."""
         return self.path.with_name(f"{self.path.stem}.done.jsonl")
+
+    @property
+    def words(self) -> str:
+        """How many of the pictures are done, for people."""
+        return f"{self.lines - len(self)} of {self.lines} pictures are done"
 
     @classmethod
     def write(cls, path: Path, inputs: Iterable[Input]) -> Self:
@@ -106,7 +112,8 @@ class Manifest:
         return Listed(entry, target, line=line)
 
     def _read_log(self) -> None:
-        with open(self.log, "rb") as file:
+        text = b""
+        with open(self.log, "rb+") as file:
             for text in file:
                 try:
                     line = json.loads(text).get("line")
@@ -116,3 +123,22 @@ class Manifest:
                     raise InputError(f"{self.log}: it is of another manifest; take it away, or name another manifest")
                 if line is not None:
                     self.done[line] = 1
+            if text and not text.endswith(b"\n"):
+                file.write(b"\n")
+
+
+def list_manifest(path: Path, arguments: Sequence[str], leave_out: Path | None = None) -> Listing:
+    """Return the pictures that are left of a manifest, which is made of INPUT where there is none; arguments as `list_inputs`.
+
+    A single folder is listed subfolder by subfolder, see `walk_inputs`. Raises InputError, OutputError.
+    """
+    listing = Listing()
+    folder = Path(arguments[0]).expanduser() if len(arguments) == 1 else None
+    if path.exists():
+        manifest = Manifest(path)
+    elif folder is not None and folder.is_dir():
+        manifest = Manifest.write(path, walk_inputs(folder, listing, leave_out))
+    else:
+        listing = list_inputs(arguments, leave_out)
+        manifest = Manifest.write(path, listing.inputs)
+    return replace(listing, inputs=manifest)

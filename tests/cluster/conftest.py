@@ -38,11 +38,9 @@ def cluster(ray: Any) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     source = HERE.parents[1] / "src"
-    settings = {"worker_niceness": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 3}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(source), str(HERE)]))  # of the workers
-        for name, value in settings.items():
-            patch.setenv(f"RAY_{name}", str(value))
+        patch.setenv("RAY_worker_niceness", "0")
         head = {"num_cpus": 1, "object_store_memory": OBJECTS, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)

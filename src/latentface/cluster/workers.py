@@ -115,16 +115,15 @@ class Workers:
     ) -> None:
         self.facts, self.say = {"version": __version__, **facts}, say
         self.ray, self.own = connect(settings.ray or "auto")
-        there = self.ray.cluster_resources()
-        cores, gpus = settings.ray_cores, 0 if device == "cpu" else int(there.get("GPU", 0))
-        room = gpus or int(there.get("CPU", 0)) // cores
-        self.count = settings.ray_workers or room
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        cores, gpus = settings.ray_cores, 0 if device == "cpu" else sum(int(node.get("GPU", 0)) for node in nodes)
+        self.count = settings.ray_workers or gpus or sum(int(node.get("CPU", 0)) // cores for node in nodes)
         if not self.count:
             self.close()
             raise ClusterError(f"no machine of the cluster has {cores} cores; give a smaller --ray-cores")
-        nodes = sum(node["Alive"] for node in self.ray.nodes())
-        each = "a GPU" if gpus else f"{cores} core{'s' if cores > 1 else ''}"
-        self.words = f"{self.count} worker{'s' if self.count > 1 else ''} of {each}, on {nodes} machine{'s' if nodes > 1 else ''} of a Ray cluster"
+        each = "a GPU" if gpus else counted(cores, "core")
+        machines = counted(len(nodes), "machine")
+        self.words = f"{counted(self.count, 'worker')} of {each}, on {machines} of a Ray cluster"
         options = {"num_cpus": cores, "num_gpus": min(1, gpus), "max_restarts": -1}
         self.made = self.ray.put(self.ray.cloudpickle.dumps(make))
         actors = [self.ray.remote(Actor).options(**options).remote(cores) for _ in range(self.count)]
@@ -262,3 +261,8 @@ def connect(address: str) -> tuple[Any, bool]:
     as_usual = {"worker_niceness": 0}  # else every other process goes before
     ray.init(address="local", object_store_memory=OBJECTS, include_dashboard=False, _system_config=as_usual, **quiet)
     return ray, True
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun: `1 core`, `2 cores`."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"

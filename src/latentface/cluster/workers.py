@@ -236,8 +236,8 @@ class Workers:
 def connect(address: str) -> tuple[Any, bool]:
     """Join a Ray cluster, and return Ray and whether the cluster was started here and is ended with the run.
 
-    "auto" is the cluster of this machine, else a new one that no other machine can reach. Raises MissingExtraError,
-    ClusterError.
+    "auto" is the cluster that `ray start` began on this machine, or that RAY_ADDRESS names, else a new one that no other
+    machine can reach. Raises MissingExtraError, ClusterError.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = require("ray", "ray", "--ray")
@@ -248,19 +248,23 @@ def connect(address: str) -> tuple[Any, bool]:
     if ray.is_initialized():
         return ray, False
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
-    try:
-        if address != "auto":  # Ray would ask again and again, for minutes
+    if address != "auto":
+        try:  # Ray itself would ask again and again, for minutes
             host, _, port = address.removeprefix("ray://").rpartition(":")
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, **quiet)
-        return ray, False
-    except (OSError, ValueError, RuntimeError) as error:
-        if address != "auto":
+            ray.init(address=address, **quiet)
+        except (OSError, ValueError, RuntimeError) as error:
             raise ClusterError(f"there is no Ray cluster at {address} ({str(error).splitlines()[0]})") from None
-    ray_constants.ENABLE_RAY_CLUSTER = False  # else Ray listens on all addresses of this machine
-    as_usual = {"worker_niceness": 0}  # else every other process goes before
-    ray.init(address="local", object_store_memory=OBJECTS, include_dashboard=False, _system_config=as_usual, **quiet)
-    return ray, True
+        return ray, False
+    many, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False  # listen on 127.0.0.1 alone
+    own = {"object_store_memory": OBJECTS, "include_dashboard": False, "_system_config": {"worker_niceness": 0}}
+    try:
+        ray.init(**own, **quiet)
+        return ray, True
+    except ValueError:  # `ray start` has begun one, of which these cannot be chosen
+        ray_constants.ENABLE_RAY_CLUSTER = many
+        ray.init(**quiet)
+        return ray, False
 
 
 def counted(n: int, noun: str) -> str:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-gpu test-web lint types check clean
+.PHONY: demo test test-gpu test-ray test-web lint types check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed  ## upscale a real face with the embedded prior; says where the pictures are
@@ -23,6 +23,10 @@ check: $(VENV)/.installed
 
 test-gpu: $(VENV)/.installed  ## what needs a CUDA device; skipped without one
 	$(BIN)/python -m pytest -m gpu
+
+test-ray: $(VENV)/.installed  ## clusters on Ray, which it installs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ray]'
+	$(BIN)/python -m pytest tests/cluster
 
 test-web: $(VENV)-web/.installed  ## the page in Chromium, which Debian's root gets installed; .screenshots/ has pictures of it
 	@{ command -v chromium && command -v chromedriver; } > /dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \

@@ -26,6 +26,7 @@ LAYERS = (
     {"explore"},
     {"supervised"},
     {"restore"},
+    {"cluster"},
     {"bench", "train", "web"},  # only the command line imports these
     {"cli"},
     {"__main__"},

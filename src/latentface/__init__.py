@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latentface.degradation import Degradation as Degradation
     from latentface.degradation import Downscale as Downscale
+    from latentface.errors import ClusterError as ClusterError
     from latentface.errors import InputError as InputError
     from latentface.errors import LatentfaceError as LatentfaceError
     from latentface.errors import MissingDataError as MissingDataError
@@ -44,6 +45,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "degradation": ("Degradation", "Downscale"),
     "errors": (
+        "ClusterError",
         "InputError",
         "LatentfaceError",
         "MissingDataError",

@@ -10,7 +10,8 @@
     |-- OutputError           a result that cannot be written
     |-- MissingExtraError     an optional package that is not installed
     |-- MissingDataError      a data set or reference weights that are not at hand
-    `-- TrainingError         a training run that cannot start, go on or resume
+    |-- TrainingError         a training run that cannot start, go on or resume
+    `-- ClusterError          machines that cannot be reached or used
 
 Each message says what was got, what was expected and what to do next, in one line.
 """
@@ -69,6 +70,10 @@ class MissingDataError(LatentfaceError):
 
 class TrainingError(LatentfaceError):
     """A training run cannot start, go on or resume."""
+
+
+class ClusterError(LatentfaceError):
+    """Machines of a cluster cannot be reached or used."""
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:

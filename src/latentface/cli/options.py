@@ -82,6 +82,8 @@ class OutputSettings:
         save_steps: Write NAME-steps.png: the best face after 1, 2, 5, 10, 20, 50, 100 ... steps; a row a face.
         save_faces: Write a photograph's enlarged faces as NAME-faces/01.png ..., the largest first.
         strip_location: Leave out of the result where the photograph was taken.
+        manifest: With --ray: a file of the inputs, a JSON line each, made of INPUT where it is not there. Beside it,
+            NAME.done.jsonl says what is done, and the same command goes on from there without looking at results or inputs.
         as_json: Print one JSON line a result instead of its path.
         quiet: Print the paths of results, and errors, alone.
     """
@@ -95,6 +97,7 @@ class OutputSettings:
     save_steps: Annotated[bool, Flag] = False
     save_faces: Annotated[bool, Flag] = False
     strip_location: Annotated[bool, Flag] = False
+    manifest: Path | None = None
     as_json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", show_default=False)] = False
 
@@ -108,6 +111,10 @@ class OutputSettings:
             )
         if self.single and self.picture_format and ENDINGS.get(ending, self.picture_format) != self.picture_format:
             raise InputError(f"{self.place} and --format {self.picture_format} say two things; leave one of them out")
+        if self.manifest is not None and (self.all_frames or self.single):
+            raise InputError(
+                "--manifest notes one result a picture, in a folder; leave --all-frames out, and name a folder with -o"
+            )
 
     @property
     def place(self) -> Path:

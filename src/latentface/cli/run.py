@@ -25,7 +25,7 @@ from latentface.errors import LatentfaceError, OutputError
 from latentface.explore.result import Step
 from latentface.io.atomic import check_folder, sha256
 from latentface.io.frames import frame_count
-from latentface.io.inputs import Listing
+from latentface.io.inputs import Inputs, Listing
 from latentface.io.photo import Photo
 from latentface.io.pictures import check_writable
 from latentface.io.records import beside, check_beside, faces_folder, is_done, read_record
@@ -89,7 +89,12 @@ class Run:
         self.talk.say("; ".join(self.tally.words(time.monotonic() - began)) or "nothing to do")
         return 1 if self.tally.failed else 0
 
-    def _each(self, inputs: Sequence[Input]) -> None:
+    @property
+    def where(self) -> str:
+        """On what the faces are computed, in words."""
+        return str(self.upscaler.prior.device)
+
+    def _each(self, inputs: Inputs) -> None:
         with self.talk.progress("pictures", len(inputs)) as bar:
             unread = len(inputs)
             try:
@@ -126,7 +131,7 @@ class Run:
             self.talk.say(registry.PRIORS[up.prior.name].notice)
         self.talk.say(
             f"{counted(count, 'picture')}, method {up.settings.method}, prior {up.prior.name} ({up.prior.resolution} px), "
-            f"on {up.prior.device}; results in {'standard output' if self.out.piped else self.out.place}"
+            f"on {self.where}; results in {'standard output' if self.out.piped else self.out.place}"
         )
         if background is not None and not self.talk.quiet:
             self.talk.say(
@@ -189,7 +194,8 @@ class Run:
             }
             path = self._path(item, digest, suffix)
             check_writable(path, *request["high_size"])
-            self.taken.add(path)
+            if item.others:  # one without others has no choice
+                self.taken.add(path)
             if self.out.piped:
                 self.waiting.append((Task(name, path, request), self.upscaler.find(photo, aligned=aligned)))
                 return

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from latentface.io import PIPE
 from latentface.io.result_names import Found, Input, is_result, result_names
@@ -34,11 +36,15 @@ PLURALS |= {TWICE: "further ways to the same pictures"}
 NAMED = 5  # names of a kind that are told
 
 
+class Inputs(Sized, Iterable[Input], Protocol):
+    """Pictures whose number is known, and which are given one by one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """All inputs; what was named but cannot be read, as (name, reason); and what was left out, names by kind."""
 
-    inputs: list[Input] = field(default_factory=list)
+    inputs: Inputs = ()
     failures: list[tuple[str, str]] = field(default_factory=list)
     left: dict[str, dict[str, None]] = field(default_factory=dict)
 
@@ -78,8 +84,18 @@ def list_inputs(arguments: Sequence[str], leave_out: Path | None = None) -> List
                 if _is_link(before) and not _is_link(one):  # the file itself before a link to it
                     found[key], again = one, before
                 listing.leave(TWICE, again.entry.label)
-    listing.inputs.extend(result_names(list(found.values()), leave_out))
-    return listing
+    return replace(listing, inputs=result_names(list(found.values()), leave_out))
+
+
+def walk_inputs(folder: Path, listing: Listing, leave_out: Path | None = None) -> Iterator[Input]:
+    """Yield the pictures of a folder, subfolder by subfolder, under the names that `list_inputs` gives them.
+
+    It takes the memory of one subfolder. A file and a link to it count as two. What is left out is noted in `listing`.
+    """
+    paths = _pictures_below(folder, leave_out, listing)
+    for _, some in itertools.groupby(paths, key=lambda path: path.parent):
+        names = sorted(path.relative_to(folder) for path in some)
+        yield from result_names([_found(name, folder) for name in names], leave_out)
 
 
 def _real(path: Path) -> Path:
@@ -156,18 +172,23 @@ def _places(folder: Path) -> tuple[str, ...]:
 
 
 def _of_folder(folder: Path, leave_out: Path | None, listing: Listing) -> list[Found]:
+    failures = len(listing.failures)
+    names = [path.relative_to(folder) for path in _pictures_below(folder, leave_out, listing)]
+    same = leave_out is not None and _real(leave_out) == _real(folder)
+    if not names and not same and len(listing.failures) == failures:
+        listing.failures.append((str(folder), "no picture is in this folder"))
+    return [_found(name, folder) for name in sorted(names)]
+
+
+def _pictures_below(folder: Path, leave_out: Path | None, listing: Listing) -> Iterator[Path]:
+    """Yield the pictures of a folder and its subfolders, those of a subfolder one after the other."""
     results = _real(leave_out) if leave_out is not None else None
     same = results == _real(folder)  # one folder for both: only their records tell results from inputs
-    failures = len(listing.failures)
-    names = []
     for path in _files(folder, results, listing):
         if same and (is_result(path) or path.suffix == ".json"):
             continue
         if _is_taken(path.name, path, listing):
-            names.append(path.relative_to(folder))
-    if not names and not same and len(listing.failures) == failures:
-        listing.failures.append((str(folder), "no picture is in this folder"))
-    return [_found(name, folder) for name in sorted(names)]
+            yield path
 
 
 def _files(folder: Path, results: Path | None, listing: Listing) -> Iterator[Path]:
@@ -181,6 +202,7 @@ def _files(folder: Path, results: Path | None, listing: Listing) -> Iterator[Pat
 
     for where, folders, files in os.walk(folder, onerror=unreadable):
         place = Path(where)
+        folders.sort()
         for name in list(folders):
             linked = os.path.islink(place / name)
             if results is not None and _real(place / name) == results and root != results:

@@ -22,7 +22,7 @@ from latentface.restore.aligned import AlignedFace, face_request
 from latentface.restore.background import Background
 from latentface.restore.engine import Engine, caught
 from latentface.restore.faceresult import Upscaled
-from latentface.restore.job import OnJobs
+from latentface.restore.job import Answer, Job, OnJobs
 from latentface.restore.photo import Detected, Finder, FoundFaces
 from latentface.restore.photoresult import PhotoUpscaled
 from latentface.restore.settings import PhotoSettings, UpscaleSettings
@@ -168,16 +168,18 @@ class Upscaler:
         """
         answers = self.engine.explore([job for found in window for job in found.jobs], on_step)
         for found in window:
-            taken: list[Any] = []
-            error: LatentfaceError | MemoryError | None = None
-            for job in found.jobs:
-                answer = next(answers)
-                if not isinstance(answer, Exception):
-                    answer = caught(partial(found.take, job, answer))  # type: ignore[arg-type]
-                if isinstance(answer, Exception):
-                    error = answer
-                taken.append(answer)
-            yield caught(partial(found.result, taken)) if error is None else error
+            yield result_of(found, [taken_of(found, job, next(answers)) for job in found.jobs])
+
+
+def taken_of(found: Found, job: Job, answer: Answer | LatentfaceError | MemoryError) -> Any:
+    """Return what a picture keeps of a job's answer, or the error that it ended in."""
+    return answer if isinstance(answer, Exception) else caught(partial(found.take, job, answer))  # type: ignore[arg-type]
+
+
+def result_of(found: Found, taken: Sequence[Any]) -> Result | LatentfaceError | MemoryError:
+    """Return a picture's result, out of what `taken_of` returned of each job, or the last error of its faces."""
+    errors = [one for one in taken if isinstance(one, LatentfaceError | MemoryError)]
+    return errors[-1] if errors else caught(partial(found.result, taken))
 
 
 def upscale(

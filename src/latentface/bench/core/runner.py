@@ -4,25 +4,30 @@ For each face the result goes to `faces/DATASET/FACTORx/VARIANT/IMAGE.png` and i
 always of the picture in that file, at 8 bits' precision: what a person would get, and what a second run would score.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from latentface.bench.core.curve import Curve
 from latentface.bench.core.progress import Progress, duration
 from latentface.bench.core.protocol import resume
 from latentface.bench.core.records import Key, Records
 from latentface.bench.core.settings import FaceSettings, RunSettings
 from latentface.bench.core.setup import PROTOCOL, batch_size, make_protocol
+from latentface.bench.core.spread import Restore, facts_of
 from latentface.bench.core.stopwatch import time_call
 from latentface.bench.core.tasks import Task, load_batch, seed_of, to_8_bit
 from latentface.bench.core.variants import TRUTH, Variant
+from latentface.cluster.workers import Parcel, Workers
 from latentface.devices import Batches, out_of_memory
-from latentface.errors import InputError, LatentfaceError, UnknownNameError
-from latentface.explore.result import Step, psnr_each
+from latentface.errors import ClusterError, InputError, LatentfaceError, UnknownNameError, require
 from latentface.io.pictures import read_picture, write_picture
 from latentface.metrics.registry import METRICS
 from latentface.metrics.suite import Suite
@@ -30,7 +35,6 @@ from latentface.prior.prior import Prior
 
 WALL = 12  # faces whose low picture and truth are kept for the picture wall
 TRIAL_STEPS = 4
-PARTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of a search, at which its curve is measured
 
 
 class Runner:
@@ -60,6 +64,9 @@ class Runner:
     ) -> None:
         self.prior, self.side, self.tasks, self.variants, self.metrics = prior, side, tasks, variants, metrics
         self.folder, self.command, self.on_progress = run.folder, run.command, run.on_progress
+        if run.cluster.ray is not None:
+            require("ray", "ray", "--ray")
+        self.cluster, self.source = run.cluster, (table.prior, run.device, not run.no_fetch)
         self.batch, self.seed = batch_size(run.batch_size, prior, self.folder), table.seed
         self.protocol = make_protocol(table, prior, side, tasks, variants, self.batch)
         resume(self.folder / PROTOCOL, self.protocol)
@@ -80,11 +87,12 @@ class Runner:
         """Do what is not done yet; a method that cannot be used is noted in `unavailable`. Raises OutputError."""
         self._left = {self._place(t, v): len(self.pending(t, v)) for t in self.tasks for v in self.variants_of(t)}
         self._announce()
-        for task in self.tasks:
-            self._keep_wall(task)
-            self._score_truth(task)
-            for variant in self.variants_of(task):
-                self._run_variant(task, variant)
+        with self._workers() as workers:
+            for task in self.tasks:
+                self._keep_wall(task)
+                self._score_truth(task)
+                for variant in self.variants_of(task):
+                    self._run_variant(task, variant, workers)
         self._tell("done")
 
     def seeds(self, images: Sequence[str], size: int) -> list[int]:
@@ -211,7 +219,18 @@ class Runner:
             if truth is not None:
                 self._record(task, TRUTH, read, self.suite.score(truth, names=sorted(names)), names)
 
-    def _run_variant(self, task: Task, variant: Variant) -> None:
+    @contextlib.contextmanager
+    def _workers(self) -> Iterator[Workers | None]:
+        """Give the workers of the cluster that was asked for, None for this process. Raises as `Workers`."""
+        if self.cluster.ray is None or not any(self._left.values()):
+            yield None
+            return
+        make = partial(Restore, *self.source)
+        with Workers(self.cluster, make, facts_of(self.prior), device=self.source[1], say=self._tell) as workers:
+            self._tell(f"on {workers.words}")
+            yield workers
+
+    def _run_variant(self, task: Task, variant: Variant, workers: Workers | None) -> None:
         pending = self.pending(task, variant)
         finished = [i for i in pending if self._searched(task, variant, i)]
         for start in range(0, len(finished), self.batch):  # only figures are missing: of a metric that was not at hand
@@ -229,28 +248,75 @@ class Runner:
             return images
 
         try:
-            batches.run(filled, search)
+            if workers is None:
+                batches.run(filled, search)
+            else:
+                self._spread(task, variant, todo, workers)
+        except ClusterError:
+            raise
         except LatentfaceError as error:
             self.unavailable[self._place(task, variant)] = str(error)
             self._left[self._place(task, variant)] = 0
             self._tell(f"{task.label} {variant.name}: not available ({error})")
 
+    def _spread(self, task: Task, variant: Variant, todo: Sequence[str], workers: Workers) -> None:
+        """Restore faces on a cluster, batch by batch, and keep them as they come. Raises what a batch ended in."""
+        starts = iter(range(0, len(todo), self.batch))
+
+        def more() -> Parcel | None:
+            for start in starts:
+                faces = self._load(task, variant, todo[start : start + self.batch], self.batch)
+                if faces is not None:
+                    curved = faces.truth if self._has_curve(task, variant) else None
+                    seeds = self.seeds(faces.read, len(faces.low))
+                    return Parcel(faces, (variant, faces.low, task.degradation, seeds, curved))
+            return None
+
+        began = time.perf_counter()
+        for parcel, came in workers.run(more):
+            if isinstance(came, Exception):
+                raise InputError(str(came)) if isinstance(came, ClusterError) else came
+            high, seconds, curve = came
+            self._keep(task, variant, parcel.key, high, seconds, curve, began)
+            began = time.perf_counter()
+
     def _search(self, task: Task, variant: Variant, images: Sequence[str], size: int) -> None:
+        faces = self._load(task, variant, images, size)
+        if faces is None:
+            return
+        began = time.perf_counter()
+        curve = Curve(faces.truth) if faces.truth is not None and self._has_curve(task, variant) else None
+        found = variant(self.prior, faces.low, task.degradation, self.seeds(faces.read, len(faces.low)), curve)
+        self._keep(task, variant, faces, found.high, found.seconds, curve, began)
+
+    def _load(self, task: Task, variant: Variant, images: Sequence[str], size: int) -> "_Faces | None":
+        """Return a batch of faces, None where none can be read; those that cannot are told."""
         read, truth, low, reasons = load_batch(task, images, size)
         for reason in reasons:
             self._tell(f"left out: {reason}")
             self.remarks[f"Left out: {reason}."] = None
         self._left[self._place(task, variant)] -= len(reasons)
-        if low is None:
-            return
-        began = time.perf_counter()
-        curve = Curve(truth) if truth is not None and self.curve is not None and not variant.projects else None
-        found = variant(self.prior, low, task.degradation, self.seeds(read, len(low)), curve)
-        for i, image in enumerate(read):
-            write_picture(self.path(task, variant.name, image), found.high[i])
+        return None if low is None else _Faces(read, truth, low)
+
+    def _has_curve(self, task: Task, variant: Variant) -> bool:
+        return task.has_truth and self.curve is not None and not variant.projects
+
+    def _keep(
+        self,
+        task: Task,
+        variant: Variant,
+        faces: "_Faces",
+        high: Tensor,
+        seconds: float,
+        curve: Curve | None,
+        began: float,
+    ) -> None:
+        """Write what was found, (B, 3, R, R), and score it; `seconds`: of the search, `began`: when its batch did."""
+        for i, image in enumerate(faces.read):
+            write_picture(self.path(task, variant.name, image), high[i])
         if curve is not None and self.curve is not None:
-            self.curve.add({self.key(task, variant.name, image): curve.of(i) for i, image in enumerate(read)})
-        self._score(task, variant, read, truth, low, found.seconds / len(low))
+            self.curve.add({self.key(task, variant.name, image): curve.of(i) for i, image in enumerate(faces.read)})
+        self._score(task, variant, faces.read, faces.truth, faces.low, seconds / len(faces.low))
         spent = time.perf_counter() - began
         expected = self._cost.setdefault((variant.name, task.degradation.low), spent)
         if expected != spent:
@@ -291,6 +357,15 @@ class Runner:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Faces:
+    """A batch of faces: the keys of those that could be read, truth (B, 3, R, R) or None, low (B, 3, h, w)."""
+
+    read: list[str]
+    truth: Tensor | None
+    low: Tensor
+
+
 def check_metrics(names: Sequence[str] | None, default: Sequence[str]) -> list[str]:
     """Return the wanted metrics. Raises UnknownNameError: one does not exist. InputError: none is named."""
     wanted = list(dict.fromkeys(default if names is None else (n.strip() for n in names if n.strip())))
@@ -300,24 +375,3 @@ def check_metrics(names: Sequence[str] | None, default: Sequence[str]) -> list[s
     if not wanted:
         raise InputError("no metric is named; leave the option out for the usual ones")
     return wanted
-
-
-class Curve:
-    """An `on_step` callback: the PSNR of the best pictures so far against the truth, (B, 3, R, R) in [0, 1]."""
-
-    def __init__(self, truth: Tensor) -> None:
-        self.truth = truth
-        self.figures: dict[int, Tensor] = {}
-
-    def __call__(self, step: Step) -> None:
-        wanted = {max(1, round(part * step.total)) for part in PARTS}
-        if step.number in wanted:
-            values = self.truth.new_full((len(self.truth),), math.nan)  # of faces that are not in work
-            values[step.faces] = psnr_each(step.preview().cpu().float(), self.truth[step.faces])
-            self.figures[step.number] = values
-
-    def of(self, row: int) -> dict[str, float]:
-        """Return one face's figures: `psnr@STEP` -> dB."""
-        return {
-            f"psnr@{number}": float(values[row]) for number, values in self.figures.items() if not values[row].isnan()
-        }

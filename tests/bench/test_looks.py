@@ -47,8 +47,13 @@ def test_how_a_face_moves() -> None:
     before = {"age": 30.0, "male": 0.2, "skin-ita": -40.0}
     found = moves(before, {"age": 18.0, "male": 0.6, "skin-ita": 30.0})
     assert found == {
-        "sex-moves": 1, "years": -12, "older": 0, "younger": 1,
-        "degrees": 70, "lighter": 1, "darker": 0,
+        "sex-moves": 1,
+        "years": -12,
+        "older": 0,
+        "younger": 1,
+        "degrees": 70,
+        "lighter": 1,
+        "darker": 0,
     }
     found = moves(before, {"age": 39.0, "male": 0.4, "skin-ita": -50.0})  # dark both times
     assert [found[m] for m in ("sex-moves", "older", "younger", "lighter", "darker")] == [0, 0, 0, 0, 0]

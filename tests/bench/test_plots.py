@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from latentface.bench.core.statistics import Estimate
-from latentface.bench.report.plots import all_plots, perception_distortion, unbeaten
+from latentface.bench.report.plots import all_plots, labels_apart, perception_distortion, unbeaten
 from latentface.bench.tables.tables import Row, write_rows
 
 FIGURES = {  # PSNR, LPIPS
@@ -42,6 +42,16 @@ def test_the_plot_names_all_methods_and_goes_beside_the_table(tmp_path: Path) ->
     assert (tmp_path / "perception-distortion-test-8x.svg").read_text() == svg
     assert [f"<!-- {name} -->" in svg for name in ("RLSE", "PULSE", "FSRNet", "Real-ESRGAN", "Bicubic")] == [True] * 5
     assert "lpips-alex (up" in svg
+
+
+def test_labels_of_near_points_lie_apart() -> None:
+    points = [(0.0, 0.0), (0.1, 0.0), (0.05, 0.02), (10.0, 10.0)]
+    places = labels_apart(points, [6, 6, 6, 6])
+    middles = [(450 * x / 12.4 + u, 290 * y / 12.4 + v) for (x, y), (u, v) in zip(points, places, strict=True)]
+    for i, (x, y) in enumerate(middles):
+        for u, v in middles[:i]:
+            assert abs(x - u) >= 27 or abs(y - v) >= 9  # 6 letters of 4.5 points, lines of 9
+    assert labels_apart([(1.0, 1.0)], [3]) == labels_apart([(5.0, 2.0)], [3])
 
 
 def test_without_a_perceptual_distance_there_is_none() -> None:

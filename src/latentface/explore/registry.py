@@ -45,7 +45,10 @@ class Method:
 
     @property
     def function(self) -> Callable[..., Any]:
-        """The method itself: (prior, low, degradation, settings, seeds, start) -> Problem or (low, degradation, settings) -> high."""
+        """The method itself: (prior, low, degradation, settings, seeds, start) -> Problem or (low, degradation, settings) -> high.
+
+        One that answers at once and is `seeded` takes the seeds, too.
+        """
         function: Callable[..., Any] = self._named(self.name)
         return function
 
@@ -182,6 +185,16 @@ METHODS: dict[str, Method] = {
         _supervised("vdsr", "VDSR", "Kim, Lee, Lee; CVPR 2016"),
         _supervised("esrgan", "ESRGAN", "Wang et al.; ECCV workshops 2018", l1={"stage": "pixel"}),
         _supervised("fsrnet", "FSRNet (5 landmarks)", "Chen, Tai, Liu, Shen, Yang; CVPR 2018"),
+        Method(
+            name="pmrf",
+            presets={"paper": {}, "equal": {}, "fast": {"steps": 5}},
+            summary="posterior-mean rectified flow: a supervised mean answer, carried to a plausible face in 5 to 25 steps",
+            source="Ohayon, Michaeli, Elad 2024",
+            module="latentface.supervised.methods",
+            settings_class="PmrfSettings",
+            searches=False,
+            photographs=False,
+        ),
         _rival("realesrgan", "Real-ESRGAN x4", "Wang, Xie, Dong, Shan; ICCV workshops 2021", 2),
         _rival("rrdn", "RRDN of native 8x", "UpscalerJS, esrgan-thick, after idealo 2018", 9),
     )

@@ -21,7 +21,7 @@ from latentface.prior.prior import Prior
 
 POSTER_ORDER = (
     *("bilinear", "bicubic", "mganprior", "pulse", "rlse", "dgp", "ilo", "rls", "vdsr", "esrgan", "fsrnet"),
-    *("realesrgan", "rrdn"),
+    *("pmrf", "realesrgan", "rrdn"),
 )
 TITLES = {
     "bilinear": "Bilinear",

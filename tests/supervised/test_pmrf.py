@@ -134,4 +134,5 @@ def test_it_is_trained_over_a_baseline(tmp_path: Path) -> None:
     for name, value in mean.state_dict().items():
         np.testing.assert_array_equal(model.network.mean.state_dict()[name], value.half().float())
     assert model.card["training"]["rate"] == 5e-4
+    assert model.card["mean answer"] == "VDSR (m.safetensors)"
     assert (tmp_path / "p.safetensors.train" / "samples.png").exists()

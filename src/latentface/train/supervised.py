@@ -83,11 +83,9 @@ def train_supervised(
         if init is None:
             raise InputError("PMRF stands on the mean answer of a trained baseline; name its file, such as fsrnet's")
         model = load_baseline(init)
-        size, init, mean = (
-            pmrf_shape(model.kind, cast(Shape, model.network.shape), size if isinstance(size, str) else "small"),
-            None,
-            model.network,
-        )
+        size = pmrf_shape(model.kind, cast(Shape, model.network.shape), size if isinstance(size, str) else "small")
+        card = {"mean answer": f"{model.title} ({Path(init).name})", **(card or {})}
+        mean, init = model.network, None
     started_from = load_baseline(init) if init is not None and not resume else None
     shape = make_shape(kind, size, factor) if isinstance(size, str) else size
     if shape.factor != factor:

@@ -184,3 +184,20 @@ def test_an_index_that_lies_about_a_size_is_not_believed(tmp_path: Path) -> None
     (tmp_path / "b.zip").write_bytes(lying)
     with pytest.raises(PictureError):
         read_entry(open_source(tmp_path / "b.zip").entries[0], 4999)
+
+
+def test_several_sets_are_one(tmp_path: Path) -> None:
+    for folder, names in (("a-test", ("1_x", "2_y")), ("b", ("3_x",)), ("c", ("3_x",))):
+        for name in names:
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.new("RGB", (20, 20)).save(tmp_path / folder / f"{name}.png")
+    found = open_faces(f"{tmp_path}/a-test+{tmp_path}/b")
+    assert (found.name, [e.stem for e in found], found.partition) == ("a-test+b", ["1_x", "2_y", "3_x"], "test")
+    assert found.read(list(found)[2], 8).shape == (3, 8, 8)
+    with pytest.raises(InputError, match="have the same name"):
+        open_faces(f"{tmp_path}/b+{tmp_path}/c")
+    with pytest.raises(MissingDataError, match="none"):
+        open_faces(f"{tmp_path}/b+{tmp_path}/none")
+    (tmp_path / "d+e").mkdir()  # a plus in a name is a plus
+    Image.new("RGB", (20, 20)).save(tmp_path / "d+e" / "1.png")
+    assert open_faces(tmp_path / "d+e").name == "d+e"

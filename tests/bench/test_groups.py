@@ -27,7 +27,7 @@ from latentface.bench.prior.groups import (
     tell_groups,
 )
 from latentface.bench.prior.groups import typology_angle as angle_of
-from latentface.bench.prior.page import LEAST, SMALL, group_markdown, group_rows
+from latentface.bench.prior.page import FIGURES, LEAST, SMALL, group_markdown, group_rows
 from latentface.datasets import open_faces
 from latentface.errors import InputError, MissingDataError
 from latentface.io.pictures import write_picture
@@ -308,8 +308,9 @@ def test_small_groups_show_how_many_they_are_and_no_figure(people: Path, tmp_pat
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
     cells = {line.split("|")[1].strip(): [c.strip() for c in line.split("|")[2:-1]] for line in lines[2:]}
     assert cells["all faces"][:2] == ["6", f"22.50 [{everyone.low:.2f}, {everyone.high:.2f}]"]
-    assert cells["skin: tan"] == ["2", *[""] * 6]
-    assert cells["sex: cannot be told"] == [""] * 7
+    columns = sum(map(len, FIGURES.values()))
+    assert cells["skin: tan"] == ["2", *[""] * columns]
+    assert cells["sex: cannot be told"] == [""] * (columns + 1)
     assert "fewer than 5 faces" in SMALL
 
 

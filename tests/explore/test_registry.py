@@ -22,7 +22,7 @@ ANSWER = ["low", "degradation", "settings"]
 def test_one_signature(name):
     method = find_method(name)
     parameters = inspect.signature(method.function).parameters
-    assert list(parameters) == (SEARCH if method.searches else ANSWER)
+    assert list(parameters) == (SEARCH if method.searches else [*ANSWER, *["seeds"] * method.seeded])
     keywords = [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
     assert keywords == [name for name in parameters if name not in ("prior", "low")]
     assert all(p.default is p.empty for p in parameters.values())

@@ -7,14 +7,15 @@ import torch
 from skimage.transform import SimilarityTransform
 from torch import Tensor
 
-from latentface.errors import InputError, WeightsError
+from latentface.errors import InputError, UnknownNameError, WeightsError
 from latentface.metrics.identity import CROP_LANDMARKS, FACE_LANDMARKS, IdentityNet, align, face_to_crop
+from latentface.metrics.weights import FILES
 
 
-@pytest.fixture
-def net(need: Callable[[str], Path]) -> IdentityNet:
-    need("MobileFaceNet.onnx")
-    return IdentityNet.load(fetch=False)
+@pytest.fixture(params=["mobilefacenet", "sface"])
+def net(request: pytest.FixtureRequest, need: Callable[[str], Path]) -> IdentityNet:
+    need(FILES[request.param].file)
+    return IdentityNet.load(request.param, fetch=False)
 
 
 def test_the_alignment_is_the_least_squares_similarity() -> None:
@@ -46,7 +47,9 @@ def test_any_square_size_gives_nearly_the_same_face(net: IdentityNet) -> None:
     torch.testing.assert_close(net.cosine(face, face), torch.ones(1))
 
 
-def test_opencv_runs_the_network_as_onnxruntime_does(net: IdentityNet, weights_folder: Path) -> None:
+def test_opencv_runs_the_network_as_onnxruntime_does(need: Callable[[str], Path], weights_folder: Path) -> None:
+    need("MobileFaceNet.onnx")
+    net = IdentityNet.load(fetch=False)
     runtime = pytest.importorskip("onnxruntime", reason="the second computation needs onnxruntime")
     session = runtime.InferenceSession(weights_folder / "MobileFaceNet.onnx", providers=["CPUExecutionProvider"])
     pictures = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
@@ -73,3 +76,13 @@ def test_wrong_pictures_and_files_are_said(net: IdentityNet, tmp_path: Path) -> 
     broken.write_bytes(b"no model at all")
     with pytest.raises(WeightsError, match=r"broken\.onnx"):
         IdentityNet(broken)
+    with pytest.raises(UnknownNameError, match="sface"):
+        IdentityNet(broken, "arcface")
+
+
+def test_two_eyes_alone_place_a_face_exactly() -> None:
+    crop = torch.zeros(1, 3, 128, 128)
+    for x, y in CROP_LANDMARKS[:2]:
+        crop[..., round(y), round(x)] = 1
+    moved = align(crop, ((10.0, 20.0), (42.8, 20.0)), 64)[0, 0]  # as far apart as in the crop: moved, not scaled
+    assert sorted(divmod(int(i), 64) for i in moved.flatten().topk(2).indices) == [(20, 10), (20, 43)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from packaged_prior import FILE, make_wheel, package_of, use_local_index
 from safetensors.torch import save_file
 
 from latentface.errors import MissingDataError, UnknownNameError, WeightsError
@@ -77,6 +78,24 @@ def test_another_file_with_the_same_tensors_will_do(
         locate("niqe", fetch=False)
 
 
+def test_a_package_brings_all_of_its_members(
+    no_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    contents = {"tiny/a.onnx": b"one", "tiny/b.onnx": b"two"}
+    package = package_of(make_wheel(tmp_path / "index" / FILE, contents), contents)
+    for index, name in enumerate(("sface", "apparent-age")):
+        member = package.members[index]
+        changes = {"file": member.path.rpartition("/")[2], "sha256": member.sha256, "package": package}
+        monkeypatch.setitem(FILES, name, replace(FILES[name], **changes))
+    with pytest.raises(MissingDataError, match=r"out of the package tiny-face==1\.0"):
+        locate("sface")  # offline
+    use_local_index(tmp_path / "index", monkeypatch)
+    assert locate("sface").read_bytes() == b"one"
+    assert "fetching 0.0 MB, once: the package tiny-face==1.0" in caplog.text
+    assert sorted(p.name for p in no_weights.iterdir()) == ["a.onnx", "b.onnx"]
+    assert find("apparent-age") == no_weights / "b.onnx"
+
+
 def test_other_contents_are_refused(published: Path, no_weights: Path) -> None:
     path = locate("niqe")
     path.write_bytes(b"something else")
@@ -107,12 +126,15 @@ def test_without_an_answer_one_line_says_what_to_do(published: Path, no_weights:
 def test_the_table_is_whole() -> None:
     for file in (choice for named in FILES.values() for choice in named.choices):
         assert len(file.sha256) in (8, 64)
+        if file.package is not None:
+            assert {m.path.rpartition("/")[2]: m.sha256 for m in file.package.members}[file.file] == file.sha256
         if file.address is None or "download.pytorch.org" in file.address:
             continue
         assert len(file.sha256) == 64
     for name in ("alexnet", "vgg16", "squeezenet"):
-        assert FILES[name].file.removesuffix(".pth").endswith(f"-{FILES[name].sha256}")
-        assert str(FILES[name].address).endswith(FILES[name].file)
+        published = FILES[name].choices[-1]
+        assert published.file.removesuffix(".pth").endswith(f"-{published.sha256}")
+        assert str(published.address).endswith(published.file)
 
 
 def test_the_reference_weights_are_those_of_the_table(weights_folder: Path) -> None:

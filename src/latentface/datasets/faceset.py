@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,12 +94,15 @@ def open_faces(source: str | Path) -> FaceSet:
 
     Args:
         source: a folder, zip or picture; or `NAME:PATH`, `NAME:PATH#PART`, `NAME:PATH#PART,CROP` with NAME one of
-            celeba, celebahq, ffhq, tinyface, as in `celeba:~/data/CelebA#test,square178`.
+            celeba, celebahq, ffhq, tinyface, as in `celeba:~/data/CelebA#test,square178`; or several of them joined by "+",
+            as one set.
 
     Raises MissingDataError: the path does not exist, or a piece of the data set is not there. InputError: it cannot be
     used. UnknownNameError: no such data set, part or crop.
     """
     text = str(source)
+    if "+" in text and not Path(text).expanduser().exists():
+        return _joined([open_faces(part) for part in text.split("+")], text)
     match = re.match(r"^([A-Za-z][\w-]+):(?!//)(.*)$", text, re.DOTALL)  # two letters at least: C:\ is no data set
     if match is None or Path(text).expanduser().exists():
         return open_plain(text)
@@ -122,6 +125,28 @@ def open_faces(source: str | Path) -> FaceSet:
     module = importlib.import_module(f"latentface.datasets.{layout.module}")
     reader: Callable[[Path, str, Crop | None], FaceSet] = getattr(module, f"open_{name}")
     return reader(path, part, CROPS[crop] if crop else None)
+
+
+def _joined(sets: Sequence[FaceSet], source: str) -> FaceSet:
+    """Return several sets as one. Raises InputError: their crops differ, or two pictures have one stem."""
+    if len({faces.crop for faces in sets}) > 1:
+        raise InputError(
+            f"{source}: these sets are cropped differently; name the same crop for each, or open them alone"
+        )
+    entries = [entry for faces in sets for entry in faces]
+    if len({entry.stem for entry in entries}) < sum(len({entry.stem for entry in faces}) for faces in sets):
+        raise InputError(
+            f"{source}: pictures of these sets have the same name; rename them, so that people can be told"
+        )
+    name = "+".join(faces.name for faces in sets)
+    partitions = {faces.partition for faces in sets}
+    return FaceSet(
+        name=name,
+        pictures=Pictures(name, entries),
+        crop=sets[0].crop,
+        person={stem: person for faces in sets for stem, person in faces.person.items()},
+        partition=partitions.pop() if len(partitions) == 1 else "test" if "test" in partitions else "",
+    )
 
 
 def open_plain(source: str | Path) -> FaceSet:

@@ -129,7 +129,8 @@ def explore(
     with torch.inference_mode(False), torch.no_grad():
         if not chosen.searches:
             low = low.clone()  # a tensor made in inference mode takes no part in anything else
-            high = chosen.function(low, degradation=degradation, settings=settings)
+            drawn_by = {"seeds": seeds} if chosen.seeded else {}
+            high = chosen.function(low, degradation=degradation, settings=settings, **drawn_by)
             return finish(high, low, degradation, chosen.name, settings, seeds, time.perf_counter() - began)
         low = low.to(prior.device, prior.dtype).clone()
         begin = None if start is None else checked_start(prior, start, len(low))

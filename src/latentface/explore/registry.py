@@ -25,6 +25,7 @@ class Method:
         batch_independent: whether a face's numbers are the same in a batch, where the prior's are (PyTorch's atan2, of geocross, are not).
         coarse: whether most of its steps may be made at an exit of the prior (`explore.coarse`), which the published rivals'
             may not; stops: whether it has a setting `stop`; photographs: whether it takes faces that stand in photographs.
+        files: the weights that are fetched for it, by their names in `metrics.weights`.
     """
 
     name: str
@@ -40,10 +41,14 @@ class Method:
     coarse: bool = False
     stops: bool = False
     photographs: bool = True
+    files: tuple[str, ...] = ()
 
     @property
     def function(self) -> Callable[..., Any]:
-        """The method itself: (prior, low, degradation, settings, seeds, start) -> Problem or (low, degradation, settings) -> high."""
+        """The method itself: (prior, low, degradation, settings, seeds, start) -> Problem or (low, degradation, settings) -> high.
+
+        One that answers at once and is `seeded` takes the seeds, too.
+        """
         function: Callable[..., Any] = self._named(self.name)
         return function
 
@@ -90,6 +95,20 @@ def _supervised(name: str, title: str, source: str, **presets: Mapping[str, Any]
         searches=False,
         seeded=False,
         photographs=False,  # they were trained on squares
+    )
+
+
+def _rival(name: str, title: str, source: str, files: int) -> Method:
+    return Method(
+        name=name,
+        summary=f"{title}: made for photographs of anything; fetched at first use; one answer, no search",
+        source=source,
+        module="latentface.supervised.rivals",
+        settings_class="MethodSettings",
+        searches=False,
+        seeded=False,
+        photographs=False,
+        files=tuple(f"{name}-{index}" for index in range(files)),
     )
 
 
@@ -166,6 +185,18 @@ METHODS: dict[str, Method] = {
         _supervised("vdsr", "VDSR", "Kim, Lee, Lee; CVPR 2016"),
         _supervised("esrgan", "ESRGAN", "Wang et al.; ECCV workshops 2018", l1={"stage": "pixel"}),
         _supervised("fsrnet", "FSRNet (5 landmarks)", "Chen, Tai, Liu, Shen, Yang; CVPR 2018"),
+        Method(
+            name="pmrf",
+            presets={"paper": {}, "equal": {}, "fast": {"steps": 5}},
+            summary="posterior-mean rectified flow: a supervised mean answer, carried to a plausible face in 5 to 25 steps",
+            source="Ohayon, Michaeli, Elad 2024",
+            module="latentface.supervised.methods",
+            settings_class="PmrfSettings",
+            searches=False,
+            photographs=False,
+        ),
+        _rival("realesrgan", "Real-ESRGAN x4", "Wang, Xie, Dong, Shan; ICCV workshops 2021", 2),
+        _rival("rrdn", "RRDN of native 8x", "UpscalerJS, esrgan-thick, after idealo 2018", 9),
     )
 }
 

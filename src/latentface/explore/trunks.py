@@ -28,11 +28,11 @@ def make_trunk(name: str, prior: Prior, degradation: Degradation) -> Trunk:
     if name != "vgg16":
         raise UnknownNameError("trunk", name, TRUNKS)
     from latentface.metrics.trunks import Vgg16
-    from latentface.metrics.weights import locate
+    from latentface.metrics.weights import locate, read_file
 
     path = locate("vgg16")
     vgg = Vgg16().eval().requires_grad_(False)
-    vgg.load_published(torch.load(path, map_location="cpu", weights_only=True), path.name)
+    vgg.load_published(read_file(path), path.name)
     vgg = vgg.to(prior.device, prior.dtype)
     mean, std = (v.to(prior.device, prior.dtype).view(1, 3, 1, 1) for v in _imagenet())
 

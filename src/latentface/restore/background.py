@@ -1,4 +1,4 @@
-"""What surrounds the faces, enlarged by somebody's ESRGAN file instead of by bicubic interpolation.
+"""What surrounds the faces, enlarged by Real-ESRGAN or somebody's ESRGAN file instead of by bicubic interpolation.
 
 The network makes a picture of its own factor, strip by strip, and each strip is resized to the factor that was asked for:
 memory follows a strip, and not the picture that the network would make of the whole photograph.
@@ -38,14 +38,19 @@ class Background:
     record: dict[str, Any]
 
     @classmethod
-    def read(cls, path: str | Path, device: str | torch.device = "cpu") -> Background:
-        """Read an ESRGAN file (.pth, .pt, .safetensors).
+    def read(cls, path: str | Path, device: str | torch.device = "cpu", *, fetch: bool = True) -> Background:
+        """Read an ESRGAN file (.pth, .pt, .safetensors, or .param with .bin), or a network by its name, "realesrgan".
 
         Raises WeightsError: broken, or another network. UnsafeFileError. InputError: a network for aligned faces.
+        MissingDataError: the named one is not at hand, and cannot or (`fetch`) may not be fetched.
         """
         from latentface.io.atomic import read_bytes, sha256
         from latentface.supervised.formats import load_baseline
+        from latentface.supervised.rivals import RIVALS, open_rival
 
+        if str(path) in RIVALS:
+            named = open_rival(str(path), device, fetch=fetch)
+            return cls(named, {"name": str(path), "file": named.title, "factor": named.factor})
         model = load_baseline(path, device)
         if model.kind != "esrgan" or model.resolution is not None:
             raise InputError(

@@ -15,6 +15,7 @@ from latentface.faces.mosaic import true_size
 from latentface.faces.place import LEAST_FACTOR
 from latentface.io.given import Picture, picture_list, read
 from latentface.io.photo import Photo
+from latentface.metrics.weights import locate
 from latentface.prior.prior import Prior
 from latentface.prior.published import EMBEDDED
 from latentface.prior.registry import load_prior
@@ -48,7 +49,8 @@ class Upscaler:
             prior's own.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         settings: of the search; photo: which faces of a photograph.
-        background: an ESRGAN file that enlarges what surrounds a photograph's faces; None: bicubic interpolation.
+        background: an ESRGAN file, or "realesrgan", that enlarges what surrounds a photograph's faces; None: bicubic
+            interpolation.
         batch_size: faces computed together, for speed; None: so that a face is the same alone and among others.
         offline: fetch nothing.
         whole_faces: keep a photograph's faces at the prior's size, for `PhotoUpscaled.save_faces`.
@@ -72,13 +74,15 @@ class Upscaler:
         settings = settings or UpscaleSettings()
         settings.method_settings()  # a wrong name is told before anything is loaded
         where = pick_device(device)
+        for file in find_method(settings.method).files:  # fetched, or missed, before the prior is
+            locate(file, fetch=not offline)
         if not isinstance(prior, Prior):
             named = prior_named(prior, settings.method)
             prior = load_prior(named, where, judge, say=say, offline=offline)
         elif device != "auto" and prior.device != where:
             prior = prior.to(where)
         if background is not None and not isinstance(background, Background):
-            background = Background.read(background, where)
+            background = Background.read(background, where, fetch=not offline)
         self.prior, self.settings, self.background = prior, settings, background
         self.engine = Engine(prior, settings, batch=batch_size, say=say)
         self.finder = Finder(self.engine, photo or PhotoSettings(), background, whole_faces)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from latentface.errors import InputError
 from latentface.io.pictures import check_batch
-from latentface.supervised.registry import kind_named
+from latentface.supervised.registry import KINDS, kind_named
 
 AT_ONCE = 64  # pictures that go through a network together
 
@@ -19,7 +19,7 @@ class Baseline:
     """A trained network with what is known about it.
 
     Attributes:
-        kind: "vdsr", "esrgan" or "fsrnet".
+        kind: "vdsr", "esrgan" or "fsrnet", or a rival's name, whose title the card has.
         network: in evaluation mode, maps (B, 3, h, w) in [0, 1] to (B, 3, h factor, w factor), not clamped.
         factor: how many times larger the output's side is.
         resolution: the side in px of the faces it was trained on; None for somebody else's file, made for any size.
@@ -37,6 +37,8 @@ class Baseline:
     @property
     def title(self) -> str:
         """Return the name for tables and captions."""
+        if self.kind not in KINDS:
+            return str(self.card["title"])
         return kind_named(self.kind).title + (
             " (pixel stage)" if (self.kind, self.stage) == ("esrgan", "pixel") else ""
         )

@@ -68,8 +68,9 @@ class RrdbShape:
 class DenseBlock(nn.Module):
     """Five convolutions, each on everything before it, scaled by 0.2 onto the input (figure 4)."""
 
-    def __init__(self, features: int, growth: int) -> None:
+    def __init__(self, features: int, growth: int, slope: float = SLOPE) -> None:
         super().__init__()
+        self.slope = slope
         for i in range(5):
             layer = conv(features + i * growth, growth if i < 4 else features)
             self.add_module(f"conv{i + 1}", shrink_weights(layer, 0.1))  # section 3.1: smaller initialisation
@@ -77,7 +78,7 @@ class DenseBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         seen = [x]
         for i in range(1, 5):
-            seen.append(F.leaky_relu(self.get_submodule(f"conv{i}")(torch.cat(seen, 1)), SLOPE))
+            seen.append(F.leaky_relu(self.get_submodule(f"conv{i}")(torch.cat(seen, 1)), self.slope))
         out: Tensor = self.get_submodule("conv5")(torch.cat(seen, 1))
         return x + RESIDUAL_SCALE * out
 
@@ -85,11 +86,11 @@ class DenseBlock(nn.Module):
 class Rrdb(nn.Module):
     """Three dense blocks, scaled by 0.2 onto the input."""
 
-    def __init__(self, features: int, growth: int) -> None:
+    def __init__(self, features: int, growth: int, slope: float = SLOPE) -> None:
         super().__init__()
-        self.rdb1 = DenseBlock(features, growth)
-        self.rdb2 = DenseBlock(features, growth)
-        self.rdb3 = DenseBlock(features, growth)
+        self.rdb1 = DenseBlock(features, growth, slope)
+        self.rdb2 = DenseBlock(features, growth, slope)
+        self.rdb3 = DenseBlock(features, growth, slope)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.rdb3(self.rdb2(self.rdb1(x)))

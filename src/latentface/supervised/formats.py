@@ -16,6 +16,7 @@ from latentface.io.weights import filled, find_card, read_tensors, write_weights
 from latentface.supervised.baseline import Baseline
 from latentface.supervised.blocks import channels_last
 from latentface.supervised.foreign import is_safetensors, read_foreign
+from latentface.supervised.ncnn import read_ncnn
 from latentface.supervised.registry import KINDS, Shape, kind_named, make_network
 
 
@@ -31,7 +32,7 @@ def write_baseline(
 
 
 def load_baseline(path: str | Path, device: str | torch.device = "cpu") -> Baseline:
-    """Read a baseline trained here, or somebody else's ESRGAN (.pth, .pt, .safetensors), ready to restore.
+    """Read a baseline trained here, or somebody else's ESRGAN (.pth, .pt, .safetensors, or .param with .bin), ready to restore.
 
     Raises WeightsError: it is broken, does not fit its card, or is another network; the message names what was seen.
     UnsafeFileError: reading it would run code; nothing was run.
@@ -41,7 +42,11 @@ def load_baseline(path: str | Path, device: str | torch.device = "cpu") -> Basel
     card = find_card(path, "baseline") if is_safetensors(path) else None
     shape: Shape
     if card is None:
-        shape, tensors, card = read_foreign(path)
+        if Path(path).suffix == ".param":
+            shape, tensors = read_ncnn(path)
+            card = {"architecture": "RRDBNet", "layout": "ncnn", "data": "unknown", "licence": "unknown"}
+        else:
+            shape, tensors, card = read_foreign(path)
         kind, resolution, stage = "esrgan", None, "unknown"
     else:
         card = _checked(card, path)

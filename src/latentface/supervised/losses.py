@@ -14,17 +14,23 @@ from torch import Tensor, nn
 from latentface.supervised.blocks import conv, luma
 from latentface.supervised.fsrnet import Fsrnet
 from latentface.supervised.landmarks import heatmaps
+from latentface.supervised.pmrf import PmrfNet
 from latentface.supervised.vdsr import Vdsr
 
 Features = Callable[[Tensor], Sequence[Tensor]]  # pictures (B, 3, R, R) in [0, 1] -> features of any shapes
 
 
-def pixel_loss(network: nn.Module, low: Tensor, high: Tensor, landmarks: Tensor | None) -> tuple[Tensor, Tensor]:
+def pixel_loss(
+    network: nn.Module, low: Tensor, high: Tensor, landmarks: Tensor | None, random: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
     """Return a network's loss of its paper, and the restored pictures (B, 3, H, W).
 
     VDSR: mean squared error, of Y alone where only Y is corrected. ESRGAN: L1. FSRNet: mean squared errors of coarse
-    face, fine face and heatmaps, each with weight 1, the heatmaps' over the faces whose landmarks are known.
+    face, fine face and heatmaps, each with weight 1, the heatmaps' over the faces whose landmarks are known. PMRF: mean
+    squared error of the velocity, at times and with noise out of `random`.
     """
+    if isinstance(network, PmrfNet):
+        return network.loss(low, high, random or torch.Generator().manual_seed(0))
     if isinstance(network, Fsrnet):
         out = network.stages(low)
         loss = F.mse_loss(out.coarse, high) + F.mse_loss(out.fine, high)

@@ -21,8 +21,8 @@ from latentface.train.fit import Fit, set_rate
 from latentface.train.pictures import Shuffled
 from latentface.train.settings import SupervisedSettings
 
-STAGES = ("pixel", "gan")
-RATES = {"vdsr": 1e-3, "esrgan": 1e-3, "fsrnet": 1.5e-3}  # Adam's, for budgets of minutes
+STAGES = ("pixel", "gan", "flow")
+RATES = {"vdsr": 1e-3, "esrgan": 1e-3, "fsrnet": 1.5e-3, "pmrf": 5e-4}  # Adam's, for budgets of minutes
 GAN_RATES = (1e-4, 1e-4)  # generator, discriminator, as published
 
 
@@ -104,7 +104,7 @@ class BaselineFit(Fit):
         low = self.degradation.forward(high).clamp(0, 1)
         share = self.anneal(done, settings.warmup)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss, restored = pixel_loss(self.network, low, high, marks)
+            loss, restored = pixel_loss(self.network, low, high, marks, random)
             if self.judge is not None:
                 loss = self._gan_loss(self.judge, loss, restored, high, share)
         return self.count(self.descend(loss, self.network))
@@ -158,7 +158,7 @@ class BaselineFit(Fit):
         low = self.degradation.forward(high).clamp(0, 1)
         psnr = _psnr(self.restore(low), high)
         gain = psnr - _psnr(enlarge(low, self.shape.factor).clamp(0, 1), high)
-        if self.stage == "gan" or not self.noted or psnr > self.noted["psnr"]:
+        if self.stage != "pixel" or not self.noted or psnr > self.noted["psnr"]:
             self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
             self.noted = {"psnr": psnr, "gain_db": gain, "pictures": float(len(held)), "step": float(self.steps)}
         numbers = {"step": float(self.steps), "seconds": self.seconds, "psnr": psnr, "gain_db": gain}

@@ -187,6 +187,14 @@ class EsrganRun(BaselineRun):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PmrfRun(BaselineRun):
+    """PMRF's run."""
+
+    mean: Path
+    """The file of the baseline that gives the mean answer, such as fsrnet's; it stays as it is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SupervisedSettings:
     """How a baseline is trained: by Adam and a cosine, which suit minutes instead of the papers' days.
 

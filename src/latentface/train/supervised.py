@@ -1,15 +1,16 @@
-"""Train a supervised baseline: one trainer for VDSR, ESRGAN (both stages) and FSRNet, resumable, on a budget.
+"""Train a supervised baseline: one trainer for VDSR, ESRGAN (both stages), FSRNet and PMRF, resumable, on a budget.
 
 The rate falls as a cosine to the budget's end. The pixel stage keeps the weights that did best on the held-out pictures;
-ESRGAN's GAN stage keeps its last ones, since by PSNR its first would always win.
+ESRGAN's GAN stage and PMRF's flow keep their last ones, since by PSNR their first would always win.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from latentface.errors import InputError, TrainingError
 from latentface.io.pictures import write_picture
@@ -19,7 +20,7 @@ from latentface.supervised.blocks import check_factor, enlarge
 from latentface.supervised.formats import load_baseline, write_baseline
 from latentface.supervised.landmarks import find_table, read_landmarks
 from latentface.supervised.losses import Features
-from latentface.supervised.registry import Shape, count_parameters, kind_named, make_shape
+from latentface.supervised.registry import Shape, count_parameters, kind_named, make_shape, pmrf_shape
 from latentface.train.baseline import STAGES, BaselineFit, Pairs
 from latentface.train.pictures import load_pictures
 from latentface.train.run import OnTick, check_run, resume_from, run_facts, train, write_history
@@ -53,14 +54,15 @@ def train_supervised(
     on_tick: OnTick = lambda tick: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Path:
-    """Train "vdsr", "esrgan" or "fsrnet" on folders or zips of aligned faces and write it to `output`.
+    """Train "vdsr", "esrgan", "fsrnet" or "pmrf" on folders or zips of aligned faces and write it to `output`.
 
     Beside it stands the folder `output`.train with `checkpoint.pt`, `samples.png`, `log.csv` and, where matplotlib is
     installed, `curves.png`.
 
     Args:
         size: "small", "published", or a shape of one's own.
-        stage: "pixel", or "gan": ESRGAN's second stage, which starts from the pixel stage's file, `init`.
+        stage: "pixel", or "gan": ESRGAN's second stage, which starts from the pixel stage's file, `init`. PMRF's is "flow",
+            over the file of a trained baseline, `init`, which gives the mean answer and stays as it is.
         steps, minutes: the budget in all, calls that were cut off included; one of them is needed. Minutes count the
             steps alone: reading, validating and saving come on top.
         pairs: train on so many pictures only, the first of an order that the seed decides.
@@ -72,11 +74,22 @@ def train_supervised(
     InputError: no budget, or options that do not fit. MissingDataError: no pictures or landmarks.
     """
     target = Path(output)
+    stage = "flow" if kind == "pmrf" else stage
     _check(kind, factor, resolution, stage, pairs, features)
     checkpoint = check_run(target, steps, minutes, resume)
     settings = settings or SupervisedSettings()
+    mean: nn.Module | None = None
+    if kind == "pmrf":
+        if init is None:
+            raise InputError("PMRF stands on the mean answer of a trained baseline; name its file, such as fsrnet's")
+        model = load_baseline(init)
+        size = pmrf_shape(model.kind, cast(Shape, model.network.shape), size if isinstance(size, str) else "small")
+        card = {"mean answer": f"{model.title} ({Path(init).name})", **(card or {})}
+        mean, init = model.network, None
     started_from = load_baseline(init) if init is not None and not resume else None
     shape = make_shape(kind, size, factor) if isinstance(size, str) else size
+    if shape.factor != factor:
+        raise InputError(f"the networks enlarge {shape.factor} times; expected {factor} times, as was asked for")
     if started_from is not None and (
         started_from.kind != kind or getattr(started_from.network, "shape", None) != shape
     ):
@@ -86,6 +99,8 @@ def train_supervised(
     fit = BaselineFit(kind, shape, stage, resolution, settings, torch.device(device))
     if started_from is not None:
         fit.network.load_state_dict(started_from.network.state_dict())
+    if mean is not None:
+        fit.network.get_submodule("mean").load_state_dict(mean.state_dict())
     if resume:
         resume_from(checkpoint, fit)
     fit.features = features
@@ -114,7 +129,7 @@ def _check(kind: str, factor: int, resolution: int, stage: str, pairs: int | Non
         raise InputError(f"faces of {resolution} px cannot be shrunk {factor} times to a whole number of at least 2 px")
     if stage not in STAGES:
         raise InputError(f"stage is {stage!r}, expected one of {', '.join(STAGES)}")
-    if stage == "gan" and kind != "esrgan":
+    if stage != "pixel" and kind != {"gan": "esrgan", "flow": "pmrf"}[stage]:
         raise InputError(f"{kind} has no second stage; leave the stage out")
     if stage == "gan" and (resolution < 8 or resolution & (resolution - 1)):
         raise InputError(f"the second stage's discriminator needs a power of two from 8 px up, got {resolution} px")

@@ -22,7 +22,18 @@ from latentface.io.sources import Entry, open_source, read_entry
 from latentface.metrics.registry import METRICS
 from latentface.metrics.suite import Suite
 
-METRIC_NAMES = ("psnr", "psnr-y", "ssim", "lpips-alex", "squeezenet-distance", "niqe", "niqe-pooled", "identity")
+METRIC_NAMES = (
+    "psnr",
+    "psnr-y",
+    "ssim",
+    "lpips-alex",
+    "lpips-vgg",
+    "squeezenet-distance",
+    "niqe",
+    "niqe-pooled",
+    "identity",
+    "identity-sface",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,6 +31,7 @@ from latentface.errors import ClusterError, InputError, LatentfaceError, Unknown
 from latentface.io.pictures import read_picture, write_picture
 from latentface.metrics.registry import METRICS
 from latentface.metrics.suite import Suite
+from latentface.metrics.weights import locate
 from latentface.prior.prior import Prior
 
 WALL = 12  # faces whose low picture and truth are kept for the picture wall
@@ -68,6 +69,7 @@ class Runner:
             require("ray", "ray", "--ray")
         self.cluster, self.source = run.cluster, (table.prior, run.device, not run.no_fetch)
         self.batch, self.seed = batch_size(run.batch_size, prior, self.folder), table.seed
+        self.fetch = not run.no_fetch
         self.protocol = make_protocol(table, prior, side, tasks, variants, self.batch)
         resume(self.folder / PROTOCOL, self.protocol)
         self.on_progress(Progress("loading the metrics"))
@@ -172,6 +174,8 @@ class Runner:
             return
         self._tell(f"timing a few steps of {variant.name}")
         try:
+            for file in variant.method.files:
+                locate(file, fetch=self.fetch)
             for _ in range(2):  # something may be made once, as RLS makes its flow: then look again
                 call = time_call(variant, self.prior, low, task.degradation, self.seeds(read, len(low)), TRIAL_STEPS)
                 if call.setup <= max(3, 0.2 * call.seconds):
@@ -242,6 +246,8 @@ class Runner:
         searched: set[str] = set()
 
         def search(images: Sequence[str]) -> Sequence[str]:
+            for file in variant.method.files:
+                locate(file, fetch=self.fetch)
             if fresh := [i for i in dict.fromkeys(images) if i not in searched]:
                 self._search(task, variant, fresh, len(images))
                 searched.update(fresh)

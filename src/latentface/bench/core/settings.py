@@ -105,7 +105,7 @@ class FaceSettings:
     """
 
     high: Source
-    """Faces with truth: a folder, a zip, or a data set such as celeba:PATH#test."""
+    """Faces with truth: a folder, a zip, or a data set such as celeba:PATH#test; several joined by "+" are one set."""
     prior: Annotated[PriorSource | None, Parameter(name=["--prior", "-p"])] = None
     """A name or a file; by default celeba128."""
     high_size: int | None = None

@@ -19,13 +19,17 @@ from latentface.explore.result import Exploration, OnStep
 from latentface.explore.start.bank import WarmStart
 from latentface.prior.prior import Prior
 
-POSTER_ORDER = ("bilinear", "bicubic", "mganprior", "pulse", "rlse", "dgp", "ilo", "rls", "vdsr", "esrgan", "fsrnet")
+POSTER_ORDER = (
+    *("bilinear", "bicubic", "mganprior", "pulse", "rlse", "dgp", "ilo", "rls", "vdsr", "esrgan", "fsrnet"),
+    *("pmrf", "realesrgan", "rrdn"),
+)
 TITLES = {
     "bilinear": "Bilinear",
     "bicubic": "Bicubic",
     "mganprior": "mGANprior",
     "vdsr": "VDSR",
     "fsrnet": "FSRNet",
+    "realesrgan": "Real-ESRGAN",
     "truth": "Truth",
     "low": "Input",
 }

@@ -2,16 +2,21 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
+from latentface.bench.core.protocol import provenance
 from latentface.bench.core.runner import Runner
 from latentface.bench.core.statistics import NOTHING, Estimate, estimate
 from latentface.bench.core.variants import title_of
 from latentface.bench.prior.groups import EVERYONE, Groups
 from latentface.bench.prior.inversion import RATES, InversionSettings
+from latentface.bench.prior.looks import Becoming
 from latentface.bench.prior.quality import COVERAGE_FACES, DETECTION_SIDE, own_judge
 from latentface.bench.prior.study import Study
 from latentface.bench.tables.notes import last_lines
 from latentface.bench.tables.tables import Row, cell, headed, markdown, value_of, values_of
+from latentface.errors import InputError
+from latentface.io.atomic import write_text
 
 ROWS = {  # metric of each kind of features -> the line's head
     "frechet-{}": "Frechet distance to the validation faces ↓ ({})",
@@ -27,16 +32,18 @@ LAST_ROWS = {
 }
 LEAST = 5  # faces from which a mean says something of a group
 FIGURES = {  # variant -> metrics, in the table's order
-    "invert-w_plus": ("psnr", "identity", "squeezenet-distance"),
-    "rlse": ("identity", "consistency", "psnr"),
+    "invert-w_plus": ("psnr", "identity", "identity-sface", "lpips-alex", "squeezenet-distance"),
+    "rlse": ("identity", "identity-sface", "consistency", "psnr", "lpips-alex"),
 }
 SMALL = (
     f"Groups of fewer than {LEAST} faces show how many they are and no figure. Intervals: 95 %, bootstrap over the "
-    "group's faces. Identity is MobileFaceNet's cosine, and how well that network knows each group is not known here."
+    "group's faces. Identity is the cosine of two recognition networks; how well each knows a group is not known here."
 )
 
 
-def prior_page(study: Study, rows: Sequence[Row], groups: Groups | None, steps: int) -> tuple[list[str], list[str]]:
+def prior_page(
+    study: Study, rows: Sequence[Row], groups: Groups | None, becoming: Becoming | None, steps: int
+) -> tuple[list[str], list[str]]:
     """Return the parts of prior.md and the lines under them; without `groups` where nothing was inverted."""
     runner = study.runner
     parts = [f"## The prior {study.prior.name}", _quality(study, rows)]
@@ -46,12 +53,59 @@ def prior_page(study: Study, rows: Sequence[Row], groups: Groups | None, steps: 
         metrics = [m for m in runner.metrics if any(r.metric == m and r.value.n for r in rows if r.method in names)]
         cells = {n: [cell(value_of(rows, study.dataset, n, "1", m), m) for m in metrics] for n in names}
         body = [[name.removeprefix("invert-"), *figures] for name, figures in cells.items()]
-        parts.append(markdown(["nearest face found in", *metrics], body))
+        parts.append(markdown(["nearest face found in", *map(headed, metrics)], body))
     by_group = group_markdown(groups, group_rows(groups, runner)) if groups is not None else ""
     if groups is not None and by_group:
         parts += ["### By group of people", by_group]
         lines += [*groups.notes, SMALL]
+    if becoming is not None:
+        parts += becoming.parts
+        lines += becoming.notes
     return parts, [*lines, f"Device {runner.protocol.device}.", *last_lines(runner)]
+
+
+def groups_page(study: Study, groups: Groups | None, becoming: Becoming | None) -> str:
+    """Return the tables by group and what they mean, for a model card."""
+    if groups is None or becoming is None:
+        return "Nothing was measured by group."
+    runner = study.runner
+    searches = [f"{t.factor_text}x from {t.degradation.low} px" for t in runner.tasks[1:]]
+    lines = [
+        f"{study.dataset}: {len(runner.tasks[0].entries)} faces at {study.side} px"
+        + (f"; RLSE at {', '.join(searches)}, not projected." if searches else "."),
+        *groups.notes,
+        SMALL,
+        *becoming.notes,
+        provenance(runner.command),
+    ]
+    by_group = group_markdown(groups, group_rows(groups, runner))
+    return "\n\n".join([by_group, *becoming.parts, "\n".join(f"- {line}" for line in lines)])
+
+
+def _marks(name: str) -> tuple[str, str]:
+    return f"<!-- groups: {name} -->", f"<!-- end of groups: {name} -->"
+
+
+def check_marks(page: Path, name: str) -> str:
+    """Return a Markdown file's text. Raises InputError: it lacks the pair of lines between which tables are written."""
+    first, last = _marks(name)
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{page}: it cannot be read ({error})") from None
+    if not 0 <= text.find(first) < text.find(last):
+        raise InputError(
+            f"{page}: there is no place for these tables; write the lines {first} and {last} where they go"
+        )
+    return text
+
+
+def write_between_marks(page: Path, name: str, tables: str) -> None:
+    """Replace what stands between a data set's pair of lines in a Markdown file. Raises InputError, OutputError."""
+    first, last = _marks(name)
+    text = check_marks(page, name)
+    before, after = text[: text.find(first) + len(first)], text[text.find(last) :]
+    write_text(page, f"{before}\n\n{tables}\n\n{after}")
 
 
 def _quality(study: Study, rows: Sequence[Row]) -> str:

@@ -1,8 +1,8 @@
 """What a prior is worth: `latentface bench prior`. Every figure of a model card comes from here.
 
 Parts: distances and coverage along a truncation curve, faces found, diversity, what D tells apart, invertibility, and
-inversions and RLSE by group of people. A finished part stands in `sets.csv` (sets), `per_image.csv` (inversions and RLSE)
-or `traits.csv` (which group a face is of), and is not measured again.
+inversions and RLSE by group of people, and what a face of each group becomes. A finished part stands in `sets.csv` (sets), `per_image.csv` (inversions and RLSE)
+or `traits.csv` (what faces look like), and is not measured again.
 """
 
 import math
@@ -25,7 +25,8 @@ from latentface.bench.core.variants import Variant, make_variant
 from latentface.bench.prior import quality
 from latentface.bench.prior.groups import Groups, tell_groups
 from latentface.bench.prior.inversion import inversions
-from latentface.bench.prior.page import group_rows, prior_page
+from latentface.bench.prior.looks import Becoming, look_at_all
+from latentface.bench.prior.page import check_marks, group_rows, groups_page, prior_page, write_between_marks
 from latentface.bench.prior.settings import PriorSettings
 from latentface.bench.prior.sheet import write_prior_sheet
 from latentface.bench.prior.study import VALIDATION, Study, measure_judge, measure_samples, samples_at, study_rows
@@ -33,19 +34,17 @@ from latentface.bench.tables.tables import Row, aggregate, write_rows, write_tab
 from latentface.datasets import FaceSet, open_faces
 from latentface.errors import InputError, PictureError
 from latentface.io.atomic import check_folder
-from latentface.metrics.registry import METRICS
 from latentface.prior.formats import write_figures
 from latentface.prior.prior import Prior
 
-PERCEPTUAL = "lpips-alex"  # where its weights are at hand: they are not fetched for it
-METRIC_NAMES = ("psnr", "ssim", "identity", PERCEPTUAL, "squeezenet-distance", "seconds")
+METRIC_NAMES = ("psnr", "ssim", "identity", "identity-sface", "lpips-alex", "squeezenet-distance", "seconds")
 # How many, where nobody says: with priors of up to 256 px, and with larger ones, of which a pass takes seconds on a CPU.
 COUNTS = {"samples": (5000, 1000), "inversions": (100, 16), "steps": (500, 100), "detections": (500, 200)}
 LOOKED_AT = 16  # pictures of a set that say how large its faces are
 
 
 def run_prior(table: PriorSettings, run: RunSettings) -> Path:
-    """Write prior.csv, groups.csv, prior.md and prior.png; return prior.md. Raises LatentfaceError as `run_table1`."""
+    """Write prior.csv, groups.csv, becomes.csv, prior.md and prior.png; return prior.md. Raises LatentfaceError as `run_table1`."""
     faces = open_faces(table.high)
     prior = open_prior(table.prior, run.device, fetch=not run.no_fetch)
     usual = {name: pair[prior.resolution > MEANT_FOR] for name, pair in COUNTS.items()}
@@ -62,14 +61,16 @@ def run_prior(table: PriorSettings, run: RunSettings) -> Path:
     asked = min(prior.resolution, data_side(faces)) if table.high_size is None else table.high_size
     side = high_side(prior, asked)
     card = check_card(prior) if table.into_card else None
+    if table.into_page is not None:
+        check_marks(table.into_page, faces.name)
     tasks, variants = _searches(faces, side, inverted, steps, table)
-    wanted = [m for m in METRIC_NAMES if m != PERCEPTUAL or METRICS[m].at_hand()]
-    wanted += ["consistency"] if len(tasks) > 1 else []
+    wanted = [*METRIC_NAMES, *["consistency"] * (len(tasks) > 1)]
     runner = Runner(table, run, prior, side, tasks, variants, wanted)
     study = Study(table, runner, samples, detections, fetch=not run.no_fetch)
     groups: Groups | None = None
+    becoming: Becoming | None = None
+    traits = Records(runner.folder / "traits.csv")
     if tasks:
-        traits = Records(runner.folder / "traits.csv")
         groups = tell_groups(tasks[0], prior.alignment, traits, table.attributes, run.on_progress)
     measure_samples(study)
     if quality.own_judge(prior) is not None:
@@ -80,10 +81,18 @@ def run_prior(table: PriorSettings, run: RunSettings) -> Path:
         told = [m for m in runner.metrics if m != "consistency" or task.factor > 1]
         rows += aggregate(runner.records, [task], [v.name for v in runner.variants_of(task)], told)
     if groups is not None:
+        becoming = look_at_all(study, traits, fetch=not run.no_fetch)
+        apparent = {name: images for name, images in becoming.members.items() if name.startswith("apparent")}
+        groups = replace(groups, members={**groups.members, **apparent})
         write_rows(runner.folder / "groups.csv", group_rows(groups, runner))
+        write_rows(runner.folder / "becomes.csv", becoming.rows)
     run.on_progress(Progress("drawing the sheet"))
     write_prior_sheet(runner.folder / "prior.png", study)
-    target = write_table(runner.folder, "prior", rows, *prior_page(study, rows, groups, steps))
+    parts, lines = prior_page(study, rows, groups, becoming, steps)
+    target = write_table(runner.folder, "prior", rows, parts, lines)
+    if table.into_page is not None:
+        write_between_marks(table.into_page, faces.name, groups_page(study, groups, becoming))
+        run.on_progress(Progress(f"{table.into_page}: the tables by group are in the page"))
     if card is not None:
         drawn = samples_at(1.0 if 1.0 in study.truncations else max(study.truncations))
         write_figures(card, card_figures(rows, drawn, VALIDATION, [v.name for v in runner.variants], run.command))

@@ -40,6 +40,9 @@ class PriorSettings(FaceSettings):
     """CelebA's list_attr_celeba.txt, for the groups by sex, age, glasses and hats; found by itself beside the faces."""
     into_card: Annotated[bool, FLAG] = False
     """Write the main figures into the card of the prior's file."""
+    into_page: Path | None = None
+    """Write the tables by group into this Markdown file, between its lines <!-- groups: NAME --> and
+    <!-- end of groups: NAME -->, NAME being that of the faces."""
     limit: int | None = None
     """Take so many faces of `high` at most, of an order that the seed decides."""
     train_limit: int | None = None

@@ -1,8 +1,8 @@
-"""The report's plots, as SVG: quality against perceptual distance, quality against iterations, time."""
+"""The report's plots, as SVG: perception and distortion, quality against iterations, time."""
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from latentface.bench.core.statistics import estimate
 from latentface.bench.core.variants import TRUTH, title_of
 from latentface.bench.tables.tables import Row, read_rows, values_of
 from latentface.errors import require
+from latentface.explore.registry import METHODS
+from latentface.io.atomic import write_text
 
 PERCEPTUAL = ("lpips-alex", "lpips-vgg", "lpips-squeeze", "squeezenet-distance", "niqe")
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777", "#000000")  # Tol's bright set
@@ -33,8 +35,12 @@ def _draw(paint: Callable[[Any], None], width: float = 6.4, height: float = 4.2)
     return buffer.getvalue()
 
 
-def tradeoff(rows: Sequence[Row], dataset: str, factor: str) -> tuple[str, str] | None:
-    """Return title and SVG of PSNR against the first perceptual distance at hand, or None where either is missing."""
+def perception_distortion(rows: Sequence[Row], dataset: str, factor: str) -> tuple[str, str] | None:
+    """Return title and SVG of the first perceptual distance at hand against PSNR, or None where either is missing.
+
+    Blau and Michaeli 2018. A line joins the methods that no other one beats in both; markers tell searches from answers
+    at once.
+    """
     found = {(r.method, r.metric): r.value for r in rows if (r.dataset, r.factor) == (dataset, factor)}
     methods = [m for m in dict.fromkeys(m for m, _ in found) if m != TRUTH]
 
@@ -45,22 +51,75 @@ def tradeoff(rows: Sequence[Row], dataset: str, factor: str) -> tuple[str, str] 
     metric = next((p for p in PERCEPTUAL if has(p)), None)
     if metric is None:
         return None
+    points = {m: (found[m, "psnr"], found[m, metric]) for m in has(metric)}
+    front = unbeaten({m: (x.mean, y.mean) for m, (x, y) in points.items()})
 
     def paint(axes: Any) -> None:
-        for i, method in enumerate(has(metric)):
-            x, y = found[method, metric], found[method, "psnr"]
+        ends = [(points[m][0].mean, points[m][1].mean) for m in front]
+        axes.plot(*zip(*ends, strict=True), color="#bbbbbb", linewidth=1, zorder=0)
+        places = labels_apart([(x.mean, -y.mean) for x, y in points.values()], [len(title_of(m)) for m in points])
+        for i, (method, (x, y)) in enumerate(points.items()):
             errors = {
                 key: [[v.mean - v.low], [v.high - v.mean]]
                 for key, v in (("xerr", x), ("yerr", y))
                 if math.isfinite(v.low)
             }
-            colour = COLOURS[i % len(COLOURS)]
-            axes.errorbar(x.mean, y.mean, fmt="os^Dv"[i // len(COLOURS) % 5], color=colour, capsize=2, **errors)
-            axes.annotate(title_of(method), (x.mean, y.mean), xytext=(5, 5), textcoords="offset points", fontsize=8)
-        axes.set_xlabel(f"{metric} (lower is better)")
-        axes.set_ylabel("PSNR in dB (higher is better)")
+            known = METHODS.get(method.partition("+")[0].partition("@")[0])
+            marker = "o" if known is not None and known.searches else "^"
+            axes.errorbar(x.mean, y.mean, fmt=marker, color=COLOURS[i % len(COLOURS)], capsize=2, **errors)
+            how = {"xytext": places[i], "textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 8}
+            axes.annotate(title_of(method), (x.mean, y.mean), **how)
+        axes.invert_yaxis()
+        axes.margins(0.12)
+        axes.set_xlabel("PSNR in dB (right: nearer to the truth)")
+        axes.set_ylabel(f"{metric} (up: looks more like it)")
 
-    return f"Fidelity against looks, {dataset}, {factor}x: up and left is better; bars are 95 % intervals", _draw(paint)
+    title = (
+        f"Perception and distortion, {dataset}, {factor}x: up and right is better; circles search a prior, triangles answer "
+        "at once; the line joins what no method beats in both; bars are 95 % intervals"
+    )
+    return title, _draw(paint, 7.5, 5.0)
+
+
+def labels_apart(points: Sequence[tuple[float, float]], letters: Sequence[int]) -> list[tuple[float, float]]:
+    """Return where labels' middles go, (x, y) from their points, in points of print: each where it covers least.
+
+    The plot is taken for 450 x 290 points wide, a letter for 4.5 x 9.
+    """
+    spans = [max(max(v) - min(v), 1e-9) for v in zip(*points, strict=True)]
+    spots = [(450 * x / spans[0] / 1.24, 290 * y / spans[1] / 1.24) for x, y in points]
+    taken = [(x, y, 4.0, 4.0) for x, y in spots]  # middles and half sizes: first of the markers
+    places: list[tuple[float, float]] = []
+    for (x, y), count in zip(spots, letters, strict=True):
+        wide = 2.25 * count
+        around: list[tuple[float, float]] = [
+            (side * (wide + 6) * (row == 0) + side * 8 * (row != 0), row)
+            for row in (9, 0, -9, 18, -18)
+            for side in (1, -1)
+        ]
+
+        def covered(place: tuple[float, float], x: float = x, y: float = y, wide: float = wide) -> float:
+            total = 0.0
+            for u, v, w, h in taken:
+                total += max(0.0, wide + w - abs(x + place[0] - u)) * max(0.0, 4.5 + h - abs(y + place[1] - v))
+            return total
+
+        best = min(around, key=covered)
+        taken.append((x + best[0], y + best[1], wide, 4.5))
+        places.append(best)
+    return places
+
+
+def unbeaten(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Return the names of points (PSNR, distance) that no other one beats in both, by rising PSNR."""
+    return sorted(
+        (
+            name
+            for name, (x, y) in points.items()
+            if not any(u >= x and v <= y and (u, v) != (x, y) for u, v in points.values())
+        ),
+        key=lambda name: points[name],
+    )
 
 
 def iterations(records: Records, dataset: str, factor: str) -> tuple[str, str] | None:
@@ -115,11 +174,18 @@ def times(rows: Sequence[Row], factor: str) -> tuple[str, str] | None:
 
 
 def all_plots(folder: Path) -> list[tuple[str, str]]:
-    """Return title and SVG of every plot that an output folder has figures for. Raises MissingExtraError, InputError."""
+    """Return title and SVG of every plot that an output folder has figures for.
+
+    Those of perception and distortion are written beside the table, too: perception-distortion-DATASET-FACTORx.svg.
+    Raises MissingExtraError, InputError, OutputError.
+    """
     plots: list[tuple[str, str] | None] = []
     if (folder / "table1.csv").is_file():
         rows = read_rows(folder / "table1.csv")
-        plots += [tradeoff(rows, d, f) for d, f in dict.fromkeys((r.dataset, r.factor) for r in rows)]
+        for dataset, factor in dict.fromkeys((r.dataset, r.factor) for r in rows):
+            plots.append(plot := perception_distortion(rows, dataset, factor))
+            if plot is not None:
+                write_text(folder / f"perception-distortion-{dataset}-{factor}x.svg", plot[1])
     if (folder / "steps.csv").is_file():
         records = Records(folder / "steps.csv")
         plots += [iterations(records, d, f) for d, f in records.groups()]

@@ -27,7 +27,16 @@ from latentface.io.pictures import read_picture
 from latentface.metrics.psnr import psnr
 from latentface.metrics.registry import METRICS
 
-METRIC_NAMES = ("psnr", "ssim", "lpips-alex", "squeezenet-distance", "identity", "consistency", "seconds")
+METRIC_NAMES = (
+    "psnr",
+    "ssim",
+    "lpips-alex",
+    "squeezenet-distance",
+    "identity",
+    "identity-sface",
+    "consistency",
+    "seconds",
+)
 FINISHED = "finished.csv"  # the figures, in the output's folder, as `per_image.csv` has those of the searches
 FINISHED_TABLE = "ablation-finished.csv"
 

@@ -20,9 +20,19 @@ from latentface.datasets import open_faces
 from latentface.errors import InputError
 from latentface.io.atomic import write_text
 from latentface.io.sources import open_sources
-from latentface.supervised.registry import KINDS, kind_named
+from latentface.supervised.registry import PLAIN, kind_named
 
-METRIC_NAMES = ("psnr", "ssim", "lpips-alex", "squeezenet-distance", "niqe", "identity", "consistency", "seconds")
+METRIC_NAMES = (
+    "psnr",
+    "ssim",
+    "lpips-alex",
+    "squeezenet-distance",
+    "niqe",
+    "identity",
+    "identity-sface",
+    "consistency",
+    "seconds",
+)
 
 
 def run_few_sample(table: FewSampleSettings, run: RunSettings, *, trainer: Callable[..., Path]) -> Path:
@@ -32,7 +42,7 @@ def run_few_sample(table: FewSampleSettings, run: RunSettings, *, trainer: Calla
     do not import each other. Raises InputError: no budget, no search, or as `run_table1` and `train_supervised`.
     """
     wanted = check_metrics(table.metrics, METRIC_NAMES)
-    names = list(KINDS if table.baselines is None else table.baselines)
+    names = list(PLAIN if table.baselines is None else table.baselines)
     for name in names:
         kind_named(name)
     if not table.methods or not table.pairs or (table.steps is None and table.minutes is None):

@@ -24,7 +24,17 @@ from latentface.bench.tables.tables import Row, gap_text, headed, markdown, valu
 from latentface.errors import InputError
 from latentface.metrics.registry import METRICS
 
-METRIC_NAMES = ("psnr", "ssim", "lpips-alex", "squeezenet-distance", "niqe", "identity", "consistency", "null-space")
+METRIC_NAMES = (
+    "psnr",
+    "ssim",
+    "lpips-alex",
+    "squeezenet-distance",
+    "niqe",
+    "identity",
+    "identity-sface",
+    "consistency",
+    "null-space",
+)
 POOLED = "pooled"  # stands where a cell has its factor and seed
 
 

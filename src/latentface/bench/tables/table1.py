@@ -11,6 +11,7 @@ from latentface.bench.core.setup import open_table
 from latentface.bench.core.tasks import Task, low_side, task_with_truth, task_without_truth
 from latentface.bench.core.variants import TRUTH, make_variants, title_of
 from latentface.bench.tables.notes import notes
+from latentface.bench.tables.order import order_parts
 from latentface.bench.tables.settings import Table1Settings
 from latentface.bench.tables.sheets import write_sheets
 from latentface.bench.tables.tables import Row, aggregate, differences, markdown_table, write_rows, write_table
@@ -20,8 +21,10 @@ from latentface.explore.registry import METHODS
 from latentface.metrics.registry import METRICS
 
 METRIC_NAMES = (
-    *("psnr", "psnr-y", "ssim", "lpips-alex", "squeezenet-distance", "niqe", "niqe-pooled", "identity"),
-    *("verification-auc", "verification-tar", "verification-rank1", "consistency", "null-space", "seconds"),
+    *("psnr", "psnr-y", "ssim", "lpips-alex", "lpips-vgg", "squeezenet-distance", "niqe", "niqe-pooled"),
+    *("identity", "identity-sface", "verification-auc", "verification-auc-sface", "verification-tar"),
+    *("verification-tar-sface", "verification-rank1", "verification-rank1-sface", "consistency", "null-space"),
+    "seconds",
 )
 REFERENCE = "rlse"  # the method whose differences to all others are printed
 
@@ -99,4 +102,4 @@ def _parts(runner: Runner, rows: Sequence[Row], gaps: Sequence[Row]) -> list[str
         for dataset in dict.fromkeys(r.dataset for r in gaps):
             here = [r for r in gaps if r.dataset == dataset]
             parts += [f"{dataset}:", markdown_table(here, searchers=frozenset(), heads=heads, marks=False)]
-    return parts
+    return parts + order_parts(gaps, {t.dataset: t.has_truth for t in runner.tasks})

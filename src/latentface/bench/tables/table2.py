@@ -34,8 +34,8 @@ from latentface.errors import InputError
 from latentface.metrics.registry import METRICS
 
 METRIC_NAMES = (
-    *("psnr", "psnr-y", "ssim", "lpips-alex", "squeezenet-distance", "niqe", "identity", "consistency"),
-    *("null-space", "seconds"),
+    *("psnr", "psnr-y", "ssim", "lpips-alex", "lpips-vgg", "squeezenet-distance", "niqe", "identity"),
+    *("identity-sface", "consistency", "null-space", "seconds"),
 )
 WITH, WITHOUT = "rlse", "rlse-no-semantic"
 

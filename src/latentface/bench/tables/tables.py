@@ -143,9 +143,11 @@ def digits(metric: str) -> int:
 
 
 def headed(metric: str) -> str:
-    """Return a metric's name with an arrow to the better side."""
+    """Return a metric's title with an arrow to the better side."""
     known = METRICS.get(plain_name(metric))
-    return f"{metric} {({'higher': '↑', 'lower': '↓'}[known.direction]) if known else ''}"
+    if known is None:
+        return f"{metric} "
+    return f"{known.title if metric == known.name else metric} {'↑' if known.direction == 'higher' else '↓'}"
 
 
 def cell(value: Estimate, metric: str, theirs: float | None = None, *, bold: bool = False, line: bool = False) -> str:

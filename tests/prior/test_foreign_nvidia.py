@@ -248,6 +248,17 @@ def test_a_hostile_file_ends_in_one_line_of_the_command(tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["h.pkl"]
 
 
+@pytest.mark.parametrize("name", ["resample_kernel", "nonlinearity", "label_size"])
+def test_a_list_of_lists_of_lists_is_not_written_out(tmp_path, name):
+    laughs = [1]
+    for _ in range(60):
+        laughs = [laughs] * 10
+    g, d, _ = tensorflow(*networks())
+    g.state["static_kwargs"][name] = laughs
+    with pytest.raises(WeightsError, match=f"its {name} is another, expected"):
+        networks_of(written(tmp_path / "g.pkl", (g, d, g)))
+
+
 def test_the_same_storage_by_many_names_is_not_copied_without_end(tmp_path):
     half = torch.zeros(1 << 20, dtype=torch.float16)
     made = Module("Generator", img_channels=3)

@@ -217,3 +217,8 @@ def exact(value: Any, *types: type) -> Any:
     if type(value) not in types:
         raise TypeError(f"a {type(value).__name__} stands where a {types[0].__name__} is needed")
     return value
+
+
+def mapping(pairs: Any = ()) -> dict[Any, Any]:
+    """Return what a call of a mapping's class makes: an empty dict, or one of pairs, whose keys are plain."""
+    return {exact(key, *KEYS): value for key, value in (exact(p, list, tuple) for p in exact(pairs, list, tuple))}

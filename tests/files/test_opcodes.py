@@ -174,6 +174,12 @@ BROKEN = {
     "a list as key": P4 + b"}]Ns.",
     "a deep tuple as key": P4 + b"}" + b")" + b"\x85" * 100_000 + b"Ns.",
     "a deep tuple in a set": P4 + b"\x8f()" + b"\x85" * 100_000 + b"\x90.",
+    "a deep tuple as key of a call": P4
+    + call(name("dnnlib.util", "EasyDict"), b"]()" + b"\x85" * 100_000 + b"N\x86a")
+    + STOP,
+    "a deep tuple as key of an ordered dict": P4
+    + call(name("collections", "OrderedDict"), b"]()" + b"\x85" * 100_000 + b"N\x86a")
+    + STOP,
     "calls a string": P4 + word("os.system") + b")R.",
     "calls with a list": P4 + name("numpy", "dtype") + b"]R.",
     "a name of numbers": P4 + b"K\x01K\x02\x93.",

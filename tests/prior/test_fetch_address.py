@@ -71,6 +71,16 @@ def test_a_later_fetch_must_bring_the_same_file(served, tmp_path):
     assert not registry.is_cached("there")
 
 
+def test_what_is_no_generator_is_neither_kept_nor_pinned(served, tmp_path):
+    whole = (served / "there.pkl").read_bytes()
+    (served / "there.pkl").write_bytes(b"<!DOCTYPE html><html>log in</html>")
+    with pytest.raises(WeightsError, match="a web page, not the file itself"):
+        fetch_prior("there", lambda words: None)
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    (served / "there.pkl").write_bytes(whole)
+    assert fetch_prior("there", lambda words: None).is_file()
+
+
 def test_what_cannot_be_fetched_says_how_to_bring_it(served):
     with pytest.raises(
         MissingDataError, match=r"on another machine; then: latentface models convert there\.pkl -o there"

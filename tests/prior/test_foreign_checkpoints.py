@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import types
 
 import pytest
 import stylegan1_reference as first
@@ -160,7 +162,15 @@ def test_mobilestylegan(tmp_path):
         inputs = constants[f"fc{i}.weight"].shape[1]
         state[f"mapping_net.layers.{i + 1}.weight"] = constants[f"fc{i}.weight"] * 100 * inputs**0.5
         state[f"mapping_net.layers.{i + 1}.bias"] = constants[f"fc{i}.bias"] * 100
-    torch.save({"state_dict": state, "epoch": 3, "hparams": {"lr": 1e-3}}, tmp_path / "m.ckpt")
+    place = "pytorch_lightning.callbacks.model_checkpoint"
+    callback = type("ModelCheckpoint", (), {"__module__": place})
+    with pytest.MonkeyPatch.context() as patch:
+        for i in range(3):
+            whole = ".".join(place.split(".")[: i + 1])
+            patch.setitem(sys.modules, whole, types.ModuleType(whole))
+        sys.modules[place].ModelCheckpoint = callback
+        content = {"state_dict": state, "epoch": 3, "callbacks": {callback: {"best": torch.tensor(0.5)}}}
+        torch.save(content, tmp_path / "m.ckpt")
     generator, _, facts = networks_of(tmp_path / "m.ckpt")
     assert generator.arch == arch
     assert "MobileStyleGAN" in facts["origin"]

@@ -232,6 +232,33 @@ def test_from_the_command_line(tmp_path, call_models):
     assert "latentface models convert faces.pkl" in call_models("info", path)
 
 
+def test_a_hostile_file_ends_in_one_line_of_the_command(tmp_path, capsys):
+    from latentface.cli import run
+
+    mark, path = tmp_path / "mark", tmp_path / "h.pkl"
+    path.write_bytes(f"cposix\nsystem\n(S'touch {mark}'\ntR.".encode())
+    path.write_bytes(b"\x80\x02" + path.read_bytes())
+    for command in (["convert", path], ["info", path]):
+        assert run(["models", *map(str, command)]) == 1
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert len(told.err.splitlines()) == 1
+        assert "posix.system" in told.err
+    assert not mark.exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["h.pkl"]
+
+
+@pytest.mark.parametrize("name", ["resample_kernel", "nonlinearity", "label_size"])
+def test_a_list_of_lists_of_lists_is_not_written_out(tmp_path, name):
+    laughs = [1]
+    for _ in range(60):
+        laughs = [laughs] * 10
+    g, d, _ = tensorflow(*networks())
+    g.state["static_kwargs"][name] = laughs
+    with pytest.raises(WeightsError, match=f"its {name} is another, expected"):
+        networks_of(written(tmp_path / "g.pkl", (g, d, g)))
+
+
 def test_the_same_storage_by_many_names_is_not_copied_without_end(tmp_path):
     half = torch.zeros(1 << 20, dtype=torch.float16)
     made = Module("Generator", img_channels=3)

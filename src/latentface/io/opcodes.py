@@ -19,7 +19,6 @@ MOST_OPCODES = 2_000_000  # official StyleGAN pickles have some 100,000
 MOST_OBJECTS = 500_000  # on the stack, and in the memo
 MOST_MARKS = 1000
 MOST_BITS = 512  # of a whole number
-KEYS = (str, int, float, bool, bytes, type(None))
 BROKEN = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError, RuntimeError, struct.error)
 UNREADABLE = {"EXT1", "EXT2", "EXT4", "INST", "OBJ", "NEXT_BUFFER", "READONLY_BUFFER"}
 
@@ -29,6 +28,9 @@ class Name:
     """A global name in a pickle, such as numpy.ndarray: words, not the thing."""
 
     text: str
+
+
+KEYS = (str, int, float, bool, bytes, type(None), Name)  # a trainer's checkpoint may have names as keys
 
 
 class Unsafe(ValueError):
@@ -215,3 +217,8 @@ def exact(value: Any, *types: type) -> Any:
     if type(value) not in types:
         raise TypeError(f"a {type(value).__name__} stands where a {types[0].__name__} is needed")
     return value
+
+
+def mapping(pairs: Any = ()) -> dict[Any, Any]:
+    """Return what a call of a mapping's class makes: an empty dict, or one of pairs, whose keys are plain."""
+    return {exact(key, *KEYS): value for key, value in (exact(p, list, tuple) for p in exact(pairs, list, tuple))}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from latentface.io.opcodes import Builds, Calls, Name, Unsafe, exact, read_pickle
+from latentface.io.opcodes import Builds, Calls, Name, Unsafe, exact, mapping, read_pickle
 
 MOST_AXES = 8
 NUMBERS = frozenset(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"])
@@ -107,7 +107,7 @@ def read_arrays(data: bytes, label: str = "the pickle") -> Any:
     Object arrays and every name but NumPy's own for arrays are refused. Raises UnsafeFileError, WeightsError.
     """
     arrays = Arrays(len(data))
-    calls: Mapping[str, Any] = {**arrays.calls, "collections.OrderedDict": dict}
+    calls: Mapping[str, Any] = {**arrays.calls, "collections.OrderedDict": mapping}
     return read_pickle(BytesIO(data), calls, {**arrays.builds, dict: _ignore}, label=label)
 
 

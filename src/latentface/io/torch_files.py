@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from latentface.errors import UnsafeFileError, WeightsError
-from latentface.io.opcodes import BROKEN, KEYS, Builds, Calls, Name, Unsafe, exact, one_line, read_pickle
+from latentface.io.opcodes import BROKEN, Builds, Calls, Name, Unsafe, exact, mapping, one_line, read_pickle
 from latentface.io.pickled_arrays import MOST_AXES, Arrays
 
 MOST_BYTES = 4 << 30  # of a file; StyleGAN's largest pickles have 0.4 GB, checkpoints with their optimisers 1
@@ -61,7 +61,7 @@ class Tensors:
             "torch._utils._rebuild_parameter": _parameter,
             "torch.storage._load_from_bytes": self.storage_of_bytes,
             "torch.Size": tuple,
-            "collections.OrderedDict": _mapping,
+            "collections.OrderedDict": mapping,
             "builtins.set": _set,
             "__builtin__.set": _set,
         }
@@ -222,11 +222,6 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, grad: Any = False
 
 def _parameter(data: Any, grad: Any = False, hooks: Any = None) -> Tensor:
     return exact(data, Tensor)  # type: ignore[no-any-return]
-
-
-def _mapping(pairs: Any = ()) -> dict[Any, Any]:
-    """Return an empty dict, or one of Python 2's list of pairs."""
-    return {exact(key, *KEYS): value for key, value in (exact(p, list, tuple) for p in exact(pairs, list, tuple))}
 
 
 def _set(values: Any = ()) -> set[Any]:

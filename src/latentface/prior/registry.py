@@ -123,14 +123,14 @@ def _fetch_address(prior: Published, say: Say) -> Path:
             say(f"{prior.name}: {done / 1e6:.0f} of {whole / 1e6:.0f} MB")
 
     found = download(address, source, known, told)
-    if known is None:
+    card = {"alignment": str(prior.facts["alignment"]), "licence": str(prior.facts["licence"])}
+    try:
+        convert(source, prior.path, **card, facts={"address": address})
+    finally:
+        source.unlink(missing_ok=True)
+    if known is None:  # only of a file that was the network it should be
         write_text(pin, f"{found}\n")
         say(f"{prior.name}: its sha256 is {found}; later fetches must have the same ({pin})")
-    facts = {"address": address}
-    convert(
-        source, prior.path, alignment=str(prior.facts["alignment"]), licence=str(prior.facts["licence"]), facts=facts
-    )
-    source.unlink()
     return prior.path
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from latentface.errors import InputError, WeightsError, WrongFileError
 from latentface.io.kinds import kind_of
+from latentface.io.opcodes import mapping as plain_mapping
+from latentface.io.opcodes import one_line
 from latentface.io.torch_files import floats, read_checkpoint
 from latentface.prior.family import AnyGenerator
 from latentface.prior.foreign import mobile, nvidia, pulse, rosinality, tensorflow
@@ -27,10 +29,10 @@ UNKNOWN = (
 OLD_CHECKPOINT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the first pickle of PyTorch's old format
 # Names that checkpoints of trainers have beside tensors; what they stand for becomes plain data, or a word.
 TRAINERS = {
-    "argparse.Namespace": dict,
+    "argparse.Namespace": plain_mapping,
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint": None,
     "pytorch_lightning.callbacks.early_stopping.EarlyStopping": None,
-    "pytorch_lightning.utilities.parsing.AttributeDict": dict,
+    "pytorch_lightning.utilities.parsing.AttributeDict": plain_mapping,
 }
 ORIGINS = {
     "nvidia": "a pickle of NVIDIA's PyTorch release",
@@ -89,7 +91,7 @@ def read_content(path: str | Path) -> Content:
     found = next((name for key, name in part.items() if key in plain), None)
     if found is None:
         names = ", ".join(list(plain)[:3]) or ", ".join(str(key)[:40] for key in list(content)[:3])
-        raise WeightsError(f"{path}: no generator that is known ({names[:120]}, ...); {EXPECTED}")
+        raise WeightsError(f"{path}: no generator that is known ({one_line(names)}, ...); {EXPECTED}")
     return Content("pulse", {}, {found: plain})
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from latentface.errors import WeightsError
-from latentface.io.opcodes import exact, one_line, read_pickle
+from latentface.io.opcodes import exact, mapping, one_line, read_pickle
 from latentface.io.torch_files import Tensors, floats, read_file
 
 MOST_MODULES = 2000  # of one network; StyleGAN2 at 1024 px has some 110
@@ -131,7 +131,7 @@ def read_networks(path: str | Path) -> dict[str, Module] | dict[str, TfNetwork]:
     calls = {
         **tensors.calls,
         "torch_utils.persistence._reconstruct_persistent_obj": _module,
-        "dnnlib.util.EasyDict": dict,
+        "dnnlib.util.EasyDict": mapping,
         "dnnlib.tflib.network.Network": TfNetwork,
     }
     builds = {**tensors.builds, TfNetwork: TfNetwork.set}

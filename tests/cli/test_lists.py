@@ -20,7 +20,7 @@ def test_methods(call):
 def test_version_and_help(call):
     assert call("--version").out == [__version__]
     text = "\n".join(call("--help").out)
-    for command in ("upscale", "degrade", "train", "models", "methods", "doctor"):
+    for command in ("upscale", "degrade", "train", "models", "methods", "doctor", "web"):
         assert re.search(rf"{command} +[A-Z][a-z]+", text), command  # with its line of text
     assert "must not be used to identify" in " ".join(text.split())
 

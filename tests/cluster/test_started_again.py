@@ -30,7 +30,7 @@ def test_a_command_that_is_killed_and_started_again(
     faces, alone, spread = written_faces(tmp_path / "in", 20), tmp_path / "alone", tmp_path / "spread"
     upscale(faces, "-o", alone, steps=5)
     command = [sys.executable, "-m", "latentface", "upscale", faces, "-o", spread, "-p", prior_file, "--steps", "5"]
-    command += ["--device", "cpu", "--keep-all", "--ray", "auto", "--manifest", tmp_path / "list.jsonl"]
+    command += ["--device", "cpu", "--keep-all", "--aligned", "--ray", "auto", "--manifest", tmp_path / "list.jsonl"]
     first = subprocess.Popen(command, env=own_cluster, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     import psutil  # comes with Ray
 

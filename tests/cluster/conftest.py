@@ -84,7 +84,9 @@ def upscale(call: Call, prior_file: Path) -> Call:
     """`latentface upscale` with the tiny prior, whose faces are none to a detector."""
 
     def upscale(*arguments: object, steps: int = 2) -> tuple[int, list[str], str]:
-        return call("upscale", *arguments, "-p", prior_file, "--steps", steps, "--device", "cpu", "--keep-all")
+        return call(
+            "upscale", *arguments, "-p", prior_file, "--steps", steps, "--device", "cpu", "--keep-all", "--aligned"
+        )
 
     return upscale
 

@@ -29,6 +29,7 @@ def test_equal_to_a_run_without_it_though_a_machine_is_killed(add_node: Any, ups
     assert "1 failed" in err
     assert sorted(out) == sorted(str(spread / f"{i:05d}.png") for i in range(30))
     assert results(spread) == results(alone)
+    assert not list(spread.rglob("*.part"))
     again = upscale(faces, "-o", spread, "--ray", "auto", steps=10)
     assert again[1] == []
     assert "30 already there; 1 failed" in again[2]

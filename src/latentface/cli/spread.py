@@ -8,7 +8,6 @@ from typing import Any
 
 from latentface.cli.run import EndsRunError, Run, Task
 from latentface.cluster.faces import Spread
-from latentface.devices import out_of_memory
 from latentface.errors import LatentfaceError, OutputError
 from latentface.io.inputs import Inputs
 from latentface.io.manifest import Listed, Manifest
@@ -56,7 +55,7 @@ class SpreadRun(Run):
             self._read(item, bar)
             waiting, self.waiting = self.waiting, []
             if not waiting and self.tally.failed == failed:  # its result is there
-                self._note(item, self.out.place / item.target)
+                self._note(item, self._path(item, "", ""))
             for task, found in waiting:
                 yield (task, item), found
 
@@ -68,8 +67,6 @@ class SpreadRun(Run):
             self._write(task, result, found, None)
             self._note(item, task.path)
         except (LatentfaceError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not out_of_memory(error):
-                raise
             self._failed(task.name, error)
 
     def _note(self, item: Input, path: Path) -> None:

@@ -258,13 +258,17 @@ def connect(address: str) -> tuple[Any, bool]:
         return ray, False
     many, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False  # listen on 127.0.0.1 alone
     own = {"object_store_memory": OBJECTS, "include_dashboard": False, "_system_config": {"worker_niceness": 0}}
-    try:
+    with contextlib.suppress(ValueError):  # `ray start` has begun one, of which `own` cannot be chosen
         ray.init(**own, **quiet)
         return ray, True
-    except ValueError:  # `ray start` has begun one, of which these cannot be chosen
+    try:
         ray_constants.ENABLE_RAY_CLUSTER = many
         ray.init(**quiet)
         return ray, False
+    except ConnectionError:  # it has ended, and Ray's file of its address is left
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        ray.init(address="local", **own, **quiet)
+        return ray, True
 
 
 def counted(n: int, noun: str) -> str:

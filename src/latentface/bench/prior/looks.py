@@ -8,6 +8,7 @@ import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -112,7 +113,7 @@ def look_at_all(study: Study, records: Records, *, fetch: bool) -> Becoming:
     study.on_progress(Progress("looking what the faces are and become"))
 
     def true(image: str) -> Looks:
-        read = lambda: task.faces.read(task.entries[image], study.side)  # noqa: E731
+        read = partial(task.faces.read, task.entries[image], study.side)
         return looker.look((task.dataset, "picture", "1", image), read)
 
     before = {image: true(image) for image in task.entries}
@@ -132,7 +133,7 @@ def after_search(runner: Runner, looker: Looker, task: Task, name: str) -> dict[
     """Return the looks of a search's kept results, image -> looks."""
     paths = {image: runner.path(task, name, image) for image in task.entries}
     return {
-        image: looker.look(runner.key(task, name, image), lambda path=path: read_picture(path))  # type: ignore[misc]
+        image: looker.look(runner.key(task, name, image), partial(read_picture, path))
         for image, path in paths.items()
         if path.exists()
     }
@@ -212,7 +213,7 @@ def drawn(study: Study, looker: Looker, before: Mapping[str, Looks]) -> tuple[li
         if any(map(looker.wanted, keys)):
             pictures = (picture for batch in study.pictures(name, len(keys)) for picture in batch)
             for key, picture in zip(keys, pictures, strict=True):
-                looker.look(key, lambda picture=picture: picture)  # type: ignore[misc]
+                looker.look(key, picture.clone)
         sets[name] = {key[3]: looker.records.get(key) for key in keys}
     rows, shares = [], dict[tuple[str, str], Estimate]()
     for name, looks in sets.items():

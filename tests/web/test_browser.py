@@ -67,8 +67,8 @@ def test_stop_keeps_the_best_of_a_long_search(visit, group):
     visitor.see("#preview img")
     began = time.monotonic()
     visitor.click("button#stop")
-    visitor.see("#compare img", 30)
-    assert time.monotonic() - began < 20
+    visitor.see("#compare img", 60)
+    assert time.monotonic() - began < 60
     assert "faces" in visitor.told("3 faces")
     assert not [b for b in visitor.all("button#stop") if b.is_displayed()]
 

@@ -29,7 +29,7 @@ def when(there: Callable[[], bool], then: Callable[[], object]) -> threading.Thr
     """Do something, in a thread of its own, as soon as something is there."""
 
     def watch() -> None:
-        until = time.monotonic() + 100
+        until = time.monotonic() + 600
         while not there() and time.monotonic() < until:
             time.sleep(0.02)
         then()

@@ -34,11 +34,12 @@ def test_a_command_that_is_killed_and_started_again(
     first = subprocess.Popen(command, env=own_cluster, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     import psutil  # comes with Ray
 
-    processes: list[Any] = []
+    workers: list[Any] = []
     listening: set[str] = set()
 
     def kill() -> None:
-        processes.extend(psutil.Process(first.pid).children(recursive=True))
+        processes = psutil.Process(first.pid).children(recursive=True)
+        workers.extend(process for process in processes if "Actor" in process.name())
         listening.update(*map(addresses, processes))
         first.send_signal(signal.SIGKILL)
 
@@ -46,7 +47,7 @@ def test_a_command_that_is_killed_and_started_again(
     first.communicate()
     assert first.returncode == -signal.SIGKILL
     assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    assert psutil.wait_procs(processes, timeout=60)[1] == []
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
     done = {p.stem: p.stat().st_mtime_ns for p in spread.glob("*.json")}
     assert 4 < len(done) < 20
     second = subprocess.run(command, env=own_cluster, capture_output=True, text=True, check=False)

@@ -101,6 +101,7 @@ def test_machines_that_cannot_be_used() -> None:
 def test_no_cluster_is_there(ray: Any) -> None:
     from latentface.cluster.workers import connect
 
+    ray.shutdown()  # who has joined a cluster stays in it
     with pytest.raises(ClusterError, match=r"there is no Ray cluster at 127.0.0.1:1 "):
         connect("127.0.0.1:1")
 

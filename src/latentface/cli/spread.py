@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentface.cli.run import EndsRunError, Run, Task
+from latentface.cli.upscaling import EndsRunError, Run, Task
 from latentface.cluster.faces import Spread
 from latentface.errors import LatentfaceError, OutputError
 from latentface.io.inputs import Inputs

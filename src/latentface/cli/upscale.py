@@ -38,7 +38,7 @@ def upscale(
             raise InputError("--save-steps is of searches on this machine; leave it out with --ray")
     elif out.manifest is not None:
         raise InputError("--manifest is for runs on a cluster; add --ray auto, or leave it out")
-    from latentface.cli.run import Run
+    from latentface.cli.upscaling import Run
     from latentface.io.inputs import list_inputs
     from latentface.io.manifest import Manifest, list_manifest
     from latentface.restore.upscaler import Kind, Upscaler

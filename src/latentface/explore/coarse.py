@@ -132,7 +132,7 @@ def explore_coarse(
         later: share of the exits' steps that are made at the second one, where there is one.
     """
     racers = 1 if start is not None else racers
-    stages = stages_of(prior, degradation, len(low), int(getattr(settings, "steps", 0)), steps, racers, size, later)
+    stages = stages_of(prior, degradation, len(low), settings.steps, steps, racers, size, later) if steps else []
     if not stages:
         return explore(
             method, prior, low, degradation=degradation, settings=settings, seeds=seeds, start=start, on_step=on_step

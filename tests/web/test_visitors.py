@@ -47,7 +47,7 @@ def test_twenty_visitors_at_once_are_served_or_told_and_ctrl_c_ends_it(start, tm
     server = start("--queue", str(LIMIT))
     inputs = [grey_face(tmp_path / f"visitor-{n}.png", 30 + 10 * n) for n in range(20)]
     held = []
-    for batch in ("first", "second"):
+    for batch in ("first", "second", "third"):  # the first two reach what a busy server holds
         with ThreadPoolExecutor(20) as pool:
             answers = list(
                 pool.map(partial(enlarge, server.url), inputs, [tmp_path / f"{batch}-{n}" for n in range(20)])
@@ -61,7 +61,7 @@ def test_twenty_visitors_at_once_are_served_or_told_and_ctrl_c_ends_it(start, tm
         picture = next(Path(f) for f in files if re.search(r"-large\.png$", str(f)))
         assert picture.name == f"visitor-{n}-large.png"
         assert abs(np.asarray(Image.open(picture)).mean() - (30 + 10 * n)) < 3
-    assert held[1] < held[0] + 100
+    assert held[2] < held[1] + 100, held
     running = ThreadPoolExecutor(1).submit(enlarge, server.url, inputs[0], tmp_path / "last")
     time.sleep(1)
     assert server.stop() < 5
@@ -89,7 +89,7 @@ def test_programs_are_told_faces_and_errors_in_words(server, group, tmp_path):
         ({"method": "/etc/passwd.safetensors"}, "not in the list of choices"),
         ({"prior": "/etc/passwd"}, "not in the list of choices"),
         ({"steps": 9999}, "greater than maximum"),
-        ({"picture": {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}}, ""),
+        ({"picture": {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}}, "."),
         ({"picture": None}, "choose a picture"),
     ):
         with pytest.raises(AppError, match=words):

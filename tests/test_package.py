@@ -17,7 +17,7 @@ MODULES = {
 MODULES.pop("__init__")
 # Each package imports what stands above it, and of those in a line only itself.
 LAYERS = (
-    {"errors"},
+    {"errors", "words"},
     {"devices", "io"},
     {"cache"},
     {"degradation"},

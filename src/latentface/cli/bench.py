@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 
 from cyclopts import App, Parameter
 
-from latentface.bench.core.progress import OnProgress, Progress, duration
+from latentface.bench.core.progress import OnProgress, Progress
 from latentface.bench.core.settings import DeviceSettings, Output, RunSettings
 from latentface.bench.prior.settings import PriorSettings
 from latentface.bench.tables.settings import (
@@ -27,6 +27,7 @@ from latentface.bench.tables.settings import (
     TimeSettings,
 )
 from latentface.cli.console import Talk
+from latentface.words import duration
 
 T = TypeVar("T")
 R = TypeVar("R", bound=DeviceSettings)

@@ -3,10 +3,9 @@
 import time
 from collections.abc import Callable, Sequence
 
-from latentface.bench.core.progress import duration
-from latentface.cli.tally import counted
 from latentface.restore.aligned import AlignedFace
 from latentface.restore.upscaler import Found
+from latentface.words import counted, duration
 
 SEEN = 3  # steps after which the time is told
 
@@ -20,15 +19,17 @@ class Estimate:
         self.words = [counted(aligned, "aligned face")] if aligned else []
         if faces:
             self.words += [f"{counted(faces, 'face')} in {counted(len(window) - aligned, 'photograph')}"]
-        self.say, self.began, self.done = say, time.perf_counter(), 0.0
+        self.say, self.began, self.done, self.said = say, time.perf_counter(), 0.0, False
         self.stamps: list[tuple[float, float]] = []  # seconds and the share done after each step
 
     def step(self, share: float, last: bool) -> None:
         """Note a step that takes this share of all the time; `last`: no other comes of its search."""
+        if self.said:
+            return
         self.done += share
         self.stamps.append((time.perf_counter() - self.began, self.done))
-        if len(self.stamps) == SEEN or (last and len(self.stamps) < SEEN):
+        if len(self.stamps) == SEEN or last:
             (first, some), (now, more) = self.stamps[0], self.stamps[-1]
             seconds = now + (1 - more) * ((now - first) / (more - some) if more > some else now / more)
             self.say(f"{' and '.join(self.words)} to upscale: about {duration(seconds)}")
-            self.stamps += [self.stamps[-1]] * SEEN  # said
+            self.said = True

@@ -4,11 +4,11 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from latentface.bench.core.progress import duration
 from latentface.io.inputs import NAMED
 from latentface.restore.photoresult import PhotoUpscaled
 from latentface.restore.upscaler import Result
 from latentface.restore.verdict import REASONS
+from latentface.words import counted, duration
 
 
 @dataclass(slots=True)
@@ -113,8 +113,3 @@ class Tally:
                 "results say where the photograph was taken, as the input does (--strip-location leaves it out)"
             )
         return parts
-
-
-def counted(n: int, noun: str) -> str:
-    """Return a number with its noun: `1 face`, `2 faces`."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"

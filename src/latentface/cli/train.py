@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from latentface.bench.core.progress import duration
 from latentface.cli.console import Talk
 from latentface.errors import InputError
 from latentface.train.companions import (
@@ -32,6 +31,7 @@ from latentface.train.settings import (
     PriorRun,
     SupervisedSettings,
 )
+from latentface.words import duration
 
 if TYPE_CHECKING:
     from latentface.prior.architecture import Architecture

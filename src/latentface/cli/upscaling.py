@@ -14,12 +14,11 @@ from typing import Any
 import torch.nn.functional as F
 from PIL import Image
 
-from latentface.bench.core.progress import duration
 from latentface.cli.console import Talk
 from latentface.cli.estimate import Estimate
 from latentface.cli.options import ENDINGS, OutputSettings
 from latentface.cli.steps import Steps
-from latentface.cli.tally import Tally, counted
+from latentface.cli.tally import Tally
 from latentface.devices import out_of_memory
 from latentface.errors import LatentfaceError, OutputError
 from latentface.explore.result import Step
@@ -37,6 +36,7 @@ from latentface.restore.faceresult import Upscaled
 from latentface.restore.photoresult import PhotoUpscaled
 from latentface.restore.upscaler import Found, Kind, Result, Upscaler
 from latentface.restore.write import write_result
+from latentface.words import counted, duration
 
 OF_INPUT = ("input", "input_sha256", "location", "frame", "frames")  # what a record says besides how it was made
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 from latentface import __version__
 from latentface.cluster.settings import ClusterSettings
 from latentface.errors import ClusterError, LatentfaceError, require
+from latentface.words import counted
 
 AHEAD = 2  # parcels a worker has: one is computed, and one waits, so that it need not wait for this machine
 PATIENCE = 30.0  # seconds without a worker, after which it is told that there is none
@@ -269,8 +270,3 @@ def connect(address: str) -> tuple[Any, bool]:
         ray_constants.ENABLE_RAY_CLUSTER = False
         ray.init(address="local", **own, **quiet)
         return ray, True
-
-
-def counted(n: int, noun: str) -> str:
-    """Return a number with its noun: `1 core`, `2 cores`."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"

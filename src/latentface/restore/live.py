@@ -21,6 +21,7 @@ from latentface.explore.result import Step
 from latentface.io.pictures import to_pillow
 from latentface.io.sheets import sheet_of
 from latentface.restore.upscaler import Found, Result, Upscaler
+from latentface.words import duration
 
 EVERY = 5  # steps, after which a face's preview is drawn again
 SIDE = 160  # px of a preview
@@ -56,8 +57,7 @@ class Progress:
     @property
     def words(self) -> str:
         """How far it is, for people; without the time that is left until that can be told."""
-        left = f"{self.left:.0f} s" if self.left < 90 else f"{self.left / 60:.0f} minutes"
-        return f"{100 * self.share:.0f} %" + (f", about {left} left" if self.share > TELLING else "")
+        return f"{100 * self.share:.0f} %" + (f", about {duration(self.left)} left" if self.share > TELLING else "")
 
 
 class Watch:

@@ -22,10 +22,3 @@ OnProgress = Callable[[Progress], None]
 
 def quiet(progress: Progress) -> None:
     """Tell nobody."""
-
-
-def duration(seconds: float) -> str:
-    """Write a time for people: `40 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from latentface.bench.core.curve import Curve
-from latentface.bench.core.progress import Progress, duration
+from latentface.bench.core.progress import Progress
 from latentface.bench.core.protocol import resume
 from latentface.bench.core.records import Key, Records
 from latentface.bench.core.settings import FaceSettings, RunSettings
@@ -33,6 +33,7 @@ from latentface.metrics.registry import METRICS
 from latentface.metrics.suite import Suite
 from latentface.metrics.weights import locate
 from latentface.prior.prior import Prior
+from latentface.words import duration
 
 WALL = 12  # faces whose low picture and truth are kept for the picture wall
 TRIAL_STEPS = 4

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from latentface.bench.core.progress import Progress, duration
+from latentface.bench.core.progress import Progress
 from latentface.bench.core.protocol import SHARED_SEEDS, provenance, resume
 from latentface.bench.core.records import Records
 from latentface.bench.core.settings import DeviceSettings
@@ -22,6 +22,7 @@ from latentface.datasets import open_faces
 from latentface.devices import out_of_memory
 from latentface.errors import InputError, LatentfaceError
 from latentface.prior.prior import Prior
+from latentface.words import duration
 
 GAIN = 0.97  # a larger batch is tried while the last one made a face at least 3 % cheaper
 PARTS = ("seconds", "seconds-networks", "seconds-rest", "passes")

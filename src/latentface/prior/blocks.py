@@ -33,6 +33,23 @@ class MappingNetwork(nn.Module):
         return x
 
 
+class MappedGenerator(nn.Module):
+    """A family's mapping and synthesis network; `halves`: its synthesis may compute features in half precision."""
+
+    halves = False
+    mapping: nn.Module
+    synthesis: Any
+
+    def __init__(self, arch: Any, mapping: nn.Module, synthesis: nn.Module) -> None:
+        super().__init__()
+        self.arch, self.mapping, self.synthesis = arch, mapping, synthesis
+
+    def style(self, z: Tensor) -> Tensor:
+        """z (B, z_dim) -> w_plus (B, L, D), all rows alike."""
+        w: Tensor = self.mapping(z)
+        return w[:, None].expand(-1, self.arch.num_ws, -1)
+
+
 class BlockNetwork(nn.Module):
     """w_plus (B, L, D) -> picture (B, 3, R, R) in about [-1, 1], not clamped; may be entered and left between blocks.
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.prior.architecture import Sizes, check_counts, resolutions_of
-from latentface.prior.blocks import BlockNetwork, MappingNetwork
+from latentface.prior.blocks import BlockNetwork, MappedGenerator, MappingNetwork
 from latentface.prior.layers import rows_alone
 
 
@@ -233,16 +233,15 @@ class SynthesisNetwork(BlockNetwork):
         return {r: float(r * r * sum(p.numel() for k, p in named[r] if p.ndim == 4 and k != "const")) for r in named}
 
 
-class MobileGenerator(nn.Module):
+class MobileGenerator(MappedGenerator):
     """The mapping and the synthesis network."""
 
     halves = True
+    arch: MobileArchitecture
+    synthesis: SynthesisNetwork
 
     def __init__(self, arch: MobileArchitecture) -> None:
-        super().__init__()
-        self.arch = arch
-        self.mapping = MappingNetwork(arch.z_dim, arch.w_dim, arch.mapping_layers)
-        self.synthesis = SynthesisNetwork(arch)
+        super().__init__(arch, MappingNetwork(arch.z_dim, arch.w_dim, arch.mapping_layers), SynthesisNetwork(arch))
 
     def exit(self, resolution: int, head: nn.Module) -> "MobileGenerator":
         """Return the generator that ends after the block of half this resolution and lets `head` paint; weights are shared."""
@@ -256,8 +255,3 @@ class MobileGenerator(nn.Module):
             other.synthesis.add_module(f"b{r}", self.synthesis.block(r))
         other.synthesis.head = head
         return other
-
-    def style(self, z: Tensor) -> Tensor:
-        """z (B, z_dim) -> w_plus (B, L, D), all rows alike."""
-        w: Tensor = self.mapping(z)
-        return w[:, None].expand(-1, self.arch.num_ws, -1)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.prior.architecture import Sizes, check_counts, resolutions_of
-from latentface.prior.blocks import BlockNetwork
+from latentface.prior.blocks import BlockNetwork, MappedGenerator
 from latentface.prior.layers import Affine, Layer, like_many, per_channel
 from latentface.prior.stylegan2 import AveragedMapping
 
@@ -133,18 +133,8 @@ class FirstSynthesis(BlockNetwork):
         return {r: float(r * r * c[r] * (c[r] + (0 if r == 4 else c[r // 2]))) for r in c}
 
 
-class FirstGenerator(nn.Module):
+class FirstGenerator(MappedGenerator):
     """The mapping and the synthesis network."""
 
-    halves = False
-
     def __init__(self, arch: FirstArchitecture) -> None:
-        super().__init__()
-        self.arch = arch
-        self.mapping = AveragedMapping(arch.z_dim, arch.w_dim, arch.mapping_layers)
-        self.synthesis = FirstSynthesis(arch)
-
-    def style(self, z: Tensor) -> Tensor:
-        """z (B, z_dim) -> w_plus (B, L, D), all rows alike."""
-        w: Tensor = self.mapping(z)
-        return w[:, None].expand(-1, self.arch.num_ws, -1)
+        super().__init__(arch, AveragedMapping(arch.z_dim, arch.w_dim, arch.mapping_layers), FirstSynthesis(arch))

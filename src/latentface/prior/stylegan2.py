@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.prior.architecture import Architecture, resolutions_of
-from latentface.prior.blocks import BlockNetwork, MappingNetwork
+from latentface.prior.blocks import BlockNetwork, MappedGenerator, MappingNetwork
 from latentface.prior.layers import (
     SQRT2,
     Affine,
@@ -169,16 +169,15 @@ class SynthesisNetwork(BlockNetwork):
         return {r: float(r * r * c[r] ** 2 + (0 if r == 4 else (r // 2) ** 2 * c[r] * c[r // 2])) for r in c}
 
 
-class Generator(nn.Module):
+class Generator(MappedGenerator):
     """The mapping and the synthesis network."""
 
-    halves = False
+    arch: Architecture
+    mapping: AveragedMapping
+    synthesis: SynthesisNetwork
 
     def __init__(self, arch: Architecture) -> None:
-        super().__init__()
-        self.arch = arch
-        self.mapping = AveragedMapping(arch.z_dim, arch.w_dim, arch.mapping_layers)
-        self.synthesis = SynthesisNetwork(arch)
+        super().__init__(arch, AveragedMapping(arch.z_dim, arch.w_dim, arch.mapping_layers), SynthesisNetwork(arch))
 
     def style(self, z: Tensor, truncation: float = 1.0) -> Tensor:
         """z (B, z_dim) -> w_plus (B, L, D), drawn toward the mean w when truncation < 1."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentface.prior.architecture import Sizes, check_counts
-from latentface.prior.blocks import BlockNetwork
+from latentface.prior.blocks import BlockNetwork, MappedGenerator
 from latentface.prior.layers import SQRT2, Affine, Layer, Linear, like_many, per_channel, rows_alone
 from latentface.prior.stylegan2 import AveragedMapping
 
@@ -273,18 +273,8 @@ class AliasFreeSynthesis(BlockNetwork):
         return out
 
 
-class AliasFreeGenerator(nn.Module):
+class AliasFreeGenerator(MappedGenerator):
     """The mapping and the synthesis network."""
 
-    halves = False
-
     def __init__(self, arch: AliasFreeArchitecture) -> None:
-        super().__init__()
-        self.arch = arch
-        self.mapping = AveragedMapping(arch.z_dim, arch.w_dim, arch.mapping_layers)
-        self.synthesis = AliasFreeSynthesis(arch)
-
-    def style(self, z: Tensor) -> Tensor:
-        """z (B, z_dim) -> w_plus (B, L, D), all rows alike."""
-        w: Tensor = self.mapping(z)
-        return w[:, None].expand(-1, self.arch.num_ws, -1)
+        super().__init__(arch, AveragedMapping(arch.z_dim, arch.w_dim, arch.mapping_layers), AliasFreeSynthesis(arch))

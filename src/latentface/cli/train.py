@@ -289,7 +289,7 @@ def vdsr(*, run: Annotated[BaselineRun, FLAT], place: Where = HERE) -> int:
 
 @app.command
 def fsrnet(*, run: Annotated[FsrnetRun, FLAT], place: Where = HERE) -> int:
-    """Train FSRNet, with the heatmaps of five landmarks as its facial prior."""
+    """Train FSRNet, with the heatmaps of landmarks as its facial prior."""
     return _baseline("fsrnet", run, place, landmarks=run.landmarks)
 
 
@@ -303,10 +303,14 @@ def pmrf(*, run: Annotated[PmrfRun, FLAT], place: Where = HERE) -> int:
 def esrgan(*, run: Annotated[EsrganRun, FLAT], place: Where = HERE) -> int:
     """Train ESRGAN: the pixel stage (L1), then the GAN stage from its file."""
     from latentface.devices import pick_device
+    from latentface.metrics.lpips import load_distance
     from latentface.prior.registry import load_prior
 
     trunk: dict[str, Any] = {}
-    if run.features is not None:
+    if run.features == "vgg16":
+        distance = load_distance("lpips-vgg").to(pick_device(place.device))
+        trunk = {"features": distance.features, "features_name": "VGG16, five layers"}
+    elif run.features is not None:
         judge = load_prior(run.features, pick_device(place.device)).needed_judge()
         name = f"residual blocks of the discriminator of {judge.name}"
         trunk = {"features": judge.features, "features_name": name}

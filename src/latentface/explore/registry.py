@@ -184,7 +184,7 @@ METHODS: dict[str, Method] = {
         ),
         _supervised("vdsr", "VDSR", "Kim, Lee, Lee; CVPR 2016"),
         _supervised("esrgan", "ESRGAN", "Wang et al.; ECCV workshops 2018", l1={"stage": "pixel"}),
-        _supervised("fsrnet", "FSRNet (5 landmarks)", "Chen, Tai, Liu, Shen, Yang; CVPR 2018"),
+        _supervised("fsrnet", "FSRNet (68 landmarks)", "Chen, Tai, Liu, Shen, Yang; CVPR 2018"),
         Method(
             name="pmrf",
             presets={"paper": {}, "equal": {}, "fast": {"steps": 5}},

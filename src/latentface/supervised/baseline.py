@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from latentface.errors import InputError
 from latentface.io.pictures import check_batch
-from latentface.supervised.registry import KINDS, kind_named
+from latentface.supervised.registry import KINDS, Shape, title_of
 
 AT_ONCE = 64  # pictures that go through a network together
 
@@ -39,9 +39,8 @@ class Baseline:
         """Return the name for tables and captions."""
         if self.kind not in KINDS:
             return str(self.card["title"])
-        return kind_named(self.kind).title + (
-            " (pixel stage)" if (self.kind, self.stage) == ("esrgan", "pixel") else ""
-        )
+        stage = " (pixel stage)" if (self.kind, self.stage) == ("esrgan", "pixel") else ""
+        return title_of(self.kind, cast(Shape, self.network.shape)) + stage
 
     @property
     def device(self) -> torch.device:

@@ -4,9 +4,9 @@ Chen, Tai, Liu, Shen, Yang, "FSRNet: End-to-End Learning Face Super-Resolution w
 Enlarged bicubically -> coarse net (3 residual blocks) -> encoder (stride 2, 12 residual blocks) beside a prior net (7x7,
 stride 2, 3 residual blocks, 2 stacked hourglasses) -> decoder (3x3, 4x4 deconvolution of stride 2, 3 residual blocks).
 
-Ours is "FSRNet (5 landmarks)": the published prior net learns many more landmarks and face parsing maps; here it learns
-Gaussian heatmaps of eyes, nose and mouth corners. The paper leaves the prior net's inner widths open; with the residuals
-of Newell et al. 2016 at 128 features the whole has 3.14 M parameters, where the paper counts 3.26 M (3.7 % less).
+Ours learns Gaussian heatmaps of 68 landmarks, or of five (eyes, nose, mouth corners); the published prior net learns
+many more and face parsing maps. The paper leaves the prior net's inner widths open; with the residuals of Newell et al. 2016 at 128
+features the whole has 3.14 M parameters, where the paper counts 3.26 M (3.7 % less).
 """
 
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ from latentface.supervised.blocks import (
     shrink_weights,
 )
 
-LANDMARKS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")  # left in the picture
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FsrnetShape:
     """FSRNet's numbers. Strides are over the high size; `sigma` is the heatmaps' width in their own pixels.
+
+    `landmarks` says how many heatmaps the prior net learns.
 
     `coarse_stride` and `skip` are ours for small budgets: the coarse net works on folded pixels, and the coarse face is
     added to the enlarged input and the details to the coarse face, so that training starts at bicubic's error.
@@ -54,6 +54,7 @@ class FsrnetShape:
     sigma: float = 1.0
     norm: bool = True
     skip: bool = False
+    landmarks: int = 5
 
     def __post_init__(self) -> None:
         check_factor(self.factor)
@@ -68,7 +69,7 @@ class FsrnetShape:
 
     @classmethod
     def published(cls, factor: int) -> "FsrnetShape":
-        """Return the paper's network, with 5 heatmaps for its prior."""
+        """Return the paper's network, but for its heatmaps."""
         return cls(factor=factor)
 
     @classmethod
@@ -92,7 +93,7 @@ class FsrnetShape:
 
 
 class FsrnetOutput(NamedTuple):
-    """What a training step looks at: pictures (B, 3, H, W), not clamped, heatmaps (B, 5, H/stride, W/stride)."""
+    """What a training step looks at: pictures (B, 3, H, W), not clamped, heatmaps (B, landmarks, H/stride, W/stride)."""
 
     fine: Tensor
     coarse: Tensor
@@ -145,8 +146,8 @@ class PriorNet(nn.Module):
             *(Bottleneck(width, shape.norm) for _ in range(shape.prior_blocks)),
         )
         self.hourglasses = nn.ModuleList(Hourglass(shape.levels, width, shape.norm) for _ in range(count))
-        self.to_maps = nn.ModuleList(shrink_weights(conv(width, len(LANDMARKS), 1), 0.01) for _ in range(count))
-        self.from_maps = nn.ModuleList(conv(len(LANDMARKS), width, 1) for _ in range(count - 1))
+        self.to_maps = nn.ModuleList(shrink_weights(conv(width, shape.landmarks, 1), 0.01) for _ in range(count))
+        self.from_maps = nn.ModuleList(conv(shape.landmarks, width, 1) for _ in range(count - 1))
 
     def forward(self, coarse: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Map coarse faces (B, 3, H, W) to features (B, C, H/stride, W/stride) and the heatmaps of each hourglass."""

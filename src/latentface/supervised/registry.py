@@ -51,7 +51,7 @@ PLAIN: Mapping[str, type[Plain]] = {
 KINDS: Mapping[str, Kind] = {
     "vdsr": Kind("VDSR", VdsrShape, Vdsr),
     "esrgan": Kind("ESRGAN", RrdbShape, RrdbNet),
-    "fsrnet": Kind("FSRNet (5 landmarks)", FsrnetShape, Fsrnet),
+    "fsrnet": Kind("FSRNet", FsrnetShape, Fsrnet),
     "pmrf": Kind("PMRF", PmrfShape, _pmrf),
 }
 
@@ -61,6 +61,11 @@ def kind_named(kind: str) -> Kind:
     if kind not in KINDS:
         raise UnknownNameError("baseline", kind, KINDS)
     return KINDS[kind]
+
+
+def title_of(kind: str, shape: Shape) -> str:
+    """Return a baseline's name for tables and captions. Raises UnknownNameError."""
+    return kind_named(kind).title + (f" ({shape.landmarks} landmarks)" if isinstance(shape, FsrnetShape) else "")
 
 
 def make_shape(kind: str, size: str, factor: int) -> Shape:

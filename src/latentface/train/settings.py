@@ -170,8 +170,8 @@ class BaselineRun:
 class FsrnetRun(BaselineRun):
     """FSRNet's run."""
 
-    landmarks: Path | None = None
-    """A table of landmarks; by default landmarks.csv beside the data."""
+    landmarks: str | None = None
+    """A table of five landmarks, by default landmarks.csv beside the data; or 68: found by a network that is fetched once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,7 +183,7 @@ class EsrganRun(BaselineRun):
     init: Path | None = None
     """The pixel stage's file, for the GAN stage."""
     features: str | None = None
-    """A prior (name or file) whose discriminator's features are the GAN stage's perceptual loss."""
+    """The GAN stage's perceptual loss: vgg16, fetched once, or a prior (name or file) for its discriminator's features."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,22 +5,31 @@ ESRGAN's GAN stage and PMRF's flow keep their last ones, since by PSNR their fir
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from latentface.errors import InputError, TrainingError
+from latentface.errors import InputError, MissingDataError, TrainingError
 from latentface.io.pictures import write_picture
 from latentface.io.sheets import comparison_sheet
-from latentface.io.sources import Pictures, open_sources
+from latentface.io.sources import Entry, Pictures, open_sources
 from latentface.supervised.blocks import check_factor, enlarge
 from latentface.supervised.formats import load_baseline, write_baseline
-from latentface.supervised.landmarks import find_table, read_landmarks
+from latentface.supervised.fsrnet import FsrnetShape
+from latentface.supervised.landmarks import NETWORK, LandmarkNet, believed, find_table, read_landmarks
 from latentface.supervised.losses import Features
-from latentface.supervised.registry import Shape, count_parameters, kind_named, make_shape, pmrf_shape
+from latentface.supervised.registry import (
+    FsrnetShape,
+    Shape,
+    count_parameters,
+    kind_named,
+    make_shape,
+    pmrf_shape,
+    title_of,
+)
 from latentface.train.baseline import STAGES, BaselineFit, Pairs
 from latentface.train.pictures import load_pictures
 from latentface.train.run import OnTick, check_run, resume_from, run_facts, train, write_history
@@ -67,7 +76,8 @@ def train_supervised(
             steps alone: reading, validating and saving come on top.
         pairs: train on so many pictures only, the first of an order that the seed decides.
         validation: pictures to choose the weights by; without, 1/20 of `data` (at most 256) is held out.
-        landmarks: FSRNet's table; without, landmarks.csv beside the data.
+        landmarks: FSRNet's table of five; without, landmarks.csv beside the data. "68": found by a network, which is
+            fetched once; faces where it disagrees with the table, if there is one, stay without.
         features, features_name: the GAN stage's trunk, pictures in [0, 1] -> features, and what the card calls it.
 
     Raises TrainingError: there is a checkpoint and no `resume`, no checkpoint and `resume`, or the loss diverged.
@@ -88,6 +98,8 @@ def train_supervised(
         mean, init = model.network, None
     started_from = load_baseline(init) if init is not None and not resume else None
     shape = make_shape(kind, size, factor) if isinstance(size, str) else size
+    if isinstance(shape, FsrnetShape):
+        shape = replace(shape, landmarks=NETWORK if str(landmarks) == str(NETWORK) else 5)
     if shape.factor != factor:
         raise InputError(f"the networks enlarge {shape.factor} times; expected {factor} times, as was asked for")
     if started_from is not None and (
@@ -167,15 +179,34 @@ def _load(
             raise InputError(f"pairs is {pairs}, but only {len(entries)} pictures are there to train on")
         entries = entries[:pairs]
     table = None
+    finder = LandmarkNet.load() if kind == "fsrnet" and str(landmarks) == str(NETWORK) else None
     if kind == "fsrnet":
-        table = Path(landmarks) if landmarks is not None else find_table(entries)
+        table = _table(entries, None if finder else landmarks, needed=finder is None)
+    if table is not None:
         read_landmarks(table, entries, resolution)  # before the long decoding: a bad table is known at once
     say(f"reading {len(entries)} pictures and {len(held)} to choose by, at {resolution} px")
     high, kept = load_pictures(Pictures(sources.name, entries), resolution, warn=say)
     held_pictures, _ = load_pictures(held, resolution, warn=say)
     marks = read_landmarks(table, kept.entries, resolution) if table is not None else None
+    if finder is not None:
+        say(f"finding {NETWORK} landmarks of {len(high)} faces")
+        found = finder.find(high)
+        marks = found if marks is None else believed(found, marks)
+        say(f"known of {int((~marks.isnan().any(2).any(1)).sum())} faces")
     held_name = "held out of the data" if validation is None else _file_names(held.name)
     return Pairs(high, held_pictures, marks, _file_names(sources.name), held_name)
+
+
+def _table(entries: Sequence[Entry], named: str | Path | None, *, needed: bool) -> Path | None:
+    """Return the table of five landmarks; None where there is none and it is not needed. Raises MissingDataError."""
+    if named is not None:
+        return Path(named)
+    try:
+        return find_table(entries)
+    except MissingDataError:
+        if needed:
+            raise
+        return None
 
 
 def _file_names(sources: str) -> str:
@@ -184,7 +215,7 @@ def _file_names(sources: str) -> str:
 
 def _description(fit: BaselineFit, size: str | Shape, trunk: str, card: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
-        "title": kind_named(fit.kind).title,
+        "title": title_of(fit.kind, fit.shape),
         "size": size if isinstance(size, str) else "own",
         "parameters": count_parameters(fit.network),
         "resolution": fit.resolution,

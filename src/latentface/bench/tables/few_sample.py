@@ -20,7 +20,7 @@ from latentface.datasets import open_faces
 from latentface.errors import InputError
 from latentface.io.atomic import write_text
 from latentface.io.sources import open_sources
-from latentface.supervised.registry import PLAIN, kind_named
+from latentface.supervised.registry import KINDS, PLAIN, kind_named
 
 METRIC_NAMES = (
     "psnr",
@@ -90,7 +90,7 @@ def run_few_sample(table: FewSampleSettings, run: RunSettings, *, trainer: Calla
     first = {}
     for name in (v.name for v in variants):
         kind, _, rest = name.partition("-")
-        first[name] = [title_of(kind), rest.removesuffix("-pairs") or "none"]
+        first[name] = [KINDS[kind].title if kind in KINDS else title_of(kind), rest.removesuffix("-pairs") or "none"]
     body = paired_table(rows, gaps, task, first, wanted, reference, ["method", "pairs"])
     parts = [f"## Few samples: {task.label}", body]
     return write_table(run.folder, "few-sample", [*rows, *gaps], parts, lines)

@@ -22,7 +22,6 @@ from latentface.supervised.fsrnet import FsrnetShape
 from latentface.supervised.landmarks import NETWORK, LandmarkNet, believed, find_table, read_landmarks
 from latentface.supervised.losses import Features
 from latentface.supervised.registry import (
-    FsrnetShape,
     Shape,
     count_parameters,
     kind_named,

@@ -97,7 +97,12 @@ def test_time_and_report(tiny_prior: Prior, faces: Path, tmp_path: Path) -> None
     make_time(**options, factors=(4,), batches=(1, 2), repeats=2)
     assert (tmp_path / "time_runs.csv").read_text() == runs
     assert "| RLSE | 11 |" in table.read_text()
+    assert "PSNR" not in table.read_text()
     make_table1(**options, factors=(4,), limit=2, metrics=("psnr", "ssim"), no_fetch=True)
+    quality = {(r.method, r.metric): r.value for r in read_rows(tmp_path / "table1.csv")}["rlse", "psnr"].mean
+    make_time(**options, factors=(4,), batches=(1, 2), repeats=2)
+    line = next(line for line in table.read_text().splitlines() if line.startswith("| RLSE |"))
+    assert line.endswith(f"| {quality:.2f} |")
     page = run_report(tmp_path, faces=2).read_text()
     assert "data:image/svg+xml" in page
     assert "data:image/png" in page

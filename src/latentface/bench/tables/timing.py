@@ -17,7 +17,7 @@ from latentface.bench.core.stopwatch import time_call
 from latentface.bench.core.tasks import Task, load_batch, low_side, task_with_truth
 from latentface.bench.core.variants import Variant, make_variants, title_of
 from latentface.bench.tables.settings import TimeSettings
-from latentface.bench.tables.tables import Row, markdown, value_of, values_of, write_table
+from latentface.bench.tables.tables import Row, digits, headed, markdown, read_rows, value_of, values_of, write_table
 from latentface.datasets import open_faces
 from latentface.devices import out_of_memory
 from latentface.errors import InputError, LatentfaceError
@@ -26,6 +26,7 @@ from latentface.words import duration
 
 GAIN = 0.97  # a larger batch is tried while the last one made a face at least 3 % cheaper
 PARTS = ("seconds", "seconds-networks", "seconds-rest", "passes")
+QUALITY = ("psnr", "lpips-alex", "niqe", "identity", "identity-sface")  # out of Table 1
 
 
 def measure(
@@ -59,8 +60,8 @@ def best_batch(variant: Variant, prior: Prior, task: Task, seed: int, batches: S
 def run_time(table: TimeSettings, run: DeviceSettings) -> Path:
     """Write time.csv, time_runs.csv and time.md; return time.md. A method that is timed is not timed again.
 
-    Each method restores one face alone and the batch that suits it best, `repeats` times each, on one machine. Raises
-    LatentfaceError: data, names or numbers that cannot be used, or a folder of other hardware.
+    Each method restores one face alone and the batch that suits it best, `repeats` times each, on one machine. Where the
+    folder holds a Table 1 of the same faces, its figures stand beside the times. Raises LatentfaceError: data, names or numbers that cannot be used, or a folder of other hardware.
     """
     most = max(table.batches, default=0)
     if table.repeats < 1 or min(table.batches, default=0) < 1:
@@ -102,7 +103,9 @@ def run_time(table: TimeSettings, run: DeviceSettings) -> Path:
         *(f"{name} at {factor}x is not available: {reason}." for (name, factor), reason in unavailable.items()),
         provenance(run.command),
     ]
-    return write_table(run.folder, "time", rows, _parts(rows, tasks, variants), lines)
+    beside = run.folder / "table1.csv"
+    quality = read_rows(beside) if beside.is_file() else []
+    return write_table(run.folder, "time", rows, _parts(rows, tasks, variants, quality), lines)
 
 
 def _calls(kind: str, repeats: int) -> list[str]:
@@ -126,7 +129,9 @@ def _rows(records: Records, task: Task, name: str, repeats: int) -> list[Row]:
     return rows
 
 
-def _parts(rows: Sequence[Row], tasks: Sequence[Task], variants: Sequence[Variant]) -> list[str]:
+def _parts(
+    rows: Sequence[Row], tasks: Sequence[Task], variants: Sequence[Variant], quality: Sequence[Row]
+) -> list[str]:
     head = ["method", "passes", "alone", "networks", "rest", "best batch", "seconds a face", "networks", "rest"]
     metrics = {
         "passes@1": 0,
@@ -137,9 +142,12 @@ def _parts(rows: Sequence[Row], tasks: Sequence[Task], variants: Sequence[Varian
     parts = ["## Time: seconds a face"]
     for task in tasks:
         lines = []
-        for variant in variants:
+        scored = {m: [value_of(quality, task.dataset, v.name, task.factor_text, m) for v in variants] for m in QUALITY}
+        shown = [m for m in QUALITY if any(value.n for value in scored[m])]
+        for number, variant in enumerate(variants):
             values = [value_of(rows, task.dataset, variant.name, task.factor_text, metric) for metric in metrics]
             texts = [f"{v.mean:.{d}f}" if v.n else "n/a" for v, d in zip(values, metrics.values(), strict=True)]
+            texts += [f"{value.mean:.{digits(m)}f}" if (value := scored[m][number]).n else "n/a" for m in shown]
             lines.append([title_of(variant.name), *texts])
-        parts += [f"### {task.label}", markdown(head, lines)]
+        parts += [f"### {task.label}", markdown([*head, *map(headed, shown)], lines)]
     return parts

@@ -6,6 +6,7 @@ import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,7 @@ def open_faces(source: str | Path) -> FaceSet:
     Args:
         source: a folder, zip or picture; or `NAME:PATH`, `NAME:PATH#PART`, `NAME:PATH#PART,CROP` with NAME one of
             celeba, celebahq, ffhq, tinyface, as in `celeba:~/data/CelebA#test,square178`; or several of them joined by "+",
-            as one set.
+            as one set, their faces in turn.
 
     Raises MissingDataError: the path does not exist, or a piece of the data set is not there. InputError: it cannot be
     used. UnknownNameError: no such data set, part or crop.
@@ -128,12 +129,15 @@ def open_faces(source: str | Path) -> FaceSet:
 
 
 def _joined(sets: Sequence[FaceSet], source: str) -> FaceSet:
-    """Return several sets as one. Raises InputError: their crops differ, or two pictures have one stem."""
+    """Return several sets as one, their faces in turn: the first of each, then the second of each.
+
+    So a limited set has faces of all. Raises InputError: their crops differ, or two pictures have one stem.
+    """
     if len({faces.crop for faces in sets}) > 1:
         raise InputError(
             f"{source}: these sets are cropped differently; name the same crop for each, or open them alone"
         )
-    entries = [entry for faces in sets for entry in faces]
+    entries = [entry for turn in zip_longest(*sets) for entry in turn if entry is not None]
     if len({entry.stem for entry in entries}) < sum(len({entry.stem for entry in faces}) for faces in sets):
         raise InputError(
             f"{source}: pictures of these sets have the same name; rename them, so that people can be told"

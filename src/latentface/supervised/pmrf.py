@@ -41,7 +41,7 @@ class PmrfShape:
     mean_kind: str
     mean: Mapping[str, Any]
     sigma: float = 0.05
-    widths: tuple[int, ...] = (96, 128, 160)
+    widths: tuple[int, ...] = (64, 96, 96)
     fold: int = 4
 
     def __post_init__(self) -> None:

@@ -87,7 +87,7 @@ def pmrf_shape(mean_kind: str, mean: Shape, size: str = "small") -> PmrfShape:
 
     Raises InputError: PMRF is no mean answer.
     """
-    fold, widths = (4, (96, 128, 160)) if size == "small" else (2, (128, 192, 256, 384))
+    fold, widths = (4, (64, 96, 96)) if size == "small" else (2, (128, 192, 256, 384))
     shape = PmrfShape(factor=mean.factor, mean_kind=mean_kind, mean=asdict(mean), widths=widths, fold=fold)
     _mean_shape(shape)
     return shape

@@ -18,20 +18,24 @@ import torch
 import torch.nn.functional as F
 
 from latentface import Downscale, load_prior
-from latentface.explore.rlse import RlseSettings, rlse
+from latentface.devices import reuse_memory
+from latentface.explore.engine import explore
+from latentface.explore.rlse import RlseSettings
 from latentface.prior.prior import Prior
 
 
 def bare(prior: Prior, low: torch.Tensor, degradation: Downscale, steps: int) -> float:
     """Seconds of the networks' own passes, nothing else."""
+    reuse_memory()  # as the engine does
     w_plus = prior.mapping(torch.randn(len(low), prior.z_dim)).contiguous().requires_grad_(True)
-    size = (prior.resolution, prior.resolution)
+    judge = prior.needed_judge()
+    size = (judge.resolution, judge.resolution)
     began = time.perf_counter()
     with torch.no_grad():
-        wanted = prior.features(F.interpolate(low, size=size, mode="bilinear"))
+        wanted = judge.features(F.interpolate(low, size=size, mode="bilinear"))
     for _ in range(steps):
         again = degradation.forward(prior.synthesis(w_plus))
-        features = prior.features(F.interpolate(again, size=size, mode="bilinear"))
+        features = judge.features(F.interpolate(again, size=size, mode="bilinear"))
         loss = (again - low).square().mean() + sum((a - b).abs().mean() for a, b in zip(features, wanted, strict=True))
         torch.autograd.grad(loss, w_plus)
     return time.perf_counter() - began
@@ -40,7 +44,7 @@ def bare(prior: Prior, low: torch.Tensor, degradation: Downscale, steps: int) ->
 def engine(prior: Prior, low: torch.Tensor, degradation: Downscale, steps: int) -> float:
     """Seconds of a whole RLSE call of as many steps."""
     began = time.perf_counter()
-    rlse(prior, low, degradation=degradation, settings=RlseSettings(steps=steps), seeds=range(len(low)))
+    explore("rlse", prior, low, degradation=degradation, settings=RlseSettings(steps=steps), seeds=range(len(low)))
     return time.perf_counter() - began
 
 

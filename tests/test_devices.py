@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
 import sys
+import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,17 +20,23 @@ from latentface.errors import InputError
 
 @pytest.fixture
 def told(monkeypatch):
-    """What `mallopt` is told, by a C library that only listens."""
+    """What the C library is told, by one that only listens: mallopt's options, then (first, bytes, advice) of madvise."""
     calls = []
+
+    class Said:
+        def __init__(self, answer, kept=False):
+            self.answer, self.kept = answer, kept
+
+        def __call__(self, *words):
+            if self.kept:
+                calls.append(words)
+            return self.answer
 
     class Library:
         def __init__(self, name):
             assert name == "libc.so.6"
-
-        @staticmethod
-        def mallopt(option, value):
-            calls.append((option, value))
-            return 1
+            self.mallopt, self.madvise = Said(1, kept=True), Said(0, kept=True)
+            self.malloc, self.free, self.malloc_trim = Said(5 << 20), Said(None), Said(1)
 
     monkeypatch.setattr(ctypes, "CDLL", Library)
     monkeypatch.setattr(sys, "platform", "linux")
@@ -39,8 +49,43 @@ def told(monkeypatch):
 def test_freed_memory_is_kept_and_said_once(told):
     devices.reuse_memory()
     devices.reuse_memory()
-    assert dict(told) == {-4: 0, -1: 2**31 - 1, -2: 64 << 20}  # no mmap, no trimming, 64 MiB at a time
-    assert len(told) == 3
+    options, (advice,) = told[:4], told[4:]
+    assert dict(options) == {-4: 0, -1: -1, -2: 64 << 20, -8: 1}  # no mmap, no trimming, 64 MiB at a time, one heap
+    start, size, what = advice
+    assert what == 14  # MADV_HUGEPAGE
+    assert (start, size % (2 << 20)) == (6 << 20, 0)  # whole pages of 2 MB in a block that begins at 5 MB
+    assert start + size <= (5 << 20) + (8 << 30)
+
+
+def test_after_memory_is_given_back_large_pages_are_asked_for_again(told):
+    devices.return_memory()
+    assert told == []  # nothing was kept
+    devices.reuse_memory()
+    devices.return_memory()
+    assert [words[2] for words in told if len(words) == 3] == [14, 14]
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage/enabled").exists(), reason="needs Linux's large pages"
+)
+def test_a_tensor_lies_where_large_pages_were_asked_for():
+    code = """
+        import torch
+        from latentface.devices import reuse_memory
+        reuse_memory()
+        tensor, place, flags = torch.ones(16_000_000), None, {}
+        for line in open("/proc/self/smaps"):
+            name, _, rest = line.partition(" ")
+            if not name.endswith(":"):
+                place = tuple(int(number, 16) for number in name.split("-"))
+            elif name == "VmFlags:":
+                flags[place] = rest.split()
+        (found,) = [f for (first, end), f in flags.items() if first <= tensor.data_ptr() + 8_000_000 < end]
+        print("hg" in found)
+    """
+    env = {k: v for k, v in os.environ.items() if k != "LATENTFACE_MALLOC"}
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True)
+    assert ended.stdout == "True\n", ended.stderr
 
 
 def test_other_systems_and_wishes_are_left_alone(told, monkeypatch):

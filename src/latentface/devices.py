@@ -18,8 +18,9 @@ from latentface.errors import InputError
 T = TypeVar("T")
 R = TypeVar("R")
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
-KEPT = 2**31 - 1  # bytes of freed memory that stay with the process
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # glibc's malloc.h
+MADV_HUGEPAGE, LARGE = 14, 2 << 20  # Linux's mman.h; bytes of a large page
+RESERVED = 8 << 30  # bytes of addresses, not of memory, that are to have large pages
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -72,26 +73,49 @@ def computes(name: str) -> bool:
 
 @lru_cache(maxsize=1)
 def reuse_memory() -> None:
-    """Let this process keep freed memory for its next allocation, instead of giving it back to the system each time.
+    """Let this process keep freed memory for its next allocation, in pages of 2 MB, instead of giving it back each time.
 
     A search's step allocates hundreds of megabytes of which every page is cleared by the kernel at first touch: at 1024 px
-    that takes more time than the arithmetic (docs/performance.md). Only glibc is told; LATENTFACE_MALLOC=system leaves it.
+    that takes more time than the arithmetic. So does looking up the addresses of small pages, in a virtual machine at least
+    (docs/performance.md). Only glibc on Linux is told; LATENTFACE_MALLOC=system leaves it.
     """
-    if sys.platform != "linux" or os.environ.get("LATENTFACE_MALLOC") == "system":
+    libc = _glibc()
+    if libc is None or os.environ.get("LATENTFACE_MALLOC") == "system":
         return
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):  # another C library
-        return
-    for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, KEPT), (M_TOP_PAD, 64 << 20)):
-        mallopt(option, value)
+    # One heap for all threads: large pages are asked for there.
+    for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 64 << 20), (M_ARENA_MAX, 1)):
+        libc.mallopt(option, value)
+    _ask_for_large_pages(libc)
 
 
 def return_memory() -> None:
     """Give freed memory back to the system, of all threads, where `reuse_memory` has kept it."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+        if reuse_memory.cache_info().currsize and os.environ.get("LATENTFACE_MALLOC") != "system":
+            _ask_for_large_pages(libc)  # the heap's end went, and what it said of pages with it
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """Return the C library where it is glibc on Linux, else None."""
+    if sys.platform != "linux":
+        return None
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+        libc.free.argtypes, libc.madvise.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        return libc if libc.mallopt and libc.malloc_trim else None
+    except (OSError, AttributeError):  # another C library
+        return None
+
+
+def _ask_for_large_pages(libc: ctypes.CDLL) -> None:
+    """Let the heap grow by `RESERVED` addresses with large pages; memory is taken when they are first used."""
+    if block := libc.malloc(RESERVED):
+        start = -(-block // LARGE) * LARGE
+        libc.madvise(start, (block + RESERVED - start) // LARGE * LARGE, MADV_HUGEPAGE)
+        libc.free(block)
 
 
 def fast_dtype(device: torch.device) -> torch.dtype | None:

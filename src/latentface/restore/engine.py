@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import project, resize
-from latentface.devices import Batches, free_memory, out_of_memory
+from latentface.devices import Batches, free_memory, out_of_memory, reuse_memory
 from latentface.errors import InputError, LatentfaceError
 from latentface.explore.coarse import coarse_facts, coarse_steps, explore_coarse
 from latentface.explore.registry import find_method
@@ -144,6 +144,7 @@ class Engine:
             yield None
             return
         own = torch.get_num_threads()
+        reuse_memory()  # before the threads are there: a thread's heap of its own would not be told
         pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
         try:
             yield pool

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import torch
 
+from latentface.devices import reuse_memory
 from latentface.errors import InputError, TrainingError
 from latentface.io.atomic import write_bytes, write_text
 from latentface.train.fit import Fit
@@ -89,6 +90,7 @@ def train(
     Raises KeyboardInterrupt, SystemExit: see `Signals`. Whatever a step and `write` raise.
     """
     checkpoint = checkpoint_path(target)
+    reuse_memory()
 
     def save() -> None:
         write_checkpoint(checkpoint, fit.state_dict())

@@ -50,11 +50,12 @@ def test_the_loss_is_the_papers(net: PmrfNet) -> None:
     random = torch.Generator().manual_seed(5)
     noise, t = torch.randn(3, 3, 32, 32, generator=random), torch.rand(3, generator=random)
     with torch.no_grad():
-        x0 = net.mean(low).clamp(0, 1) + 0.1 * noise
+        mean = net.mean(low).clamp(0, 1)
+        x0 = mean + 0.1 * noise
         total = 0.0
         for i in range(3):
             x = (1 - t[i]) * x0[i] + t[i] * high[i]
-            velocity = net.flow(x[None], t[i : i + 1])[0]
+            velocity = net.flow(x[None], mean[i : i + 1], t[i : i + 1])[0]
             total += float((velocity - (high[i] - x0[i])).square().mean()) / 3
             torch.testing.assert_close(guess[i], x + (1 - t[i]) * velocity, atol=1e-5, rtol=0)
     assert float(loss.detach()) == pytest.approx(total, rel=1e-4)
@@ -68,22 +69,36 @@ def test_a_velocity_that_is_known_leads_to_its_end(net: PmrfNet) -> None:
     low, noise, end = tiny_faces(2, 8), torch.randn(2, 3, 32, 32), tiny_faces(2, 32)
     times = []
 
-    def straight(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:  # toward `end`, from wherever it is
+    def straight(
+        x: torch.Tensor, mean: torch.Tensor, t: torch.Tensor
+    ) -> torch.Tensor:  # toward `end`, from wherever it is
         times.append(float(t[0]))
         return (end - x) / (1 - t[:, None, None, None])
 
     net.flow.forward = straight  # type: ignore[method-assign]
     torch.testing.assert_close(net(low, noise, 4), end)
     assert times == [0.0, 0.25, 0.5, 0.75]
-    net.flow.forward = lambda x, t: torch.zeros_like(x)  # type: ignore[method-assign]
+    net.flow.forward = lambda x, mean, t: torch.zeros_like(x)  # type: ignore[method-assign]
     torch.testing.assert_close(net(low, noise, 4), net.mean(low).clamp(0, 1) + 0.1 * noise)
+
+
+@torch.no_grad()
+def test_faces_that_are_gaussian_need_no_learning(net: PmrfNet) -> None:
+    """The flow carries N(0, sigma^2) to N(0, spread^2): what is left of a face's noise is its spread / sigma times as large."""
+    torch.nn.init.zeros_(net.flow.last[2].weight)
+    torch.nn.init.zeros_(net.flow.last[2].bias)
+    low, noise = tiny_faces(1, 8), torch.randn(1, 3, 32, 32)
+    mean = net.answer(low)
+    found = net(low, noise, 500) - mean
+    torch.testing.assert_close(found, SHAPE.spread * noise, atol=2e-3, rtol=0.02)
 
 
 def test_time_changes_the_velocity_and_the_mean_stays_in_evaluation(net: PmrfNet) -> None:
     x = tiny_faces(1, 32)
     with torch.no_grad():
-        assert (net.flow(x, torch.zeros(1)) - net.flow(x, torch.ones(1))).abs().max() > 1e-5
-        assert net.flow(torch.rand(1, 3, 20, 28), torch.zeros(1)).shape == (1, 3, 20, 28)
+        assert (net.flow(x, x, torch.zeros(1)) - net.flow(x, x, torch.ones(1))).abs().max() > 1e-5
+        x = torch.rand(1, 3, 20, 28)
+        assert net.flow(x, x, torch.zeros(1)).shape == (1, 3, 20, 28)
     net.train()
     assert net.flow.training
     assert not net.mean.training

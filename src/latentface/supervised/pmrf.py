@@ -7,7 +7,12 @@ e ~ N(0, 1), a velocity v is trained for
     min E |v((1 - t) x0 + t x1, t) - (x1 - x0)|^2,    t ~ U(0, 1),
 
 and a face is restored by Euler's steps x <- x + v(x, t) / N from x0 at t = 0 to t = 1. The velocity network is a small
-U-Net of ours, for minutes to an hour of training.
+U-Net of ours, for minutes to an hour of training. It is told m, too, and adds to the answer for Gaussian faces: were
+x1 - m ~ N(0, s^2), then with r = x - m
+
+    v = a(t) r,    a(t) = (t s^2 - (1 - t) sigma^2) / (t^2 s^2 + (1 - t)^2 sigma^2).
+
+So the noise, which a network at a quarter of the size can hardly carry from end to end, needs no learning.
 """
 
 import math
@@ -34,13 +39,15 @@ class PmrfShape:
     """PMRF's numbers.
 
     `mean_kind` and `mean` are the kind and the shape of the network that gives the mean answer, `widths` the channels of the
-    U-Net's levels, each half as large as the one before, `fold` how many pixels a side are folded into channels first.
+    U-Net's levels, each half as large as the one before, `fold` how many pixels a side are folded into channels first,
+    `sigma` the noise's deviation and `spread` s, that of faces about their mean answer, in units of [0, 1].
     """
 
     factor: int
     mean_kind: str
     mean: Mapping[str, Any]
     sigma: float = 0.05
+    spread: float = 0.08
     widths: tuple[int, ...] = (64, 96, 96)
     fold: int = 4
 
@@ -49,10 +56,10 @@ class PmrfShape:
         check_factor(self.factor)
         check_counts("PMRF", fold=self.fold, **{f"widths[{i}]": width for i, width in enumerate(self.widths)})
         wrong = not self.widths or any(width % NORM_GROUPS for width in self.widths)
-        if wrong or not is_power_of_two(self.fold) or not 0 <= self.sigma < 1:
+        if wrong or not is_power_of_two(self.fold) or not (0 <= self.sigma < 1 and 0 < self.spread < 1):
             raise InputError(
-                f"PMRF: widths {self.widths}, fold {self.fold}, sigma {self.sigma}; expected multiples of {NORM_GROUPS}, a "
-                "power of two, from 0 up and below 1"
+                f"PMRF: widths {self.widths}, fold {self.fold}, sigma {self.sigma}, spread {self.spread}; expected multiples "
+                f"of {NORM_GROUPS}, a power of two, numbers below 1"
             )
 
 
@@ -75,7 +82,7 @@ class TimedBlock(nn.Module):
 
 
 class VelocityNet(nn.Module):
-    """A U-Net: pictures (B, 3, H, W) about [0, 1] and times (B,) in [0, 1] -> velocities (B, 3, H, W)."""
+    """A U-Net: pictures x (B, 3, H, W) about [0, 1], mean answers, times (B,) in [0, 1] -> velocities (B, 3, H, W)."""
 
     def __init__(self, shape: PmrfShape) -> None:
         super().__init__()
@@ -83,7 +90,8 @@ class VelocityNet(nn.Module):
         self.multiple = shape.fold << (len(widths) - 1)
         folded, time = 3 * shape.fold**2, 4 * TIME
         self.time = nn.Sequential(nn.Linear(TIME, time), nn.SiLU(), nn.Linear(time, time), nn.SiLU())
-        self.first = conv(folded, widths[0])
+        self.sigma, self.spread = shape.sigma, shape.spread
+        self.first = conv(2 * folded, widths[0])
         pairs = list(pairwise(widths))
         self.before = nn.ModuleList(TimedBlock(w, w, time) for w, _ in pairs)
         self.shrink = nn.ModuleList(conv(w, deep, stride=2) for w, deep in pairs)
@@ -94,10 +102,12 @@ class VelocityNet(nn.Module):
             nn.GroupNorm(NORM_GROUPS, widths[0]), nn.SiLU(), shrink_weights(conv(widths[0], folded), 0.01)
         )
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mean: Tensor, t: Tensor) -> Tensor:
         height, width = x.shape[2:]
+        rest = x - mean
         time = self.time(_waves(t))
-        y = self.first(F.pixel_unshuffle(pad_to(2 * x - 1, self.multiple), self.fold))
+        given = torch.cat([2 * x - 1, rest / self.spread], 1)
+        y = self.first(F.pixel_unshuffle(pad_to(given, self.multiple), self.fold))
         beside = []
         for i, block in enumerate(self.before):
             beside.append(block(y, time))
@@ -107,8 +117,14 @@ class VelocityNet(nn.Module):
         for i, block in enumerate(self.after):
             y = self.grow[i](F.interpolate(y, scale_factor=2.0, mode="nearest"))
             y = block(torch.cat([y, beside.pop()], 1), time)
-        velocity: Tensor = F.pixel_shuffle(self.last(y), self.fold)[:, :, :height, :width]
+        learnt = F.pixel_shuffle(self.last(y), self.fold)[:, :, :height, :width].float()
+        velocity: Tensor = self._gaussian(t)[:, None, None, None] * rest + learnt * self.spread
         return velocity
+
+    def _gaussian(self, t: Tensor) -> Tensor:
+        """Return a(t)."""
+        faces, noise = t * self.spread**2, (1 - t) * self.sigma**2
+        return (faces - noise) / (t * faces + (1 - t) * noise).clamp_min(1e-12)
 
 
 def _waves(t: Tensor) -> Tensor:
@@ -137,27 +153,29 @@ class PmrfNet(nn.Module):
         return self
 
     @torch.no_grad()
-    def begin(self, low: Tensor, noise: Tensor) -> Tensor:
-        """Return x0, the mean answer with its noise (B, 3, H, W)."""
+    def answer(self, low: Tensor) -> Tensor:
+        """Return the mean answer (B, 3, H, W) in [0, 1]."""
         mean: Tensor = self.mean(low).float().clamp(0, 1)
-        return mean + self.shape.sigma * noise
+        return mean
 
     def forward(self, low: Tensor, noise: Tensor | None = None, steps: int = TRIAL_STEPS) -> Tensor:
         """Restore `low`; `noise`: (B, 3, H, W), without it always the same for every face."""
         if noise is None:
             size = (3, low.shape[2] * self.factor, low.shape[3] * self.factor)
             noise = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(low.device).expand(len(low), *size)
-        x = self.begin(low, noise)
+        mean = self.answer(low)
+        x = mean + self.shape.sigma * noise
         for step in range(steps):
-            x = x + self.flow(x, x.new_full((len(x),), step / steps)) / steps
+            x = x + self.flow(x, mean, x.new_full((len(x),), step / steps)) / steps
         return x
 
     def loss(self, low: Tensor, high: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return the flow's loss at random times, and what it takes the faces for there, (B, 3, H, W)."""
         noise = torch.randn(high.shape, generator=random).to(high.device)
         t = torch.rand(len(high), generator=random).to(high.device)
-        x0 = self.begin(low, noise)
+        mean = self.answer(low)
+        x0 = mean + self.shape.sigma * noise
         part = t[:, None, None, None]
         x = torch.lerp(x0, high, part)
-        velocity = self.flow(x, t).float()
+        velocity = self.flow(x, mean, t)
         return F.mse_loss(velocity, high - x0), x + (1 - part) * velocity

@@ -83,14 +83,14 @@ def test_a_velocity_that_is_known_leads_to_its_end(net: PmrfNet) -> None:
 
 
 @torch.no_grad()
-def test_faces_that_are_gaussian_need_no_learning(net: PmrfNet) -> None:
-    """The flow carries N(0, sigma^2) to N(0, spread^2): what is left of a face's noise is its spread / sigma times as large."""
+def test_grain_needs_no_learning(net: PmrfNet) -> None:
+    """The flow carries N(0, sigma^2) to N(0, grain^2): of a face's noise grain / sigma is left."""
     torch.nn.init.zeros_(net.flow.last[2].weight)
     torch.nn.init.zeros_(net.flow.last[2].bias)
     low, noise = tiny_faces(1, 8), torch.randn(1, 3, 32, 32)
     mean = net.answer(low)
     found = net(low, noise, 500) - mean
-    torch.testing.assert_close(found, SHAPE.spread * noise, atol=2e-3, rtol=0.02)
+    torch.testing.assert_close(found, SHAPE.grain * noise, atol=2e-3, rtol=0.02)
 
 
 def test_time_changes_the_velocity_and_the_mean_stays_in_evaluation(net: PmrfNet) -> None:

@@ -7,12 +7,12 @@ e ~ N(0, 1), a velocity v is trained for
     min E |v((1 - t) x0 + t x1, t) - (x1 - x0)|^2,    t ~ U(0, 1),
 
 and a face is restored by Euler's steps x <- x + v(x, t) / N from x0 at t = 0 to t = 1. The velocity network is a small
-U-Net of ours, for minutes to an hour of training. It is told m, too, and adds to the answer for Gaussian faces: were
-x1 - m ~ N(0, s^2), then with r = x - m
+U-Net of ours, for minutes to an hour of training. It is told m, too, and adds to the answer for faces of which only grain is
+unknown: were x1 - m ~ N(0, s^2), then with r = x - m
 
     v = a(t) r,    a(t) = (t s^2 - (1 - t) sigma^2) / (t^2 s^2 + (1 - t)^2 sigma^2).
 
-So the noise, which a network at a quarter of the size can hardly carry from end to end, needs no learning.
+So the noise becomes grain, and a network at a quarter of the size, which can hardly carry it, learns the rest.
 """
 
 import math
@@ -40,14 +40,14 @@ class PmrfShape:
 
     `mean_kind` and `mean` are the kind and the shape of the network that gives the mean answer, `widths` the channels of the
     U-Net's levels, each half as large as the one before, `fold` how many pixels a side are folded into channels first,
-    `sigma` the noise's deviation and `spread` s, that of faces about their mean answer, in units of [0, 1].
+    `sigma` the noise's deviation and `grain` s, that of what of a face is as fine as pixels, in units of [0, 1].
     """
 
     factor: int
     mean_kind: str
     mean: Mapping[str, Any]
     sigma: float = 0.05
-    spread: float = 0.08
+    grain: float = 0.02
     widths: tuple[int, ...] = (64, 96, 96)
     fold: int = 4
 
@@ -56,9 +56,9 @@ class PmrfShape:
         check_factor(self.factor)
         check_counts("PMRF", fold=self.fold, **{f"widths[{i}]": width for i, width in enumerate(self.widths)})
         wrong = not self.widths or any(width % NORM_GROUPS for width in self.widths)
-        if wrong or not is_power_of_two(self.fold) or not (0 <= self.sigma < 1 and 0 < self.spread < 1):
+        if wrong or not is_power_of_two(self.fold) or not (0 < self.sigma < 1 and 0 < self.grain < 1):
             raise InputError(
-                f"PMRF: widths {self.widths}, fold {self.fold}, sigma {self.sigma}, spread {self.spread}; expected multiples "
+                f"PMRF: widths {self.widths}, fold {self.fold}, sigma {self.sigma}, grain {self.grain}; expected multiples "
                 f"of {NORM_GROUPS}, a power of two, numbers below 1"
             )
 
@@ -90,7 +90,7 @@ class VelocityNet(nn.Module):
         self.multiple = shape.fold << (len(widths) - 1)
         folded, time = 3 * shape.fold**2, 4 * TIME
         self.time = nn.Sequential(nn.Linear(TIME, time), nn.SiLU(), nn.Linear(time, time), nn.SiLU())
-        self.sigma, self.spread = shape.sigma, shape.spread
+        self.sigma, self.grain = shape.sigma, shape.grain
         self.first = conv(2 * folded, widths[0])
         pairs = list(pairwise(widths))
         self.before = nn.ModuleList(TimedBlock(w, w, time) for w, _ in pairs)
@@ -106,7 +106,7 @@ class VelocityNet(nn.Module):
         height, width = x.shape[2:]
         rest = x - mean
         time = self.time(_waves(t))
-        given = torch.cat([2 * x - 1, rest / self.spread], 1)
+        given = torch.cat([2 * x - 1, rest / self.sigma], 1)
         y = self.first(F.pixel_unshuffle(pad_to(given, self.multiple), self.fold))
         beside = []
         for i, block in enumerate(self.before):
@@ -118,12 +118,12 @@ class VelocityNet(nn.Module):
             y = self.grow[i](F.interpolate(y, scale_factor=2.0, mode="nearest"))
             y = block(torch.cat([y, beside.pop()], 1), time)
         learnt = F.pixel_shuffle(self.last(y), self.fold)[:, :, :height, :width].float()
-        velocity: Tensor = self._gaussian(t)[:, None, None, None] * rest + learnt * self.spread
+        velocity: Tensor = self._gaussian(t)[:, None, None, None] * rest + learnt * self.sigma
         return velocity
 
     def _gaussian(self, t: Tensor) -> Tensor:
         """Return a(t)."""
-        faces, noise = t * self.spread**2, (1 - t) * self.sigma**2
+        faces, noise = t * self.grain**2, (1 - t) * self.sigma**2
         return (faces - noise) / (t * faces + (1 - t) * noise).clamp_min(1e-12)
 
 

@@ -18,8 +18,8 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-check: $(VENV)/.installed
-	$(BIN)/python -m pytest
+check: $(VENV)/.installed  ## two processes, each of which computes with one thread
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-gpu: $(VENV)/.installed  ## what needs a CUDA device; skipped without one
 	$(BIN)/python -m pytest -m gpu

@@ -37,7 +37,16 @@ from latentface.io.atomic import check_folder
 from latentface.prior.formats import write_figures
 from latentface.prior.prior import Prior
 
-METRIC_NAMES = ("psnr", "ssim", "identity", "identity-sface", "lpips-alex", "squeezenet-distance", "seconds")
+METRIC_NAMES = (
+    "psnr",
+    "ssim",
+    "identity",
+    "identity-sface",
+    "lpips-alex",
+    "lpips-vgg",
+    "squeezenet-distance",
+    "seconds",
+)
 # How many, where nobody says: with priors of up to 256 px, and with larger ones, of which a pass takes seconds on a CPU.
 COUNTS = {"samples": (5000, 1000), "inversions": (100, 16), "steps": (500, 100), "detections": (500, 200)}
 LOOKED_AT = 16  # pictures of a set that say how large its faces are

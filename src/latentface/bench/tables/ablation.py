@@ -31,6 +31,7 @@ METRIC_NAMES = (
     "psnr",
     "ssim",
     "lpips-alex",
+    "lpips-vgg",
     "squeezenet-distance",
     "identity",
     "identity-sface",

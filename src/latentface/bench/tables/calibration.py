@@ -38,7 +38,7 @@ from latentface.errors import InputError
 from latentface.io.pictures import write_picture
 from latentface.prior.prior import Prior
 
-METRIC_NAMES = ("psnr", "ssim", "lpips-alex", "squeezenet-distance", "identity", "identity-sface")
+METRIC_NAMES = ("psnr", "ssim", "lpips-alex", "lpips-vgg", "squeezenet-distance", "identity", "identity-sface")
 FLOOR = "bilinear+projection"
 LEVELS = (0.5, 0.95)  # of the prediction intervals
 SPREAD = ("rank-correlation", *(f"inside-{level:.0%}" for level in LEVELS), "inside-range", "spread", "error")

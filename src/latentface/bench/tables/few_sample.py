@@ -26,6 +26,7 @@ METRIC_NAMES = (
     "psnr",
     "ssim",
     "lpips-alex",
+    "lpips-vgg",
     "squeezenet-distance",
     "niqe",
     "identity",

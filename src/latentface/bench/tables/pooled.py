@@ -28,6 +28,7 @@ METRIC_NAMES = (
     "psnr",
     "ssim",
     "lpips-alex",
+    "lpips-vgg",
     "squeezenet-distance",
     "niqe",
     "identity",

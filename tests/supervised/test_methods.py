@@ -15,7 +15,7 @@ from latentface.supervised.methods import SupervisedSettings, bundled
 from latentface.supervised.registry import make_network
 from latentface.supervised.vdsr import VdsrShape
 
-KINDS = ("vdsr", "esrgan", "fsrnet")
+KINDS = ("vdsr", "esrgan", "fsrnet", "pmrf")
 SHAPE = VdsrShape(factor=4, depth=3, width=8, fold=2)
 DOWN = Downscale(8, 32)
 

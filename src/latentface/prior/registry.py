@@ -238,9 +238,12 @@ def load_prior(
     Raises UnknownNameError: no such name. WeightsError: no such file, or one that cannot be used. InputError: a judge
     of faces that stand otherwise. Else as `fetch_prior`.
     """
+    from latentface.devices import reuse_memory
     from latentface.prior.judge import Judge
     from latentface.prior.prior import Prior
 
+    if str(device) == "cpu":
+        reuse_memory()  # early: what is freed before it is told is used again, in small pages
     name, path = find_prior(source, say, offline=offline)
     prior = Prior.read(path, name=name)
     if judge is None:

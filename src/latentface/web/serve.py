@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,4 +74,15 @@ def serve(
     finally:
         if desk is not None:
             desk.close()
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which a request that is ending may still write: for two seconds at most, until it stays away."""
+    absent = 0  # times in a row
+    for _ in range(20):
+        absent = 0 if folder.exists() else absent + 1
+        if absent == 3:
+            return
         shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.1)

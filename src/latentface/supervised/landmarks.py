@@ -25,7 +25,7 @@ INPUT = 64  # px
 AGREED = 0.25  # of the distance of the eyes: farther from a table's five, the 68 are not believed
 
 
-def _reversed(*runs: tuple[int, int]) -> list[int]:
+def _runs(*runs: tuple[int, int]) -> list[int]:
     """Return runs of whole numbers, ends included, each backwards where its first is the larger."""
     return [i for a, b in runs for i in (range(a, b + 1) if a <= b else range(a, b - 1, -1))]
 
@@ -33,7 +33,7 @@ def _reversed(*runs: tuple[int, int]) -> list[int]:
 # Which landmark stands in whose place after a horizontal flip.
 MIRRORED = {
     5: [1, 0, 2, 4, 3],
-    NETWORK: _reversed(
+    NETWORK: _runs(
         *((16, 0), (26, 17), (27, 30), (35, 31)),  # jaw, brows, the nose's ridge and wings
         *((45, 42), (47, 46), (39, 36), (41, 40)),  # eyes, from the outer corner over the upper lid
         *((54, 48), (59, 55), (64, 60), (67, 65)),  # lips, outer and inner

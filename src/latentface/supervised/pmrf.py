@@ -118,11 +118,11 @@ class VelocityNet(nn.Module):
             y = self.grow[i](F.interpolate(y, scale_factor=2.0, mode="nearest"))
             y = block(torch.cat([y, beside.pop()], 1), time)
         learnt = F.pixel_shuffle(self.last(y), self.fold)[:, :, :height, :width].float()
-        velocity: Tensor = self._gaussian(t)[:, None, None, None] * rest + learnt * self.sigma
+        velocity: Tensor = self._for_grain(t)[:, None, None, None] * rest + learnt * self.sigma
         return velocity
 
-    def _gaussian(self, t: Tensor) -> Tensor:
-        """Return a(t)."""
+    def _for_grain(self, t: Tensor) -> Tensor:
+        """Return a(t), what of x - m the velocity is if only grain is unknown, for times (B,)."""
         faces, noise = t * self.grain**2, (1 - t) * self.sigma**2
         return (faces - noise) / (t * faces + (1 - t) * noise).clamp_min(1e-12)
 

@@ -134,6 +134,18 @@ def test_a_run_of_before_goes_on_with_the_search(tiny_prior: Prior, labelled: Pa
 
 
 @pytest.mark.usefixtures("own_features", "short_search")
+def test_inversions_in_one_space_alone(tiny_prior: Prior, labelled: Path, tmp_path: Path) -> None:
+    options = {"inversions": 6, "train": (), "detections": 0, "factor": 0}
+    page = run(tiny_prior, tmp_path / "out", labelled, **options, spaces=("w_plus",)).read_text()
+    assert "| w_plus |" in page
+    assert "| z |" not in page
+    assert "(rate 0.4 in w_plus, half a cosine)" in page
+    assert "What a face becomes: inversion in w_plus" in page
+    with pytest.raises(InputError, match="the spaces are w, y; expected some of z, w, w_plus"):
+        run(tiny_prior, tmp_path / "other", labelled, **options, spaces=("w", "y"))
+
+
+@pytest.mark.usefixtures("own_features", "short_search")
 def test_the_figures_go_into_the_card_and_the_run_stays_the_same(
     tiny_prior: Prior, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,8 +64,10 @@ METHOD = Method(
 )
 
 
-def inversions(steps: int, perceptual: float = 0.0) -> list[Variant]:
-    """Return the inversions in z, w and w_plus, named `invert-SPACE`."""
+def inversions(steps: int, perceptual: float = 0.0, spaces: Sequence[str] = SPACES) -> list[Variant]:
+    """Return the inversions in some of `SPACES`, named `invert-SPACE`. Raises InputError: another space, or none."""
+    if not spaces or not set(spaces) <= set(SPACES):
+        raise InputError(f"the spaces are {', '.join(spaces) or 'none'}; expected some of {', '.join(SPACES)}")
     return [
         Inversion(
             name=f"invert-{space}",
@@ -74,6 +76,7 @@ def inversions(steps: int, perceptual: float = 0.0) -> list[Variant]:
             preset="equal",
         )
         for space in SPACES
+        if space in spaces
     ]
 
 

@@ -145,7 +145,8 @@ def _notes(study: Study, steps: int) -> list[str]:
         out.append("What D tells apart is not measured: the prior has no discriminator of its own.")
     if runner.tasks:
         fixed = InversionSettings()
-        rates = ", ".join(f"{rate:g} in {space}" for space, rate in RATES.items())
+        spaces = [v.settings.space for v in runner.variants_of(runner.tasks[0])]
+        rates = ", ".join(f"{RATES[space]:g} in {space}" for space in spaces)
         out.append(
             f"Inversions: {len(runner.tasks[0].entries)} held-out faces at {study.side} px, {steps} evaluations of the mean square, {100 * fixed.first:g} % by Adam (rate {rates}, half a cosine) "
             f"and the rest by L-BFGS ({fixed.memory} pairs), from the mean w (z: from the best of {fixed.candidates} draws), unconstrained, w_plus as one w for the first {100 * fixed.together:g} % of Adam's; PSNR over RGB, SSIM on Y; intervals: 95 %, bootstrap over faces."

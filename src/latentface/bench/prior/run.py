@@ -136,7 +136,7 @@ def _searches(
         shrunk = task_with_truth(faces, side, low, table.kernel, count)
         return replace(shrunk, only=tuple(v.name for v in variants))
 
-    inverting = inversions(steps, table.perceptual)
+    inverting = inversions(steps, table.perceptual, table.spaces)
     if not table.factor:
         return [task(side, inverting)], inverting
     searching = [make_variant("rlse", table.preset)]

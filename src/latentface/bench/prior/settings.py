@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from latentface.bench.core.settings import FLAG, HIDDEN, NUMBERS, FaceSettings, Preset, Source
+from latentface.bench.core.settings import FLAG, HIDDEN, NAMES, NUMBERS, FaceSettings, Preset, Source
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +25,9 @@ class PriorSettings(FaceSettings):
     samples: int | None = None
     """Of each truncation; by default 5000, and 1000 of a prior of more than 256 px."""
     inversions: int | None = None
-    """Faces that are searched for in z, w and w_plus; by default 100, and 16 with a prior of more than 256 px."""
+    """Faces that are inverted; by default 100, and 16 with a prior of more than 256 px."""
+    spaces: Annotated[tuple[str, ...], NAMES] = ("z", "w", "w_plus")
+    """In which faces are inverted, separated by commas; what a face becomes is told of w_plus."""
     steps: int | None = None
     """Of each inversion; by default 500, and 100 with a prior of more than 256 px."""
     detections: int | None = None

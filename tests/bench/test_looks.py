@@ -15,7 +15,7 @@ from latentface.bench.core.records import Records
 from latentface.bench.core.tasks import task_with_truth
 from latentface.bench.prior import looks as module
 from latentface.bench.prior.looks import LEAST, Looker, drawn, look_at_all, members_of, moved, moves, moves_markdown
-from latentface.bench.prior.page import check_marks, write_between_marks
+from latentface.bench.prior.page import check_marks, without_empty_lines, write_between_marks
 from latentface.datasets import open_faces
 from latentface.errors import InputError, MissingDataError
 from latentface.io.pictures import write_picture
@@ -183,3 +183,9 @@ def test_tables_go_between_the_marks_of_a_page(tmp_path: Path) -> None:
         check_marks(page, "val")
     with pytest.raises(InputError, match="cannot be read"):
         check_marks(tmp_path / "none.md", "test")
+
+
+def test_a_card_leaves_out_groups_without_figures() -> None:
+    table = "| group | n | age |\n|---|---|---|\n| dark | 6 | +1.0 |\n| tan | 3 |  |\n| sex: cannot be told |  |  |"
+    assert without_empty_lines(table) == "| group | n | age |\n|---|---|---|\n| dark | 6 | +1.0 |"
+    assert without_empty_lines("### Heading\n\nwords") == "### Heading\n\nwords"

@@ -202,7 +202,8 @@ def _cell(value: Estimate, metric: str) -> str:
 
 
 def _percent(value: Estimate) -> str:
-    return f"{100 * value.mean:.0f} % [{100 * value.low:.0f}, {100 * value.high:.0f}]"
+    mean, low, high = (round(100 * v) for v in (value.mean, value.low, value.high))  # whole numbers have no -0
+    return f"{mean} % [{low}, {high}]"
 
 
 def drawn(study: Study, looker: Looker, before: Mapping[str, Looks]) -> tuple[list[Row], list[str]]:

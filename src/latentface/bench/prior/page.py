@@ -35,8 +35,9 @@ FIGURES = {  # variant -> metrics, in the table's order
     "invert-w_plus": ("psnr", "identity", "identity-sface", "lpips-alex", "squeezenet-distance"),
     "rlse": ("identity", "identity-sface", "consistency", "psnr", "lpips-alex"),
 }
+IN_CARD = ("identity", "identity-sface", "lpips-alex")  # the others stand in prior.md
 SMALL = (
-    f"Groups of fewer than {LEAST} faces show how many they are and no figure. Intervals: 95 %, bootstrap over the "
+    f"Groups of fewer than {LEAST} faces have no figures. Intervals: 95 %, bootstrap over the "
     "group's faces. Identity is the cosine of two recognition networks; how well each knows a group is not known here."
 )
 
@@ -78,8 +79,15 @@ def groups_page(study: Study, groups: Groups | None, becoming: Becoming | None) 
         *becoming.notes,
         provenance(runner.command),
     ]
-    by_group = group_markdown(groups, group_rows(groups, runner))
-    return "\n\n".join([by_group, *becoming.parts, "\n".join(f"- {line}" for line in lines)])
+    by_group = group_markdown(groups, [r for r in group_rows(groups, runner) if r.metric in IN_CARD])
+    parts = [without_empty_lines(part) for part in (by_group, *becoming.parts)]
+    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in lines)])
+
+
+def without_empty_lines(table: str) -> str:
+    """Return a Markdown table without the groups that have no figure; other text as it is."""
+    lines = table.splitlines()
+    return "\n".join(line for line in lines if not line.startswith("|") or any(c.strip() for c in line.split("|")[3:-1]))
 
 
 def _marks(name: str) -> tuple[str, str]:

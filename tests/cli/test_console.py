@@ -24,10 +24,16 @@ def test_results_reach_stdout_while_a_bar_is_on_the_screen(monkeypatch, capsys):
 def test_threads_wait_without_spinning_unless_the_user_says_otherwise():
     code = (
         "import os, sys; from latentface import cli; "
-        "cli.run = lambda words: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules) or 0; cli.main()"
+        "said = lambda: (os.environ['OMP_WAIT_POLICY'], os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules); "
+        "cli.run = lambda words: print(*said()) or 0; cli.main()"
     )
-    plain = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    plain = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     plain["PYTHONPATH"] = str(Path(latentface.__file__).parents[1])
-    for env, wanted in ((plain, "PASSIVE False"), ({**plain, "OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE False")):
+    for said, wanted in (
+        ({}, "PASSIVE 1000 False"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None False"),
+        ({"GOMP_SPINCOUNT": "0"}, "PASSIVE 0 False"),
+    ):
+        env = {**plain, **said}
         done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True)
         assert done.stdout.strip() == wanted  # read when PyTorch is imported, which has not happened yet

@@ -3,7 +3,7 @@
     python benchmarks/performance.py [--repeats 2] [--only steps engine runs]
 
 Prints Markdown. A run is `latentface upscale` in a process of its own, its start included, on the astronaut's photograph that
-scikit-image carries. Leave the machine alone meanwhile: it takes about a quarter of an hour.
+scikit-image carries. Leave the machine alone meanwhile: it takes 15 to 20 minutes.
 """
 
 from __future__ import annotations

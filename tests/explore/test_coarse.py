@@ -13,7 +13,7 @@ from latentface.bench.core.variants import make_variant
 from latentface.bench.tables.ablated import ABLATED, AblatedSettings
 from latentface.degradation import Downscale
 from latentface.errors import InputError
-from latentface.explore import coarse, engine, rlse
+from latentface.explore import engine, rlse
 from latentface.explore.coarse import coarse_steps, explore_coarse, race_steps, racers_seeds, stages_of
 from latentface.explore.engine import draws_of
 from latentface.explore.registry import find_method
@@ -161,12 +161,6 @@ def test_an_exit_stands_between(mobile, calls):
     assert first is None
     assert torch.equal(then[:, 4:], then[:, 3:4].expand_as(then[:, 4:]))  # rows above an exit are its last one
     assert torch.equal(last[:, then.shape[1] :], last[:, then.shape[1] - 1 : then.shape[1]].expand(-1, 2, -1))
-
-
-def test_a_later_stage_that_is_not_short_moves_half_as_far(mobile, calls, monkeypatch):
-    monkeypatch.setattr(coarse, "SHORT", 4)
-    explore(mobile, later=0.4)
-    assert [(n, s.rate) for _, n, s, _ in calls] == [(5, 0.4), (3, pytest.approx(0.2)), (2, pytest.approx(0.2))]
 
 
 def test_of_several_searches_the_best_goes_on(mobile, calls):

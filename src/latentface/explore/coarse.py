@@ -26,8 +26,7 @@ from latentface.prior.prior import Prior
 # Shares of steps, and what a short stage needs: docs/decisions.md
 FULL_SHARE, ONE_EXIT_FULL_SHARE = 0.1, 0.4  # of all steps, at full size
 LATER_SHARE = 1 / 3  # of the exits' steps, at the second one
-LATER_RATE = 0.5  # a later stage's, of the rate: it begins near its end, and at the whole rate some searches diverge
-SHORT = 25  # steps of a stage to which its share of the rate is in proportion, if that is less
+SHORT = 25  # steps of a stage below which its rate is in proportion: it begins near its end
 RACERS = 4  # searches of a face that begin
 RACE_SHARE = 1 / 3  # of the first exit's steps
 OTHER_DRAWS = 0x5DEECE66D  # any number: a method takes its own draws from the seed itself
@@ -149,8 +148,8 @@ def explore_coarse(
         if start is not None and start.ndim == 3:
             start = whole_rows(start[:, :rows], rows)
         own = with_steps(settings, 1 if tell.stopped else stage.steps)
-        if number:
-            own = replace(own, rate=own.rate * min(LATER_RATE, stage.steps / SHORT))
+        if number and stage.steps < SHORT:
+            own = replace(own, rate=own.rate * stage.steps / SHORT)
         search = explore if stage.racers == 1 else partial(_race, racers=stage.racers)
         found = search(
             method,

@@ -87,7 +87,9 @@ def groups_page(study: Study, groups: Groups | None, becoming: Becoming | None) 
 def without_empty_lines(table: str) -> str:
     """Return a Markdown table without the groups that have no figure; other text as it is."""
     lines = table.splitlines()
-    return "\n".join(line for line in lines if not line.startswith("|") or any(c.strip() for c in line.split("|")[3:-1]))
+    return "\n".join(
+        line for line in lines if not line.startswith("|") or any(c.strip() for c in line.split("|")[3:-1])
+    )
 
 
 def _marks(name: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -13,7 +14,7 @@ from latentface.bench.core.variants import make_variant
 from latentface.bench.tables.ablated import ABLATED, AblatedSettings
 from latentface.degradation import Downscale
 from latentface.errors import InputError
-from latentface.explore import engine, rlse
+from latentface.explore import coarse, engine, rlse
 from latentface.explore.coarse import coarse_steps, explore_coarse, race_steps, racers_seeds, stages_of
 from latentface.explore.engine import draws_of
 from latentface.explore.registry import find_method
@@ -37,6 +38,12 @@ DOWN = Downscale(4, R)
 def mobile(tmp_path_factory):
     """A prior of 64 px with exits of 16 and 32 px, and a judge."""
     return prior_with_exits(tmp_path_factory.mktemp("prior")).with_judge(tiny_prior(16).judge)
+
+
+@pytest.fixture(autouse=True)
+def near(monkeypatch):
+    """Random priors are far from any input; a test says otherwise where it is about that."""
+    monkeypatch.setattr(coarse, "ENOUGH", -math.inf)
 
 
 def explore(prior, count=2, steps=8, settings=SETTINGS, degradation=DOWN, **more):
@@ -191,6 +198,42 @@ def test_of_several_searches_the_best_goes_on(mobile, calls):
     assert told[0][0].part == pytest.approx(3 * told[3][0].part)
     assert bool((found.best_step > 8).all())
     assert found.passes == pytest.approx((3 * (3 + 2 / 3) + 5) / 4 + 2)
+
+
+def test_a_face_that_is_far_from_its_input_is_searched_on(mobile, calls, monkeypatch):
+    before, calls[:] = explore(mobile), []
+    first, second = before.consistency_db.tolist()
+    monkeypatch.setattr(coarse, "ENOUGH", (first + second) / 2)
+    told = []
+    found = explore(mobile, on_step=lambda step: bool(told.append(step)))
+    assert [(r, n, s.rate) for r, n, s, _ in calls] == [(16, 8, 0.4), (64, 2, pytest.approx(0.032)), (64, 30, 0.4)]
+    torch.testing.assert_close(calls[-1][3], before.latent["w_plus"], rtol=0, atol=0)
+    far, near = (0, 1) if first < second else (1, 0)
+    assert found.consistency_db[far] > before.consistency_db[far] + 1
+    assert found.best_step[far] > 10 >= found.best_step[near]
+    for name in ("high", "low_again", "consistency_db"):
+        torch.testing.assert_close(getattr(found, name)[near], getattr(before, name)[near], rtol=0, atol=0)
+    torch.testing.assert_close(found.low_again, DOWN.forward(found.high))
+    torch.testing.assert_close(mobile.synthesis(found.latent["w_plus"]).clamp(0, 1), found.high, rtol=1e-4, atol=1e-4)
+    assert [s.number for s in told] == [*range(1, 11), *[10] * 30]
+    assert sum(s.part for s in told) == pytest.approx(1)
+    assert {len(v) for v in found.history.values()} == {10}
+    assert found.passes == pytest.approx(before.passes + 30)
+
+
+def test_which_a_stop_ends_too(mobile, calls, monkeypatch):
+    monkeypatch.setattr(coarse, "ENOUGH", math.inf)
+    explore(mobile, on_step=lambda step: step.number == 9)
+    assert [(r, n) for r, n, *_ in calls] == [(16, 8), (64, 2)]
+    told = []
+    explore(mobile, on_step=lambda step: bool(told.append(step)) or len(told) == 12)
+    assert len(told) == 12
+
+
+def test_faces_that_end_at_the_first_exit_are_not_searched_on(mobile, calls, monkeypatch):
+    monkeypatch.setattr(coarse, "ENOUGH", math.inf)
+    explore(mobile, size=16)
+    assert [(r, n) for r, n, *_ in calls] == [(16, 8)]
 
 
 def test_a_race_that_is_stopped_ends_with_one_step_at_full_size(mobile, calls):

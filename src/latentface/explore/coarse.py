@@ -4,10 +4,12 @@ An exit's face is nearly the full one, shrunk, at a fraction of its cost. The st
 stage frees them.
 
 Some searches end in a worse face than others of the same input. So several searches of a face begin, a race, and the one with the
-least loss goes on.
+least loss goes on. And some faces at an exit are not what the prior paints at full size: one that is still far from its input
+at the end is searched on.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -29,6 +31,7 @@ LATER_SHARE = 1 / 3  # of the exits' steps, at the second one
 SHORT = 25  # steps of a stage below which its rate is in proportion: it begins near its end
 RACERS = 4  # searches of a face that begin
 RACE_SHARE = 1 / 3  # of the first exit's steps
+ENOUGH, FURTHER_STEPS = 30.0, 30  # dB of agreement with the input below which a face is searched on, so many steps
 OTHER_DRAWS = 0x5DEECE66D  # any number: a method takes its own draws from the seed itself
 
 
@@ -165,6 +168,11 @@ def explore_coarse(
         scales.append(stage.prior.resolution / last.prior.resolution)
         start = found.latent["w_plus"]
     *before, found = made
+    if before and not tell.stopped and last.prior.resolution > stages[0].prior.resolution:
+        further = partial(
+            explore, method, last.prior, low, degradation=degradation.at(last.prior.resolution), seeds=seeds
+        )
+        found = _searched_on(found, further, with_steps(settings, FURTHER_STEPS), tell.further())
     shared = [name for name in found.history if all(name in s.history for s in before)]
     return replace(
         found,
@@ -209,6 +217,35 @@ def _race(
     )
 
 
+def _searched_on(
+    found: Exploration, explore: Callable[..., Exploration], settings: Any, on_step: OnStep | None
+) -> Exploration:
+    """Search on from the faces that are far from their inputs; the others, and what is told of the steps, stay as they are.
+
+    All rows are searched, so that a face does not depend on its neighbours.
+    """
+    losses = torch.stack([v for name, v in found.history.items() if name != "consistency_db"]).sum(0)
+    best = losses.nan_to_num(math.inf).argmin(0, keepdim=True)
+    far = found.history["consistency_db"].gather(0, best)[0] < ENOUGH  # before a projection
+    if not bool(far.any()):
+        return found
+    more = explore(settings=settings, start=found.latent["w_plus"], on_step=on_step)
+
+    def of(new: Tensor, old: Tensor) -> Tensor:
+        return torch.where(far.to(old.device).view(-1, *[1] * (old.ndim - 1)), new, old)
+
+    return replace(
+        found,
+        high=of(more.high, found.high),
+        low_again=of(more.low_again, found.low_again),
+        consistency_db=of(more.consistency_db, found.consistency_db),
+        latent={name: of(more.latent[name], v) for name, v in found.latent.items()},
+        best_step=of(more.best_step + len(losses), found.best_step),
+        seconds=found.seconds + more.seconds,
+        passes=found.passes + more.passes,
+    )
+
+
 def last_side(prior: Prior, first: int, size: int | None) -> int:
     """Return at which side a search ends that begins at the exit `first`: the least that has `size` px."""
     wanted = prior.resolution if size is None else max(first, size)
@@ -237,6 +274,13 @@ class _Telling:
         self.on_step, self.stages, self.stopped = on_step, stages, False
         self.total, self.side = sum(stage.steps for stage in stages), stages[-1].prior.resolution
         self.whole = sum(stage.cost for stage in stages)
+
+    def further(self) -> OnStep | None:
+        """Return what tells steps after the last one: as the last one again, in no time."""
+        on_step = self.on_step
+        if on_step is None:
+            return None
+        return lambda step: on_step(replace(step, number=self.total, total=self.total, share=0.0))
 
     def stage(self, number: int) -> OnStep | None:
         """Return what a stage tells; of its racers one stands for each face.

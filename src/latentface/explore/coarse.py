@@ -172,7 +172,7 @@ def explore_coarse(
         further = partial(
             explore, method, last.prior, low, degradation=degradation.at(last.prior.resolution), seeds=seeds
         )
-        found = _searched_on(found, further, with_steps(settings, FURTHER_STEPS), tell.further())
+        found = made[-1] = _searched_on(found, further, with_steps(settings, FURTHER_STEPS), tell.further())
     shared = [name for name in found.history if all(name in s.history for s in before)]
     return replace(
         found,

@@ -86,6 +86,7 @@ def test_means_by_group_with_intervals_and_small_groups_without(tmp_path: Path) 
     assert small.n == 2 < LEAST
     assert math.isnan(small.mean)
     text = moves_markdown(rows, members_of(before))
+    assert "0 % [0, 0]" not in text  # none of a few is not none of all
     line = next(x for x in text.splitlines() if x.startswith("| all faces"))
     assert line.startswith("| all faces | 8 | 25 % [")
     assert "+10.0 [" in line

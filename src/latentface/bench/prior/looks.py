@@ -49,11 +49,12 @@ MOVES = {  # metric -> its column's head
     "lighter": "lighter class",
     "darker": "darker class",
 }
+MEANS = ("years", "degrees")  # the others are shares
 NOTE = (
     "What a face becomes: apparent age (0 to 80 years) and sex are what two small networks (dlib-models, Cydral) take a face "
     "for, skin is the typology angle of its cheeks. Light, blur and make-up move all three, and no person is told by them. "
-    "Groups are those of the true picture. Shares and means with 95 % intervals (bootstrap over faces; Wilson's for "
-    f"what is drawn); below {LEAST} faces none."
+    "Groups are those of the true picture. 95 % intervals: Wilson's of shares, by bootstrap over faces of means; "
+    f"below {LEAST} faces none."
 )
 Looks = Mapping[str, float | None]  # metric -> value
 
@@ -174,7 +175,12 @@ def moved(
     rows = []
     for group, images in members.items():
         for metric in MOVES:
-            value = estimate(np.array([each[i][metric] for i in images if i in each]))
+            values = np.array([each[i][metric] for i in images if i in each])
+            if metric in MEANS:
+                value = estimate(values)
+            else:  # a bootstrap of none in twelve would be certain of none
+                told = values[np.isfinite(values)]
+                value = share(int(told.sum()), len(told))
             if value.n < LEAST:
                 value = Estimate(math.nan, math.nan, math.nan, value.n)
             method = f"{name}, {group}"
@@ -196,7 +202,7 @@ def moves_markdown(rows: Sequence[Row], members: Mapping[str, Sequence[str]]) ->
 def _cell(value: Estimate, metric: str) -> str:
     if not math.isfinite(value.mean):
         return ""
-    if metric in ("years", "degrees"):
+    if metric in MEANS:
         return f"{value.mean:+.1f} [{value.low:+.1f}, {value.high:+.1f}]"
     return _percent(value)
 

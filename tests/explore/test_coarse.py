@@ -205,6 +205,7 @@ def test_a_face_that_is_far_from_its_input_is_searched_on(mobile, calls, monkeyp
     first, second = before.consistency_db.tolist()
     monkeypatch.setattr(coarse, "ENOUGH", (first + second) / 2)
     told = []
+    monkeypatch.setattr(coarse, "FURTHER_SHARE", 3)
     found = explore(mobile, on_step=lambda step: bool(told.append(step)))
     assert [(r, n, s.rate) for r, n, s, _ in calls] == [(16, 8, 0.4), (64, 2, pytest.approx(0.032)), (64, 30, 0.4)]
     torch.testing.assert_close(calls[-1][3], before.latent["w_plus"], rtol=0, atol=0)
@@ -225,9 +226,10 @@ def test_which_a_stop_ends_too(mobile, calls, monkeypatch):
     monkeypatch.setattr(coarse, "ENOUGH", math.inf)
     explore(mobile, on_step=lambda step: step.number == 9)
     assert [(r, n) for r, n, *_ in calls] == [(16, 8), (64, 2)]
-    told = []
+    told, calls[:] = [], []
     explore(mobile, on_step=lambda step: bool(told.append(step)) or len(told) == 12)
     assert len(told) == 12
+    assert [(r, n, s.rate) for r, n, s, _ in calls[2:]] == [(64, 3, pytest.approx(0.4 * 3 / 25))]  # short, as others
 
 
 def test_faces_that_end_at_the_first_exit_are_not_searched_on(mobile, calls, monkeypatch):

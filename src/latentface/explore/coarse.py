@@ -31,7 +31,7 @@ LATER_SHARE = 1 / 3  # of the exits' steps, at the second one
 SHORT = 25  # steps of a stage below which its rate is in proportion: it begins near its end
 RACERS = 4  # searches of a face that begin
 RACE_SHARE = 1 / 3  # of the first exit's steps
-ENOUGH, FURTHER_STEPS = 30.0, 30  # dB of agreement with the input below which a face is searched on, so many steps
+ENOUGH, FURTHER_SHARE = 30.0, 0.3  # dB of agreement with the input below which a face is searched on; steps, of all
 OTHER_DRAWS = 0x5DEECE66D  # any number: a method takes its own draws from the seed itself
 
 
@@ -172,7 +172,9 @@ def explore_coarse(
         further = partial(
             explore, method, last.prior, low, degradation=degradation.at(last.prior.resolution), seeds=seeds
         )
-        found = made[-1] = _searched_on(found, further, with_steps(settings, FURTHER_STEPS), tell.further())
+        own = with_steps(settings, max(1, round(settings.steps * FURTHER_SHARE)))
+        own = replace(own, rate=own.rate * min(1.0, own.steps / SHORT))
+        found = made[-1] = _searched_on(found, further, own, tell.further())
     shared = [name for name in found.history if all(name in s.history for s in before)]
     return replace(
         found,

@@ -35,7 +35,7 @@ class UpscaleSettings:
         steps: Iterations, instead of the preset's.
         full_steps: How many of the iterations, the last ones, are made at the prior's full size; the others at exits of the
             prior, where a step takes an eighth or a third of the time. By default a tenth. With 100 all are, as in the poster.
-            With 0 a face of few pixels ends at an exit, faster and softer.
+            A face that is still far from its input has more. With 0 a face of few pixels ends at an exit.
         seed: Of the random start, the same for every face; sample k takes seed + k.
         samples: Write so many faces, NAME-1.png ..., and NAME-spread.png: what is known and what is invented.
         start: "random" is the method's own, for RLSE the best of 16 draws; "bank" starts near the most similar of the prior's

@@ -31,7 +31,8 @@ LATER_SHARE = 1 / 3  # of the exits' steps, at the second one
 SHORT = 25  # steps of a stage below which its rate is in proportion: it begins near its end
 RACERS = 4  # searches of a face that begin
 RACE_SHARE = 1 / 3  # of the first exit's steps
-ENOUGH, FURTHER_SHARE = 30.0, 0.3  # dB of agreement with the input below which a face is searched on; steps, of all
+ENOUGH = 30.0  # dB of agreement with the input below which a face is searched on at the end
+FURTHER_SHARE = 0.3  # of all steps: those of a face that is searched on
 OTHER_DRAWS = 0x5DEECE66D  # any number: a method takes its own draws from the seed itself
 
 
@@ -151,8 +152,8 @@ def explore_coarse(
         if start is not None and start.ndim == 3:
             start = whole_rows(start[:, :rows], rows)
         own = with_steps(settings, 1 if tell.stopped else stage.steps)
-        if number and stage.steps < SHORT:
-            own = replace(own, rate=own.rate * stage.steps / SHORT)
+        if number:
+            own = _near_its_end(own)
         search = explore if stage.racers == 1 else partial(_race, racers=stage.racers)
         found = search(
             method,
@@ -168,12 +169,11 @@ def explore_coarse(
         scales.append(stage.prior.resolution / last.prior.resolution)
         start = found.latent["w_plus"]
     *before, found = made
-    if before and not tell.stopped and last.prior.resolution > stages[0].prior.resolution:
+    if not tell.stopped and last.prior.resolution > stages[0].prior.resolution:
         further = partial(
             explore, method, last.prior, low, degradation=degradation.at(last.prior.resolution), seeds=seeds
         )
-        own = with_steps(settings, max(1, round(settings.steps * FURTHER_SHARE)))
-        own = replace(own, rate=own.rate * min(1.0, own.steps / SHORT))
+        own = _near_its_end(with_steps(settings, max(1, round(settings.steps * FURTHER_SHARE))))
         found = made[-1] = _searched_on(found, further, own, tell.further())
     shared = [name for name in found.history if all(name in s.history for s in before)]
     return replace(
@@ -217,6 +217,11 @@ def _race(
         history={name: v[:, best] for name, v in found.history.items()},
         passes=found.passes * racers,
     )
+
+
+def _near_its_end(settings: Any) -> Any:
+    """Return the settings of a stage that begins near its end: the rate of a short one is in proportion to its steps."""
+    return replace(settings, rate=settings.rate * min(1.0, settings.steps / SHORT))
 
 
 def _searched_on(

@@ -63,8 +63,14 @@ def test_import_and_help_load_neither_torch_nor_torchvision():
     assert python(code).strip() == "[]"
 
 
-def test_reading_a_prior_does_not_load_the_compiler():
-    code = "import sys, latentface; latentface.load_prior('celeba128'); print([m for m in ('torch._dynamo', 'sympy') if m in sys.modules])"
+def test_neither_a_prior_nor_its_exit_loads_the_compiler():
+    code = (
+        "import sys, torch, latentface\n"
+        "from latentface.prior.mobilestylegan import MobileArchitecture, MobileGenerator\n"
+        "latentface.load_prior('celeba128')\n"
+        "MobileGenerator(MobileArchitecture(resolution=16, channels={4: 12, 8: 8})).exit(8, torch.nn.Identity())\n"
+        "print([m for m in ('torch._dynamo', 'sympy') if m in sys.modules])"
+    )
     assert python(code).strip() == "[]"
 
 

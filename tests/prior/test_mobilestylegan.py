@@ -70,8 +70,10 @@ def test_given_noise_maps(generator, numbers, batch):
     torch.testing.assert_close(given, synthesis_reference(numbers, w_plus, filled), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("wide", [1, 10_000])  # both ways to a style's gradient
 @pytest.mark.parametrize("batch", [1, 3])
-def test_slopes_in_rows_and_noise(generator, numbers, batch):
+def test_slopes_in_rows_and_noise(generator, numbers, batch, wide, monkeypatch):
+    monkeypatch.setattr("latentface.prior.mobilestylegan.WIDE", wide)
     inputs = [rows().requires_grad_(), *(m.requires_grad_() for m in noise_for(generator, batch))]
     weight = normal(3, 3, 64, 64, seed=7)
 
@@ -117,9 +119,11 @@ def test_leave_and_enter_are_the_whole(side):
         assert torch.equal(again[1], entry[1])
 
 
+@pytest.mark.parametrize("wide", [1, 10_000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("noise", [False, True])
-def test_a_face_alone_is_the_one_in_a_batch(dtype, noise):
+def test_a_face_alone_is_the_one_in_a_batch(dtype, noise, wide, monkeypatch):
+    monkeypatch.setattr("latentface.prior.mobilestylegan.WIDE", wide)
     prior = mobile_prior(64, dtype=dtype)
     w_plus = rows(5, dtype=dtype).requires_grad_()
     maps = [m.to(dtype) for m in noise_for(prior.generator, 5)] if noise else [None] * (ARCH.num_ws - 1)

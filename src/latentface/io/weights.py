@@ -3,8 +3,9 @@
 Numbers are float16 on disk and float32 in use. Nothing in a file is ever executed.
 """
 
+import contextlib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -130,7 +131,7 @@ def filled(make: Callable[[], M], values: Mapping[str, Tensor], label: str) -> M
 
     Messages have the label before a tensor's name, as "p.safetensors: g.". Raises as `check_tensors`.
     """
-    with torch.device("meta"), _Undrawn():
+    with unfilled():
         module = make()
     wanted = module.state_dict()
     check_tensors(values, {name: tuple(value.shape) for name, value in wanted.items()}, label)
@@ -138,12 +139,17 @@ def filled(make: Callable[[], M], values: Mapping[str, Tensor], label: str) -> M
     return module
 
 
-class _Undrawn(TorchFunctionMode):
-    """Skip what fills and scales the weights of a new module on the meta device.
+@contextlib.contextmanager
+def unfilled() -> Iterator[None]:
+    """Make the modules inside the block on the meta device: they have shapes, and no numbers until they are given some.
 
-    They hold no numbers there, yet their arithmetic makes torch import torch._dynamo and sympy, which takes seconds.
+    What fills and scales their weights is skipped. It would make torch import torch._dynamo and sympy, which takes seconds.
     """
+    with torch.device("meta"), _Undrawn():
+        yield
 
+
+class _Undrawn(TorchFunctionMode):
     _SCALED = (Tensor.__truediv__, Tensor.__mul__, Tensor.div, Tensor.mul)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

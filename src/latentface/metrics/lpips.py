@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from latentface.errors import InputError, UnknownNameError, WeightsError, require
+from latentface.io.weights import unfilled
 from latentface.metrics.luma import check_pair
 from latentface.metrics.trunks import AlexNet, SqueezeNet, Trunk, Vgg16
 from latentface.metrics.weights import locate, read_state
@@ -98,7 +99,7 @@ def load_distance(name: str, *, fetch: bool = True) -> FeatureDistance:
     build, heads_name, trunk_name = DISTANCES[name]
     heads = read_heads(read_state(heads_name, fetch=fetch))
     path = locate(trunk_name, fetch=fetch)
-    with torch.device("meta"):  # its random start would cost more time than reading the file
+    with unfilled():  # its random start would cost more time than reading the file
         trunk = build()
     state = read_keras(path) if path.suffix == ".h5" else read_state(trunk_name, fetch=fetch)
     trunk.load_published(state, path.name)

@@ -97,7 +97,7 @@ def _doubled(x: Tensor) -> Tensor:
     return x[:, :, 2:-2, 2:-2]
 
 
-def _with_adjoint(x: Tensor, run: Filter, adjoint: Filter) -> Tensor:
+def with_adjoint(x: Tensor, run: Filter, adjoint: Filter) -> Tensor:
     """Return run(x); without a gradient, a function that has one costs more to call."""
     if not (x.requires_grad and torch.is_grad_enabled()):
         return run(x)
@@ -110,12 +110,12 @@ def blur(x: Tensor, pad: int, gain: float = 1.0) -> Tensor:
 
     The kernel is symmetric, so padding p and 3 - p are each other's adjoints.
     """
-    return _with_adjoint(x, lambda x: _filtered(x, pad, gain, 1), lambda slope: blur(slope, 3 - pad, gain))
+    return with_adjoint(x, lambda x: _filtered(x, pad, gain, 1), lambda slope: blur(slope, 3 - pad, gain))
 
 
 def upsample2(x: Tensor) -> Tensor:
     """Double H and W with the filter [1, 3, 3, 1], zeros outside: inserting zeros, then blurring with gain 4."""
-    return _with_adjoint(x, _doubled, lambda slope: downsample2(slope, 4.0))
+    return with_adjoint(x, _doubled, lambda slope: downsample2(slope, 4.0))
 
 
 def downsample2(x: Tensor, gain: float = 1.0) -> Tensor:
@@ -124,7 +124,7 @@ def downsample2(x: Tensor, gain: float = 1.0) -> Tensor:
     def adjoint(slope: Tensor) -> Tensor:
         return upsample2(slope if gain == 4 else slope * (gain / 4))
 
-    return _with_adjoint(x, lambda x: _filtered(x, 1, gain, 2), adjoint)
+    return with_adjoint(x, lambda x: _filtered(x, 1, gain, 2), adjoint)
 
 
 class Linear(Layer):

@@ -16,9 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentface.io.weights import unfilled
 from latentface.prior.architecture import Sizes, check_counts, resolutions_of
 from latentface.prior.blocks import BlockNetwork, MappedGenerator, MappingNetwork
-from latentface.prior.layers import rows_alone
+from latentface.prior.layers import Layer, rows_alone, with_adjoint
+
+# Channels from which a style's gradient is cheaper by the features' products than by that of the face's own matrix.
+WIDE = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,40 +94,49 @@ def inverse_haar(x: Tensor) -> Tensor:
 
 
 class _Pointwise(torch.autograd.Function):
-    """leaky ReLU(slope)(x m + noise + bias): x (B, n, C), m (B, C, C'), noise (B or 1, n, 1) or None, bias (C',) -> (B, n, C').
+    """leaky ReLU(slope)(x diag(style) weight^T + noise + bias), one node of the graph.
 
-    One node of the graph, so that everything after the product is done in place, and so that its gradient is three
-    products and one pass.
+    x (B, n, C), weight (C', C), style (B, C), noise (B or 1, n, 1) or None, bias (C',) -> (B, n, C'). Each face has a product
+    of its own, whose matrix is computed in the style's type. Passes over features cost as much as the products.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, m: Tensor, noise: Tensor | None, bias: Tensor, slope: float) -> Tensor:
-        out = torch.bmm(x, m)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, style: Tensor, noise: Tensor | None, bias: Tensor, slope: float
+    ) -> Tensor:
+        matrix = (weight.t() * style[:, :, None]).to(x.dtype)  # (B, C, C')
+        # In bfloat16 the product adds the bias at no cost; in float32 that is slower.
+        fused = x.dtype == torch.bfloat16
+        out = torch.baddbmm(bias, x, matrix) if fused else torch.bmm(x, matrix).add_(bias)
         if noise is not None:
             out.add_(noise)
-        out.add_(bias)
         if slope != 1:
-            F.leaky_relu_(out, slope)
-        ctx.save_for_backward(x, m, out if slope != 1 else None)
+            out = F.leaky_relu(out, slope)  # in place it takes twice the time where memory is slow
+        ctx.save_for_backward(x, weight, style, matrix, out if slope != 1 else None)
         ctx.slope = slope
         ctx.shared = noise is not None and len(noise) == 1
         return out
 
     @staticmethod
     def backward(ctx: Any, *slopes: Any) -> tuple[Tensor | None, ...]:
-        x, m, out = ctx.saved_tensors
+        x, weight, style, matrix, out = ctx.saved_tensors
         g = slopes[0]
         if out is not None:
             g = torch.ops.aten.leaky_relu_backward(g, out, ctx.slope, True)
-        wants_x, wants_m, wants_noise, wants_bias, _ = ctx.needs_input_grad
-        noise = g.sum((0, 2) if ctx.shared else 2, keepdim=True) if wants_noise else None
-        return (
-            torch.bmm(g, m.transpose(1, 2)) if wants_x else None,
-            torch.bmm(x.transpose(1, 2), g) if wants_m else None,
-            noise,
-            g.sum((0, 1)) if wants_bias else None,
-            None,
-        )
+        wants_x, wants_weight, wants_style, wants_noise, wants_bias, _ = ctx.needs_input_grad
+        by_x = by_weight = by_style = None
+        if wants_style and not wants_weight and len(weight) >= WIDE:
+            unscaled = torch.bmm(g, weight.to(g.dtype).expand(len(g), -1, -1))  # (B, n, C)
+            by_style = (x * unscaled).sum(1, dtype=style.dtype)
+            by_x = unscaled * style[:, None].to(g.dtype) if wants_x else None
+        else:
+            by_x = torch.bmm(g, matrix.transpose(1, 2)) if wants_x else None
+            if wants_style or wants_weight:
+                by_matrix = torch.bmm(x.transpose(1, 2), g).to(style.dtype)  # (B, C, C')
+                by_style = (by_matrix * weight.t()).sum(2) if wants_style else None
+                by_weight = (by_matrix * style[:, :, None]).sum(0).t() if wants_weight else None
+        by_noise = g.sum((0, 2) if ctx.shared else 2, keepdim=True) if wants_noise else None
+        return by_x, by_weight, by_style, by_noise, g.sum((0, 1)) if wants_bias else None, None
 
 
 def pointwise(
@@ -131,18 +144,17 @@ def pointwise(
 ) -> Tensor:
     """A modulated 1x1 convolution, noise, bias and leaky ReLU: x (B, C, h, w), weight (C', C), style (B, C) -> (B, C', h, w).
 
-    The style scales the weight instead of the features, and each face has a product of its own. Memory is channels last.
+    The style scales the weight instead of the features. Memory is channels last.
     """
     h, w = x.shape[2:]
     flat = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, h w, C)
     map_ = None if noise is None else noise.to(x.dtype).flatten(2).transpose(1, 2)  # (B or 1, h w, 1)
-    matrix = (weight.t() * style[:, :, None]).to(x.dtype)
-    flat = _Pointwise.apply(flat, matrix, map_, bias.to(x.dtype), slope)  # type: ignore[no-untyped-call]
+    flat = _Pointwise.apply(flat, weight, style, map_, bias.to(x.dtype), slope)  # type: ignore[no-untyped-call]
     out: Tensor = flat.unflatten(1, (h, w)).permute(0, 3, 1, 2)
     return out
 
 
-class StyledLayer(nn.Module):
+class StyledLayer(Layer):
     """A modulated convolution, noise, bias, leaky ReLU(0.2): 3x3 full where `depthwise` is off, else 3x3 depthwise and 1x1."""
 
     noise: Tensor
@@ -162,15 +174,32 @@ class StyledLayer(nn.Module):
         style = self.affine(w)
         noise = self.noise[None, None] if noise is None else noise
         if self.weight.shape[-1] == 1:
-            x = F.conv2d(x, self.depthwise.to(x.dtype), padding=1, groups=x.shape[1])
+            x = self._convolved(x, self.depthwise, groups=x.shape[1])
             return pointwise(x, self.weight[:, :, 0, 0], style, noise, self.bias, 0.2)
-        x, weight = x * style.to(x.dtype)[:, :, None, None], self.weight.to(x.dtype)
+        x = x * style.to(x.dtype)[:, :, None, None]
         # A convolution of one face is rounded otherwise than one of many, and at 4 px it is no slower.
-        x = torch.cat([F.conv2d(one, weight, padding=1) for one in x.split(1)])
+        x = torch.cat([self._convolved(one, self.weight) for one in x.split(1)])
         return F.leaky_relu(x + noise.to(x.dtype) + self.bias.to(x.dtype)[:, None, None], 0.2)
 
+    def _convolved(self, x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
+        """Convolve with 3x3 kernels. The gradient is a convolution, too; PyTorch's own takes twice its time in bfloat16."""
+        kernel = self.prepared(("kernel", x.dtype), weight, lambda weight: weight.to(x.dtype))
+        if kernel.requires_grad:
+            return F.conv2d(x, kernel, padding=1, groups=groups)
 
-class PictureLayer(nn.Module):
+        def turned(weight: Tensor) -> Tensor:
+            other = weight if groups > 1 else weight.transpose(0, 1)
+            return other.to(x.dtype).flip(2, 3).contiguous(memory_format=torch.channels_last)
+
+        adjoint = self.prepared(("adjoint", x.dtype), weight, turned)
+        return with_adjoint(
+            x,
+            lambda x: F.conv2d(x, kernel, padding=1, groups=groups),
+            lambda slope: F.conv2d(slope, adjoint, padding=1, groups=groups),
+        )
+
+
+class PictureLayer(Layer):
     """A modulated 1x1 convolution to the four planes of a picture, and their inverse Haar transform."""
 
     def __init__(self, inputs: int, w_dim: int) -> None:
@@ -181,7 +210,20 @@ class PictureLayer(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """x (B, C, r, r), w (B, D) -> picture (B, 3, 2 r, 2 r)."""
-        return inverse_haar(pointwise(x, self.weight[:, :, 0, 0], self.affine(w), None, self.bias))
+        # The transform is linear: the convolution paints its four pixels, of three colours each, at once.
+        weight = self.prepared("weight", self.weight, lambda weight: _four_pixels(weight[:, :, 0, 0]))
+        bias = self.prepared("bias", self.bias, _four_pixels)
+        x = pointwise(x, weight, self.affine(w), None, bias)  # (B, 12, r, r)
+        pixels = x.permute(0, 2, 3, 1).unflatten(3, (2, 2, 3))  # (B, r, r, 2, 2, 3)
+        picture: Tensor = pixels.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+        return picture
+
+
+def _four_pixels(planes: Tensor) -> Tensor:
+    """Planes ll, lh, hl, hh (4 C, ...) of an inverse Haar transform -> its pixels, from left to right, from above, (4 C, ...)."""
+    ll, lh, hl, hh = planes.chunk(4)
+    above, below = (ll + lh, hl + hh), (ll - lh, hl - hh)
+    return torch.cat([pixel for even, odd in (above, below) for pixel in (even + odd, even - odd)])
 
 
 class SynthesisBlock(nn.Module):
@@ -248,7 +290,7 @@ class MobileGenerator(MappedGenerator):
         arch = replace(
             self.arch, resolution=resolution, channels={r: c for r, c in self.arch.channels.items() if r < resolution}
         )
-        with torch.device("meta"):
+        with unfilled():
             other = MobileGenerator(arch)
         other.mapping = self.mapping
         for r in arch.channels:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from latentface.degradation import resize
 from latentface.errors import LatentfaceError
+from latentface.io.weights import unfilled
 from latentface.metrics.identity import IdentityNet
 from latentface.metrics.lpips import read_keras
 from latentface.metrics.trunks import SqueezeNet
@@ -32,7 +33,7 @@ class Features:
 
 def squeezenet_features(device: torch.device, *, fetch: bool = True) -> Features:
     """Load the mean over pixels of keras-squeezenet's last Fire module, 512 numbers. Raises as `locate`."""
-    with torch.device("meta"):
+    with unfilled():
         trunk = SqueezeNet()
     path = locate("squeezenet-keras", fetch=fetch)
     trunk.load_published(read_keras(path), path.name)

@@ -147,8 +147,7 @@ def mobilestylegan(members: Mapping[str, bytes]) -> MobileGenerator:
 
 def generator_of(mapping: Sequence[Constant], synthesis: Sequence[Constant]) -> MobileGenerator:
     """Return the generator of both networks' constants, as `mobilestylegan` does. Raises WeightsError."""
-    import torch
-
+    from latentface.io.weights import unfilled
     from latentface.prior.mobilestylegan import MobileArchitecture, MobileGenerator
 
     try:
@@ -161,7 +160,7 @@ def generator_of(mapping: Sequence[Constant], synthesis: Sequence[Constant]) -> 
             w_dim=len(tensors["mapping.fc0.weight"]),
             mapping_layers=sum(k.startswith("mapping.") for k in tensors) // 2,
         )
-        with torch.device("meta"):
+        with unfilled():
             generator = MobileGenerator(arch)
         generator.load_state_dict(tensors, assign=True)
     except KeyError as error:

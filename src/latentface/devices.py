@@ -7,6 +7,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -86,6 +87,19 @@ def reuse_memory() -> None:
     for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 64 << 20), (M_ARENA_MAX, 1)):
         libc.mallopt(option, value)
     _ask_for_large_pages(libc)
+
+
+@contextlib.contextmanager
+def single_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Give `count` threads each of which computes with no other, and wait for them at the end."""
+    own = torch.get_num_threads()
+    reuse_memory()  # before the threads are there: a thread's heap of its own would not be told
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(own)  # the number for further threads is the process's
 
 
 def return_memory() -> None:

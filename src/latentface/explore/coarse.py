@@ -9,6 +9,7 @@ at the end is searched on.
 """
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import Degradation
-from latentface.explore.engine import draws_of, explore
+from latentface.devices import single_threads
+from latentface.explore.engine import draws_of, explore, joined_histories
 from latentface.explore.registry import Method, with_steps
 from latentface.explore.result import Exploration, OnStep, Step
 from latentface.prior.exits import exit_for, whole_rows
@@ -197,25 +199,63 @@ def _race(
     on_step: OnStep | None,
     start: Tensor | None,
 ) -> Exploration:
-    """Search for each face several times from different random codes; return the search with the least loss of each."""
-    rows = [face for face in range(len(low)) for _ in range(racers)]
-    found = explore(
-        method,
-        prior,
-        low[rows],
-        degradation=degradation.select(rows),
-        settings=settings,
-        seeds=racers_seeds(seeds, racers),
-        start=start,
-        on_step=on_step,
-    )
-    losses = torch.stack([v for name, v in found.history.items() if name != "consistency_db"]).sum(0)
-    best = losses.amin(0).view(-1, racers).argmin(1) + racers * torch.arange(len(low), device=losses.device)
+    """Search for each face several times from different random codes; return the search with the least loss of each.
+
+    On a CPU each thread searches for some of the racers by itself: at a small exit several threads hardly shorten a step.
+    Of the racers one stands for each face in what is told.
+    """
+    codes = racers_seeds(seeds, racers)
+    threads = math.gcd(racers, torch.get_num_threads()) if low.device.type == "cpu" else 1
+    heats = [[row for row in range(len(codes)) if row % racers % threads == heat] for heat in range(threads)]
+    every, ended = racers // threads, threading.Event()
+
+    def tell(step: Step) -> bool:
+        if on_step is not None and on_step(_thinned(step, every)):
+            ended.set()
+        return ended.is_set()
+
+    def search(heat: int) -> Exploration:
+        faces = [row // racers for row in heats[heat]]
+        return explore(
+            method,
+            prior,
+            low[faces],
+            degradation=degradation.select(faces),
+            settings=settings,
+            seeds=[codes[row] for row in heats[heat]],
+            start=start,
+            on_step=(lambda step: ended.is_set()) if heat else tell,
+        )
+
+    if threads == 1:
+        founds = [search(0)]
+    else:
+        with single_threads(threads) as pool:
+            try:
+                founds = list(pool.map(search, range(threads)))
+            finally:
+                ended.set()  # after Ctrl-C or an error the other threads would go on
+    rows = torch.tensor(heats, device=low.device).flatten().argsort()  # where each racer of each face is
+    history = {name: v[:, rows.to(v.device)] for name, v in joined_histories([f.history for f in founds]).items()}
+    losses = torch.stack([v for name, v in history.items() if name != "consistency_db"]).sum(0)
+    least = losses.nan_to_num(math.inf).amin(0).view(-1, racers).argmin(1)
+    best = least + racers * torch.arange(len(low), device=least.device)
     return replace(
-        found,
-        latent={"w_plus": found.latent["w_plus"][best.to(low.device)]},
-        history={name: v[:, best] for name, v in found.history.items()},
-        passes=found.passes * racers,
+        founds[0],
+        latent={"w_plus": torch.cat([f.latent["w_plus"] for f in founds])[rows][best.to(low.device)]},
+        history={name: v[:, best] for name, v in history.items()},
+        seconds=max(f.seconds for f in founds),
+        passes=founds[0].passes * racers,
+    )
+
+
+def _thinned(step: Step, every: int) -> Step:
+    """Return what is told of one in `every` rows."""
+    return replace(
+        step,
+        preview=lambda: step.preview()[::every],
+        losses={name: v[::every] for name, v in step.losses.items()},
+        consistency_db=step.consistency_db[::every],
     )
 
 
@@ -290,18 +330,18 @@ class _Telling:
         return lambda step: on_step(replace(step, number=self.total, total=self.total, share=0.0))
 
     def stage(self, number: int) -> OnStep | None:
-        """Return what a stage tells; of its racers one stands for each face.
+        """Return what a stage tells.
 
         The steps of a batch that is searched in parts are a multiple of the stage's.
         """
         on_step, stage = self.on_step, self.stages[number]
         if on_step is None:
             return None
-        before, every = sum(s.steps for s in self.stages[:number]), stage.racers
+        before = sum(s.steps for s in self.stages[:number])
 
         def tell(step: Step) -> bool:
             def preview() -> Tensor:
-                pictures = step.preview()[::every]
+                pictures = step.preview()
                 if pictures.shape[-1] == self.side:
                     return pictures
                 return F.interpolate(pictures, size=(self.side, self.side), mode="bilinear", align_corners=False)
@@ -313,8 +353,6 @@ class _Telling:
                 total=self.total * rounds,
                 preview=preview,
                 share=stage.cost / stage.steps / self.whole / rounds,
-                losses={name: v[::every] for name, v in step.losses.items()},
-                consistency_db=step.consistency_db[::every],
             )
             self.stopped = bool(on_step(told))
             return self.stopped

@@ -281,22 +281,27 @@ def _follow(first: Found, then: Found) -> Found:
 
 
 def _together(founds: Sequence[Found]) -> Found:
-    """Return the parts of a batch as one; a part's history is NaN where it was not searched as long as another."""
+    """Return the parts of a batch as one."""
     if len(founds) == 1:
         return founds[0]
-    steps = max(f.steps for f in founds)
-    longer = [
-        {k: torch.cat([v, v.new_full((steps - len(v), v.shape[1]), math.nan)]) for k, v in f.history.items()}
-        for f in founds
-    ]
     return Found(
         torch.cat([f.high for f in founds]),
         {k: torch.cat([f.variables[k] for f in founds]) for k in founds[0].variables},
         torch.cat([f.best_step for f in founds]),
-        {k: torch.cat([own[k] for own in longer], 1) for k in longer[0]},
-        steps,
+        joined_histories([f.history for f in founds]),
+        max(f.steps for f in founds),
         founds[-1].stopped,
     )
+
+
+def joined_histories(histories: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Join what was noted of several searches, tensors (S, B), along the faces: NaN where one had fewer steps."""
+    steps = max(len(v) for own in histories for v in own.values())
+    longer = [
+        {k: torch.cat([v, v.new_full((steps - len(v), v.shape[1]), math.nan)]) for k, v in own.items()}
+        for own in histories
+    ]
+    return {k: torch.cat([own[k] for own in longer], 1) for k in longer[0]}
 
 
 def _stop(step: Step) -> bool:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentface.degradation import project, resize
-from latentface.devices import Batches, free_memory, out_of_memory, reuse_memory
+from latentface.devices import Batches, free_memory, out_of_memory, single_threads
 from latentface.errors import InputError, LatentfaceError
 from latentface.explore.coarse import coarse_facts, coarse_steps, explore_coarse
 from latentface.explore.registry import find_method
@@ -137,21 +137,6 @@ class Engine:
         """Return the side of the exit at which a job is searched first, None for none."""
         return exit_for(self.prior.exits, job.degradation, 1) if self.coarse_steps else None
 
-    @contextlib.contextmanager
-    def _threads(self) -> Iterator[ThreadPoolExecutor | None]:
-        """Give threads each of which computes with no other, and wait for them at the end; None where there are none."""
-        if not self.workers:
-            yield None
-            return
-        own = torch.get_num_threads()
-        reuse_memory()  # before the threads are there: a thread's heap of its own would not be told
-        pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(own)  # the number for further threads is the process's
-
     def explore(
         self, jobs: Sequence[Job], on_step: OnJobs | None = None
     ) -> Iterator[Answer | LatentfaceError | MemoryError]:
@@ -184,7 +169,8 @@ class Engine:
             job = jobs[n]
             shape = job.degradation.low_size if self.workers else None  # padding would round
             kinds.setdefault((job.degradation.kind, self.exit_side(job), job.size, shape), []).append((n, k))
-        with self._threads() as pool:
+        # 0 workers: the caller's own thread, with all of PyTorch's
+        with single_threads(self.workers) if self.workers else contextlib.nullcontext() as pool:
             parts: list[list[tuple[int, int]]] = []
             for group in kinds.values():
                 group.sort(key=lambda row: jobs[row[0]].degradation.low_size)  # similar sizes need little padding

@@ -133,6 +133,25 @@ def test_a_run_of_before_goes_on_with_the_search(tiny_prior: Prior, labelled: Pa
     assert picture.stat().st_mtime_ns == before
 
 
+@pytest.mark.usefixtures("own_features")
+def test_samples_are_drawn_once_where_they_can_be_kept(
+    tiny_prior: Prior, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+
+    def counted(prior: Prior, count: int, *args: Any, **more: Any) -> Any:
+        counts.append(count)
+        return sample(prior, count, *args, **more)
+
+    monkeypatch.setattr(module, "sample", counted)
+    run(tiny_prior, tmp_path / "kept", faces, inversions=0)
+    assert counts == [8, 8]  # one truncation each
+    monkeypatch.setattr(module, "KEPT_BYTES", 0)
+    run(tiny_prior, tmp_path / "again", faces, inversions=0)
+    assert len(counts) > 4
+    assert (tmp_path / "kept" / "prior.csv").read_bytes() == (tmp_path / "again" / "prior.csv").read_bytes()
+
+
 @pytest.mark.usefixtures("own_features", "short_search")
 def test_inversions_in_one_space_alone(tiny_prior: Prior, labelled: Path, tmp_path: Path) -> None:
     options = {"inversions": 6, "train": (), "detections": 0, "factor": 0}

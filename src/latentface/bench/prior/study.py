@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from latentface.bench.core.draws import place_faces, read_places, sample
@@ -20,6 +21,7 @@ from latentface.datasets import open_faces
 from latentface.metrics.verification import verification
 
 TRAIN, VALIDATION = "training faces", "validation faces"
+KEPT_BYTES = 256 << 20  # of the samples of one truncation; more are drawn again each time
 
 
 class Study:
@@ -42,15 +44,23 @@ class Study:
         self.features, self.missing = open_features(self.prior.device, fetch=fetch)
         self.records, self.on_progress = runner.set_records, runner.on_progress
         self._known: dict[str, dict[str, Tensor]] = {}
+        self._drawn: dict[str, list[Tensor]] = {}  # samples, which are looked at several times, in bytes
 
     def pictures(self, method: str, count: int) -> Iterator[Tensor]:
         """Yield the first faces of a set: a truncation's samples, the training or the validation faces."""
         if method in (TRAIN, VALIDATION):
             places = self.train if method == TRAIN else self.held
             yield from read_places(places[:count], self.side, self.batch)
+        elif sum(map(len, self._drawn.get(method, []))) >= count:
+            for batch in torch.cat(self._drawn[method])[:count].split(self.batch):
+                yield batch / 255
         else:
-            truncation = float(method.rpartition(" ")[2])
-            yield from sample(self.prior, count, truncation, seed=self.seed, batch=self.batch, side=self.side)
+            truncation, kept = float(method.rpartition(" ")[2]), list[Tensor]()
+            for batch in sample(self.prior, count, truncation, seed=self.seed, batch=self.batch, side=self.side):
+                if count * batch[0].numel() <= KEPT_BYTES:
+                    kept.append((batch * 255).round().byte())
+                yield batch
+            self._drawn[method] = kept
 
     def size(self, method: str) -> int:
         """Return how many faces of a set distances are measured on."""

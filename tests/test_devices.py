@@ -159,6 +159,23 @@ def test_a_device_without_sparse_products_or_gradients_computes_too_little(monke
     devices.computes.cache_clear()
 
 
+def test_threads_that_compute_alone_leave_others_as_they_are():
+    own, found = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    try:
+        with devices.single_threads(2) as pool:
+            begun = threading.Barrier(2)
+            found += pool.map(lambda _: (begun.wait(), torch.get_num_threads())[1], range(2))
+            other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+            other.start()
+            other.join()
+            found.append(torch.get_num_threads())
+        assert found == [1, 1, 3, 3]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(own)
+
+
 def test_a_thread_seeds_when_the_other_has_drawn():
     with devices.seeded(1):
         alone = torch.rand(5)

@@ -94,12 +94,20 @@ def single_threads(count: int) -> Iterator[ThreadPoolExecutor]:
     """Give `count` threads each of which computes with no other, and wait for them at the end."""
     own = torch.get_num_threads()
     reuse_memory()  # before the threads are there: a thread's heap of its own would not be told
-    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(count)
+    begun = threading.Barrier(count)  # so each thread comes here once
+
+    def alone(_: int) -> None:
+        torch.get_num_threads()  # else the thread takes the process's number later
+        torch.set_num_threads(1)
+        begun.wait()
+
     try:
+        list(pool.map(alone, range(count)))
+        torch.set_num_threads(own)  # PyTorch has noted 1 as the process's
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(own)  # the number for further threads is the process's
 
 
 def return_memory() -> None:

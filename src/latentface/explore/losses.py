@@ -47,12 +47,9 @@ def semantic(prior: Prior, low: Tensor, degradation: Degradation, layers: Sequen
 
 
 def discriminator(prior: Prior, degradation: Degradation) -> Trunk:
-    """Return what looks at small pictures through D's residual blocks, enlarged bilinearly to its size.
-
-    It computes in the floating type of the prior's steps.
-    """
+    """Return what looks at small pictures through D's residual blocks, enlarged bilinearly to its size."""
     judge = prior.needed_judge()
-    return lambda low: judge.features(degradation.fit(low, judge.resolution), prior.fast_dtype)
+    return lambda low: judge.features(degradation.fit(low, judge.resolution))
 
 
 class FeatureLoss:

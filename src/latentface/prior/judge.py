@@ -61,14 +61,13 @@ class Judge:
         other.network = copy.deepcopy(self.network).to(*target)
         return other
 
-    def features(self, pictures: Tensor, dtype: torch.dtype | None = None) -> list[Tensor]:
+    def features(self, pictures: Tensor) -> list[Tensor]:
         """Return the features of pictures (B, 3, r, r) in [0, 1] after each residual block, from r/2 px to 4 px.
 
-        They come before the minibatch deviation, so nothing couples the batch. They are computed in `dtype`, None for the
-        pictures' own type, which they have in the end.
+        They come before the minibatch deviation, so nothing couples the batch.
         """
-        features = self.network.features(self._to_signed(pictures).to(dtype or pictures.dtype))
-        return [f.to(pictures.dtype) for f in features]
+        features: list[Tensor] = self.network.features(self._to_signed(pictures))
+        return features
 
     def logits(self, pictures: Tensor) -> Tensor:
         """Return the logits (B,) of pictures (B, 3, r, r) in [0, 1], high for photographs; each picture is judged alone."""

@@ -39,7 +39,6 @@ ROWS: dict[str, tuple[str, bool, str]] = {
     "128 px exit, float32": ("128", True, "float32"),
     "128 px exit, bfloat16": ("128", True, "bfloat16"),
     "256 px exit, bfloat16": ("256", True, "bfloat16"),
-    "512 px exit, bfloat16": ("512", True, "bfloat16"),
 }
 
 

@@ -224,7 +224,7 @@ class Prior:
         Args:
             noise: L - 1 maps (B or 1, 1, r, r); None stands for the file's constant maps.
             fast: features in `fast_dtype`, for the steps of a search: pictures are off by half a grey level, their
-                slopes in w_plus by 1 % (docs/performance.md). The picture's own type stays.
+                slopes in w_plus by 1 to 5 % (docs/performance.md). The picture's own type stays.
         """
         if w_plus.ndim != 3 or tuple(w_plus.shape[1:]) != (self.num_ws, self.w_dim):
             raise InputError(f"w_plus is {tuple(w_plus.shape)}, expected (B, {self.num_ws}, {self.w_dim})")

@@ -212,7 +212,7 @@ class PictureLayer(Layer):
         """x (B, C, r, r), w (B, D) -> picture (B, 3, 2 r, 2 r)."""
         # The transform is linear: the convolution paints its four pixels, of three colours each, at once.
         weight = self.prepared("weight", self.weight, lambda weight: _four_pixels(weight[:, :, 0, 0]))
-        bias = self.prepared("bias", self.bias, _four_pixels)
+        bias = self.prepared("bias", self.bias, lambda bias: _four_pixels(bias[:, None])[:, 0])
         x = pointwise(x, weight, self.affine(w), None, bias)  # (B, 12, r, r)
         pixels = x.permute(0, 2, 3, 1).unflatten(3, (2, 2, 3))  # (B, r, r, 2, 2, 3)
         picture: Tensor = pixels.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
@@ -220,10 +220,8 @@ class PictureLayer(Layer):
 
 
 def _four_pixels(planes: Tensor) -> Tensor:
-    """Planes ll, lh, hl, hh (4 C, ...) of an inverse Haar transform -> its pixels, from left to right, from above, (4 C, ...)."""
-    ll, lh, hl, hh = planes.chunk(4)
-    above, below = (ll + lh, hl + hh), (ll - lh, hl - hh)
-    return torch.cat([pixel for even, odd in (above, below) for pixel in (even + odd, even - odd)])
+    """Weights (4 C, n) of four planes -> those of the four pixels that the inverse Haar transform makes of them, row by row."""
+    return inverse_haar(planes.t()[:, :, None, None]).permute(2, 3, 1, 0).flatten(0, 2)
 
 
 class SynthesisBlock(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -130,6 +131,15 @@ def test_which_stages_a_search_has(mobile):
     assert sides(mobile, 100, 99, size=16) == [(16, 99)]
     assert sides(mobile, 100, 60, later=0) == [(16, 60), (64, 40)]
     assert sides(mobile, 2, 1) == [(16, 1), (64, 1)]
+    with_another = SimpleNamespace(
+        exits=dict.fromkeys((8, 16, 32)), resolution=R, at=lambda side: SimpleNamespace(resolution=side)
+    )
+    assert sides(with_another, 100, 90) == [(8, 60), (16, 20), (32, 10), (64, 10)]
+    assert sides(with_another, 100, 90, size=32) == [(8, 60), (16, 20), (32, 20)]
+    assert sides(with_another, 100, 90, size=16) == [(8, 60), (16, 40)]
+    large = SimpleNamespace(exits=dict.fromkeys((8, 16, 32)), resolution=128, at=with_another.at)
+    assert sides(large, 100, 90, size=8) == sides(large, 100, 90, size=16) == [(8, 60), (16, 40)]  # 8 px are too soft
+    assert sides(with_another, 3, 2) == [(8, 1), (16, 1), (64, 1)]
     race, *rest = stages_of(mobile, DOWN, 1, 100, 90, racers=4)
     assert (race.steps, race.racers, [s.steps for s in rest]) == (20, 4, [40, 30, 10])
 

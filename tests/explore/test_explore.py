@@ -260,6 +260,13 @@ def test_a_degradation_of_another_prior_is_refused(prior):
     assert wide.high.shape == (1, 3, 32, 32)
 
 
+@pytest.mark.parametrize("method", ["rlse", "pulse"])
+@pytest.mark.parametrize("settings", [GreySettings(), {"steps": 4}, "fast"])
+def test_settings_of_another_method_are_refused(prior, method, settings):
+    with pytest.raises(InputError, match=rf"the method {method} takes \w+Settings"):
+        explore(method, prior, tiny_faces(1), settings=settings)
+
+
 @pytest.mark.parametrize("given", [{}, {"degradation": DOWN}])
 def test_the_factor_is_checked(prior, given):
     low = tiny_faces(1)

@@ -46,9 +46,14 @@ def test_it_tells_how_far_it_is_and_ends_in_the_same_face(prior, monkeypatch):
     assert states[-1].faces[1].shape == (3, 16, 16)
     assert [*states[-1].losses] == sorted(states[-1].losses)
     assert states[-1].preview.size[0] > 160
-    assert "about" in states[-1].words
+    assert all(state.words == "finishing" if state.share == 1 else "%" in state.words for state in states)
     assert torch.equal(result.high, expected.high)
     assert "stopped_early" not in result.record
+
+
+def test_the_time_left_is_told_until_the_last_step():
+    told = [Progress(share, 10.0, {}, {}).words for share in (0.01, 0.5, 1.0)]
+    assert told == ["1 %", "50 %, about 10 s left", "finishing"]
 
 
 def test_stop_ends_it_at_the_best_so_far(prior, monkeypatch):

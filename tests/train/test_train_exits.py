@@ -11,12 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from tiny import mobile_prior, tiny_prior, written_prior
+from tiny import mobile_prior, prior_with_exits, tiny_prior, written_prior
 
 from latentface.cli import run
 from latentface.errors import InputError, OutputError, TrainingError
 from latentface.io.pictures import write_picture
-from latentface.io.weights import KEYS
+from latentface.io.weights import KEYS, read_card
 from latentface.prior.exits import beside, read_exits, rows_of
 from latentface.prior.prior import Prior
 from latentface.train import exits as module
@@ -74,6 +74,36 @@ def test_its_target_has_the_rows_above_the_exit_tied(mobile, monkeypatch):
     torch.testing.assert_close(fit.features(rows, 16), mobile.leave(drawn, 8)[1], atol=1e-5, rtol=1e-5)
 
 
+def test_a_small_exit_learns_what_a_larger_one_paints(tmp_path, monkeypatch):
+    """It is written beside the prior's other exits, whose numbers and words stay."""
+    monkeypatch.setattr("latentface.prior.prior.fast_dtype", lambda device: None)
+    monkeypatch.setattr(module, "SMALL", 4)
+    prior = prior_with_exits(tmp_path, sizes=(32,))
+    prior.exits[32].bias.add_(0.3)  # other than the prior's own picture
+    settings = replace(QUICK, resolutions=(16,), widths=(4,))
+    rows, picture = ExitFit(prior, settings).sample(torch.Generator().manual_seed(0), 16)
+    painted = prior.at(32).synthesis(torch.cat([rows, rows[:, -1:].expand(-1, 2, -1)], 1))
+    expected = F.avg_pool2d(painted, 2).clamp(0, 1)
+    torch.testing.assert_close(picture / 255, expected, atol=0.5 / 255 + 1e-5, rtol=0)
+
+    kept = {name: value.clone() for name, value in prior.exits[32].state_dict().items()}
+    path = train(prior, tmp_path / "more.safetensors", settings=settings)
+    heads = read_exits(path, prior.generator, prior.sha256)
+    assert sorted(heads) == [16, 32]
+    for name, value in heads[32].state_dict().items():
+        torch.testing.assert_close(value, kept[name], atol=1e-3, rtol=1e-3)
+
+
+def test_words_of_exits_that_are_kept_are_kept_too(tmp_path):
+    prior = written_prior(tmp_path)
+    train(prior, beside(prior.path), steps=2, settings=replace(QUICK, resolutions=(32,), widths=(4,)))
+    prior = Prior.read(prior.path)
+    path = train(prior, tmp_path / "more.safetensors", steps=3, settings=replace(QUICK, resolutions=(16,), widths=(4,)))
+    card = read_card(path, "exits")
+    assert {r: run["steps"] for r, run in card["runs"].items()} == {"16": 3, "32": 2}
+    assert sorted(card["psnr"]) == ["16", "32"]
+
+
 def test_it_begins_as_the_generators_own_block(mobile):
     block, head = mobile.generator.synthesis.b16, ExitFit(mobile, QUICK).heads["16"]
     assert torch.equal(head.up.weight, block.up.weight)
@@ -101,7 +131,8 @@ def test_what_is_written_is_read_by_the_prior(mobile, tmp_path):
     assert {r: len(head.conv2.bias) for r, head in heads.items()} == {16: 6, 32: 3}  # of 3 in its block
     with safe_open(str(path), "pt") as file:
         card = json.loads(file.metadata()[KEYS["exits"]])
-    assert (card["steps"], card["licence"], card["prior"]) == (6, mobile.licence, "mobile")
+    assert (card["licence"], card["prior"]) == (mobile.licence, "mobile")
+    assert [card["runs"][r]["steps"] for r in ("16", "32")] == [6, 6]
     assert card["psnr"] == {str(r): [round(v, 2) for v in pair] for r, pair in ticks[-1].figures["psnr"].items()}
     assert [t.step for t in ticks] == [1, 2, 3, 4, 5, 6]
     assert [t.saved for t in ticks] == [False] * 5 + [True]

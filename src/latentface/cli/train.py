@@ -196,7 +196,7 @@ def encoder(
 
 @app.command
 def exits(*, run: Annotated[ExitsRun, FLAT] = EXITS_RUN, place: Where = HERE) -> int:
-    """Train a MobileStyleGAN prior's exits, of 128, 256 and 512 px, on the prior's own faces: no pictures needed.
+    """Train a MobileStyleGAN prior's exits, by default of 128, 256 and 512 px, on the prior's own faces: no pictures needed.
 
     With them most steps of a search are made at an exit, at a fraction of the time.
     """
@@ -206,7 +206,7 @@ def exits(*, run: Annotated[ExitsRun, FLAT] = EXITS_RUN, place: Where = HERE) ->
     from latentface.train.exits import train_exits
 
     talk = Talk(place.quiet)
-    loaded = load_prior(run.prior or DEFAULT, pick_device(place.device), "none", say=talk.say)
+    loaded = load_prior(run.prior or DEFAULT, pick_device(place.device), say=talk.say)
     target = run.output or beside(_file_of(loaded))
     talk.say(f"training on {loaded.device}; the exits go to {target}, the checkpoint to {target}.train")
 
@@ -223,7 +223,7 @@ def exits(*, run: Annotated[ExitsRun, FLAT] = EXITS_RUN, place: Where = HERE) ->
             target,
             steps=run.steps,
             minutes=run.minutes,
-            settings=ExitSettings.for_prior(loaded, seed=run.seed),
+            settings=ExitSettings.for_prior(loaded, run.resolutions, seed=run.seed),
             resume=run.resume,
             on_tick=tick,
             say=talk.say,

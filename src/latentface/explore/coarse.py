@@ -29,8 +29,9 @@ from latentface.prior.prior import Prior
 
 # Shares of steps, and what a short stage needs: docs/decisions.md
 FULL_SHARE, ONE_EXIT_FULL_SHARE = 0.1, 0.4  # of all steps, at full size
-LATER_SHARE = 1 / 3  # of the exits' steps, at the second one
+LATER_SHARE = 1 / 3  # of the steps left at an exit: those at later ones
 SHORT = 25  # steps of a stage below which its rate is in proportion: it begins near its end
+SMALLEST_LAST = 8  # times smaller than the prior's faces: an exit where a search may end
 RACERS = 4  # searches of a face that begin
 RACE_SHARE = 1 / 3  # of the first exit's steps
 ENOUGH = 30.0  # dB of agreement with the input below which a face is searched on at the end
@@ -48,7 +49,7 @@ class Stage:
 
     @property
     def cost(self) -> float:
-        """Time of it, about, in steps of 1 px: 0.05, 0.10 and 0.40 s a step at 128, 256 and 1024 px."""
+        """Time of it, about, in steps of 1 px: 0.02, 0.07, 0.16 and 0.43 s a step at 64, 128, 256 and 1024 px."""
         return self.steps * self.racers * self.prior.resolution
 
 
@@ -91,7 +92,7 @@ def stages_of(
     Args:
         racers: searches of a face that begin.
         size: px that are wanted of the faces, None for all: the last stage is at the smallest exit that has as many.
-        later: share of the exits' steps that are made at the second one, where there is one.
+        later: share of the steps left at an exit that are made at later ones, where there are any.
     """
     first = exit_for(prior.exits, degradation, faces) if coarse else None
     if first is None:
@@ -100,9 +101,12 @@ def stages_of(
     if first == last:
         sides = {first: coarse}
     else:
-        then = min(r for r in (*prior.exits, last) if r > first)
-        moved = min(coarse - 1, round(coarse * later)) if then in prior.exits else 0
-        sides = {first: coarse - moved, then: moved}
+        *before, final = sorted(r for r in prior.exits if first <= r <= last)
+        sides, left = {}, coarse
+        for side in before:
+            sides[side] = left - min(left - 1, round(left * later))
+            left -= sides[side]
+        sides[final] = left
         sides[last] = sides.get(last, 0) + total - coarse
     stages = [Stage(prior.at(side), steps) for side, steps in sides.items() if steps]
     race = race_steps(stages[0].steps) if racers > 1 else 0
@@ -135,7 +139,7 @@ def explore_coarse(
     Args:
         racers: searches of a face that begin, where no start is given.
         size: px that are wanted of the faces, None for all: the last stage is at the smallest exit that has as many.
-        later: share of the exits' steps that are made at the second one, where there is one.
+        later: share of the steps left at an exit that are made at later ones, where there are any.
     """
     racers = 1 if start is not None else racers
     stages = stages_of(prior, degradation, len(low), settings.steps, steps, racers, size, later) if steps else []
@@ -294,8 +298,11 @@ def _searched_on(
 
 
 def last_side(prior: Prior, first: int, size: int | None) -> int:
-    """Return at which side a search ends that begins at the exit `first`: the least that has `size` px."""
-    wanted = prior.resolution if size is None else max(first, size)
+    """Return at which side a search ends that begins at the exit `first`: the least that has `size` px.
+
+    Smaller exits than an eighth of the prior's side are too soft to end at.
+    """
+    wanted = prior.resolution if size is None else max(first, size, prior.resolution // SMALLEST_LAST)
     return min((r for r in prior.exits if r >= wanted), default=prior.resolution)
 
 

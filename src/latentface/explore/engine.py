@@ -117,7 +117,12 @@ def explore(
     """
     began = time.perf_counter()
     chosen = find_method(method) if isinstance(method, str) else method
-    settings = chosen.settings("paper") if settings is None else settings
+    published = chosen.settings("paper")
+    settings = published if settings is None else settings
+    if not isinstance(settings, type(published)):
+        raise InputError(
+            f"the settings are {type(settings).__name__}; the method {chosen.name} takes {type(published).__name__}"
+        )
     check_batch(low, "low")
     degradation = Downscale(low.shape[-1], prior.resolution) if degradation is None else degradation
     if factor is not None:

@@ -56,7 +56,12 @@ class Progress:
 
     @property
     def words(self) -> str:
-        """How far it is, for people; without the time that is left until that can be told."""
+        """How far it is, for people; without the time that is left until that can be told.
+
+        Faces that are far from their inputs are searched on after the last step, and then all are finished: "finishing".
+        """
+        if self.share > 1 - 1e-6:
+            return "finishing"
         return f"{100 * self.share:.0f} %" + (f", about {duration(self.left)} left" if self.share > TELLING else "")
 
 

@@ -12,6 +12,8 @@ from latentface.errors import InputError
 from latentface.train.settings import FLAG, HIDDEN, PRECISIONS, QUIETLY, Precision, PriorName, check_precision
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from latentface.prior.prior import Prior
 
 COARSE = 8  # px of the second comparison of exits, times 2: what a search of a tiny face sees
@@ -94,6 +96,8 @@ class ExitsRun:
     """Stop after so many steps, a new face each."""
     resume: Annotated[bool, FLAG] = False
     """Go on where the run with the same output stopped."""
+    resolutions: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True, negative="")] = None
+    """Train exits of so many px alone, such as 32, and keep the prior's others."""
     seed: int = 0
     """Of everything random."""
 
@@ -104,7 +108,7 @@ class ExitSettings:
 
     Attributes:
         resolutions: of the exits; widths: channels of their heads.
-        looks: at kept samples a step, batches of `batch` of them; kept: bytes of pictures that are kept for each exit.
+        looks: at kept samples a step, batches of `batch` of them, below 128 px of more; kept: bytes of pictures that are kept for each exit.
         rate: Adam's, after a warm-up over 3 % of the budget a half cosine down to 0.
         coarse_weight: of the comparison after shrinking to a sixteenth of the exit's side, beside the one at its size.
         judge_weight: of the difference between the features of the prior's judge.
@@ -134,8 +138,12 @@ class ExitSettings:
             )
 
     @classmethod
-    def for_prior(cls, prior: Prior, **changes: Any) -> Self:
-        """Return the usual settings with the exits below the prior's resolution; the first, where there is none."""
+    def for_prior(cls, prior: Prior, resolutions: Sequence[int] | None = None, **changes: Any) -> Self:
+        """Return the usual settings with these exits, or those below the prior's resolution; the first, where there is none."""
+        if resolutions:
+            usual = dict(zip(cls().resolutions, cls().widths, strict=True))
+            widths = tuple(usual.get(r, max(usual.values())) for r in resolutions)
+            return cls(resolutions=tuple(resolutions), widths=widths, **changes)
         pairs = list(zip(cls().resolutions, cls().widths, strict=True))
         fitting = [pair for pair in pairs if pair[0] < prior.resolution] or pairs[:1]
         return cls(resolutions=tuple(r for r, _ in fitting), widths=tuple(width for _, width in fitting), **changes)

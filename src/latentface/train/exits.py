@@ -4,10 +4,13 @@ Each step draws style rows as searches find them, runs the frozen generator once
 shrunk by area to one exit's size, and fits the exit's head to some of what was kept so far: pixels, the same after shrinking,
 and the features of the prior's judge, without which a head paints too softly.
 
+A small exit (`SMALL`) learns from the pictures of a larger one, where the prior has one: they cost a seventh, and a search goes
+on there.
+
 Shape legend: B samples a look, L style rows, D width of w.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 
 from latentface.devices import seeded
 from latentface.errors import InputError
+from latentface.io.weights import read_card
 from latentface.prior.exits import ExitLayer, rows_of, whole_rows, write_exits
 from latentface.prior.judge import Judge
 from latentface.prior.mobilestylegan import MobileGenerator
@@ -29,6 +33,8 @@ from latentface.train.samples import wandering_rows
 
 Pair = tuple[Tensor, Tensor]  # an exit's style rows (1, l, D), and its picture (1, 3, r, r) in bytes
 
+SMALL = 16  # times smaller than the prior's faces, from where a larger exit's pictures do
+LOOK_SIDE = 128  # px, below which a look is at more samples: they cost less
 HELD = 16  # samples, never trained on, by which the figures are measured
 
 
@@ -60,6 +66,7 @@ class ExitFit(Fit):
         self._held: dict[int, list[Pair]] = {}
         self.eye_dtype = prior.fast_dtype or prior.dtype
         self.judge = prior.judge.to(self.eye_dtype) if prior.judge and settings.judge_weight else None
+        self.painters = {r: painter_of(prior, r) for r in settings.resolutions}
 
     @torch.no_grad()
     def features(self, rows: Tensor, resolution: int) -> Tensor:
@@ -70,12 +77,13 @@ class ExitFit(Fit):
 
     @torch.no_grad()
     def sample(self, random: torch.Generator, resolution: int) -> Pair:
-        """Draw an exit's style rows (1, l, D) and the final picture that they make, shrunk to it, (1, 3, r, r) in bytes.
+        """Draw an exit's style rows (1, l, D) and the picture that they make, shrunk to it, (1, 3, r, r) in bytes.
 
-        The generator's rows above the exit are its last one.
+        The painter's rows above the exit are its last one.
         """
         rows = wandering_rows(self.prior, random, 1)[:, : rows_of(resolution)]
-        picture = self.prior.synthesis(whole_rows(rows, self.prior.num_ws), fast=True)
+        painter = self.painters[resolution]
+        picture = painter.synthesis(whole_rows(rows, painter.num_ws), fast=True)
         return rows, (F.adaptive_avg_pool2d(picture, resolution).clamp(0, 1) * 255).round().byte()
 
     def step(self, done: float) -> float:
@@ -90,7 +98,8 @@ class ExitFit(Fit):
         self.anneal(done, 0.03)
         total = 0.0
         for look in range(settings.looks):
-            chosen = torch.randint(len(pool), (settings.batch,), generator=random).tolist()
+            count = settings.batch * max(1, LOOK_SIDE // resolution)
+            chosen = torch.randint(len(pool), (count,), generator=random).tolist()
             if look == 0:
                 chosen[0] = min(place, len(pool) - 1)
             total += self._look(resolution, [pool[i] for i in chosen], random)
@@ -104,7 +113,7 @@ class ExitFit(Fit):
         loss = _distance(made, wanted) + self.settings.coarse_weight * _distance(
             F.avg_pool2d(made, 2 * COARSE), F.avg_pool2d(wanted, 2 * COARSE)
         )
-        if self.judge is not None:
+        if self.judge is not None and resolution >= self.judge.resolution:
             loss = loss + self.settings.judge_weight * self._seen_apart(self.judge, made, wanted, random)
         value = self.descend(loss, head)
         with torch.no_grad():
@@ -161,6 +170,12 @@ class ExitFit(Fit):
         self.average = {k: v.to(own[k]) for k, v in self.average.items()}
 
 
+def painter_of(prior: Prior, resolution: int) -> Prior:
+    """Return whose pictures an exit of `resolution` px learns: the prior's, or a larger exit's where it is small."""
+    small = resolution * SMALL <= prior.resolution
+    return prior.at(min((r for r in prior.exits if small and r > resolution), default=prior.resolution))
+
+
 def _distance(a: Tensor, b: Tensor) -> Tensor:
     error = a - b
     return error.abs().mean() + 2 * error.square().mean()
@@ -209,13 +224,22 @@ def train_exits(
 
 
 def _write(fit: ExitFit, target: Path) -> None:
+    """Write the trained exits beside the prior's others."""
+    prior, heads = fit.prior, fit.averaged()
+    others = {r: head for r, head in prior.exits.items() if r not in heads}
+    old = read_card(prior.exits_path, "exits") if others and prior.exits_path else {}
+    run = {"training": asdict(fit.settings), **run_facts(fit, prior.device), "samples": fit.steps}
+    psnr = {str(r): [round(v, 2) for v in pair] for r, pair in fit.psnr.items()}
     card = {
-        "prior": fit.prior.name,
+        "prior": prior.name,
         "data": "the prior's own samples",
-        "licence": fit.prior.licence,
-        "training": asdict(fit.settings),
-        **run_facts(fit, fit.prior.device),
-        "samples": fit.steps,
-        "psnr": {str(r): [round(v, 2) for v in pair] for r, pair in fit.psnr.items()},
+        "licence": prior.licence,
+        "psnr": {**_of(others, old.get("psnr")), **psnr},
+        "runs": {**_of(others, old.get("runs")), **{str(r): run for r in heads}},
     }
-    write_exits(target, fit.averaged(), fit.prior.sha256, card)
+    write_exits(target, {**others, **heads}, prior.sha256, card)
+
+
+def _of(exits: Collection[int], facts: Any) -> dict[str, Any]:
+    """Return what a card says of some exits."""
+    return {str(r): facts[str(r)] for r in exits if isinstance(facts, dict) and str(r) in facts}

@@ -134,12 +134,12 @@ def test_which_stages_a_search_has(mobile):
     with_another = SimpleNamespace(
         exits=dict.fromkeys((8, 16, 32)), resolution=R, at=lambda side: SimpleNamespace(resolution=side)
     )
-    assert sides(with_another, 100, 90) == [(8, 46), (16, 22), (32, 22), (64, 10)]
-    assert sides(with_another, 100, 90, size=32) == [(8, 46), (16, 22), (32, 32)]
+    assert sides(with_another, 100, 90) == [(8, 60), (16, 20), (32, 10), (64, 10)]
+    assert sides(with_another, 100, 90, size=32) == [(8, 60), (16, 20), (32, 20)]
     assert sides(with_another, 100, 90, size=16) == [(8, 60), (16, 40)]
     large = SimpleNamespace(exits=dict.fromkeys((8, 16, 32)), resolution=128, at=with_another.at)
     assert sides(large, 100, 90, size=8) == sides(large, 100, 90, size=16) == [(8, 60), (16, 40)]  # 8 px are too soft
-    assert sides(with_another, 3, 2) == [(8, 2), (64, 1)]
+    assert sides(with_another, 3, 2) == [(8, 1), (16, 1), (64, 1)]
     race, *rest = stages_of(mobile, DOWN, 1, 100, 90, racers=4)
     assert (race.steps, race.racers, [s.steps for s in rest]) == (20, 4, [40, 30, 10])
 

@@ -29,6 +29,7 @@ from latentface.prior.prior import Prior
 
 # Shares of steps, and what a short stage needs: docs/decisions.md
 FULL_SHARE, ONE_EXIT_FULL_SHARE = 0.1, 0.4  # of all steps, at full size
+LATER_SHARE = 1 / 3  # of the steps left at an exit: those at later ones
 SHORT = 25  # steps of a stage below which its rate is in proportion: it begins near its end
 SMALLEST_LAST = 8  # times smaller than the prior's faces: an exit where a search may end
 RACERS = 4  # searches of a face that begin
@@ -84,14 +85,14 @@ def stages_of(
     coarse: int,
     racers: int = 1,
     size: int | None = None,
-    later: float | None = None,
+    later: float = LATER_SHARE,
 ) -> list[Stage]:
     """Return the stages of a search of `total` steps of which `coarse` are made at exits; [] where no exit suits the inputs.
 
     Args:
         racers: searches of a face that begin.
         size: px that are wanted of the faces, None for all: the last stage is at the smallest exit that has as many.
-        later: share of the exits' steps that are made at each one after the first; None: the first has twice as many.
+        later: share of the steps left at an exit that are made at later ones, where there are any.
     """
     first = exit_for(prior.exits, degradation, faces) if coarse else None
     if first is None:
@@ -100,10 +101,12 @@ def stages_of(
     if first == last:
         sides = {first: coarse}
     else:
-        others = sorted(r for r in prior.exits if first < r <= last)
-        share = 1 / (len(others) + 2) if later is None else later
-        each = min((coarse - 1) // max(1, len(others)), round(coarse * share))
-        sides = {first: coarse - each * len(others), **dict.fromkeys(others, each)}
+        *before, final = sorted(r for r in prior.exits if first <= r <= last)
+        sides, left = {}, coarse
+        for side in before:
+            sides[side] = left - min(left - 1, round(left * later))
+            left -= sides[side]
+        sides[final] = left
         sides[last] = sides.get(last, 0) + total - coarse
     stages = [Stage(prior.at(side), steps) for side, steps in sides.items() if steps]
     race = race_steps(stages[0].steps) if racers > 1 else 0
@@ -126,7 +129,7 @@ def explore_coarse(
     start: Tensor | None = None,
     racers: int = RACERS,
     size: int | None = None,
-    later: float | None = None,
+    later: float = LATER_SHARE,
 ) -> Exploration:
     """Make the first `steps` of a search's at exits and the others at full size; other arguments are a method's.
 
@@ -136,7 +139,7 @@ def explore_coarse(
     Args:
         racers: searches of a face that begin, where no start is given.
         size: px that are wanted of the faces, None for all: the last stage is at the smallest exit that has as many.
-        later: share of the exits' steps that are made at each one after the first; None: the first has twice as many.
+        later: share of the steps left at an exit that are made at later ones, where there are any.
     """
     racers = 1 if start is not None else racers
     stages = stages_of(prior, degradation, len(low), settings.steps, steps, racers, size, later) if steps else []

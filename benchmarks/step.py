@@ -36,7 +36,7 @@ ROWS: dict[str, tuple[str, bool, str]] = {
     "fused (float32)": ("own", True, "float32"),
     "fused, bfloat16": ("own", True, "bfloat16"),
     "fused, bfloat16, memory given back": ("own", False, "bfloat16"),
-    "64 px exit, bfloat16": ("64", True, "bfloat16"),
+    "32 px exit, bfloat16": ("32", True, "bfloat16"),
     "128 px exit, float32": ("128", True, "float32"),
     "128 px exit, bfloat16": ("128", True, "bfloat16"),
     "256 px exit, bfloat16": ("256", True, "bfloat16"),

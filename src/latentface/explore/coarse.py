@@ -29,11 +29,10 @@ from latentface.prior.prior import Prior
 
 # Shares of steps, and what a short stage needs: docs/decisions.md
 FULL_SHARE, ONE_EXIT_FULL_SHARE = 0.1, 0.4  # of all steps, at full size
-LATER_SHARE = 1 / 3  # of the steps left at an exit: those at later ones
 SHORT = 25  # steps of a stage below which its rate is in proportion: it begins near its end
 SMALLEST_LAST = 8  # times smaller than the prior's faces: an exit where a search may end
 RACERS = 4  # searches of a face that begin
-RACE_SHARE = 1 / 3  # of the first exit's steps
+RACE_SHARE = 2 / 9  # of the exits' steps
 ENOUGH = 30.0  # dB of agreement with the input below which a face is searched on at the end
 FURTHER_SHARE = 0.3  # of all steps: those of a face that is searched on
 OTHER_DRAWS = 0x5DEECE66D  # any number: a method takes its own draws from the seed itself
@@ -49,7 +48,7 @@ class Stage:
 
     @property
     def cost(self) -> float:
-        """Time of it, about, in steps of 1 px: 0.02, 0.07, 0.16 and 0.43 s a step at 64, 128, 256 and 1024 px."""
+        """Time of it, about, in steps of 1 px: 0.01, 0.07, 0.16 and 0.43 s a step at 32, 128, 256 and 1024 px."""
         return self.steps * self.racers * self.prior.resolution
 
 
@@ -85,14 +84,14 @@ def stages_of(
     coarse: int,
     racers: int = 1,
     size: int | None = None,
-    later: float = LATER_SHARE,
+    later: float | None = None,
 ) -> list[Stage]:
     """Return the stages of a search of `total` steps of which `coarse` are made at exits; [] where no exit suits the inputs.
 
     Args:
         racers: searches of a face that begin.
         size: px that are wanted of the faces, None for all: the last stage is at the smallest exit that has as many.
-        later: share of the steps left at an exit that are made at later ones, where there are any.
+        later: share of the exits' steps that are made at each one after the first; None: the first has twice as many.
     """
     first = exit_for(prior.exits, degradation, faces) if coarse else None
     if first is None:
@@ -101,15 +100,13 @@ def stages_of(
     if first == last:
         sides = {first: coarse}
     else:
-        *before, final = sorted(r for r in prior.exits if first <= r <= last)
-        sides, left = {}, coarse
-        for side in before:
-            sides[side] = left - min(left - 1, round(left * later))
-            left -= sides[side]
-        sides[final] = left
+        others = sorted(r for r in prior.exits if first < r <= last)
+        share = 1 / (len(others) + 2) if later is None else later
+        each = min((coarse - 1) // max(1, len(others)), round(coarse * share))
+        sides = {first: coarse - each * len(others), **dict.fromkeys(others, each)}
         sides[last] = sides.get(last, 0) + total - coarse
     stages = [Stage(prior.at(side), steps) for side, steps in sides.items() if steps]
-    race = race_steps(stages[0].steps) if racers > 1 else 0
+    race = min(race_steps(coarse), stages[0].steps - 1) if racers > 1 else 0
     if race:
         rest = replace(stages[0], steps=stages[0].steps - race)
         stages[:1] = [replace(stages[0], steps=race, racers=racers), rest]
@@ -129,7 +126,7 @@ def explore_coarse(
     start: Tensor | None = None,
     racers: int = RACERS,
     size: int | None = None,
-    later: float = LATER_SHARE,
+    later: float | None = None,
 ) -> Exploration:
     """Make the first `steps` of a search's at exits and the others at full size; other arguments are a method's.
 
@@ -139,7 +136,7 @@ def explore_coarse(
     Args:
         racers: searches of a face that begin, where no start is given.
         size: px that are wanted of the faces, None for all: the last stage is at the smallest exit that has as many.
-        later: share of the steps left at an exit that are made at later ones, where there are any.
+        later: share of the exits' steps that are made at each one after the first; None: the first has twice as many.
     """
     racers = 1 if start is not None else racers
     stages = stages_of(prior, degradation, len(low), settings.steps, steps, racers, size, later) if steps else []
@@ -313,8 +310,8 @@ def racers_seeds(seeds: Sequence[int], racers: int) -> list[int]:
 
 
 def race_steps(steps: int) -> int:
-    """Return how many of the steps at an exit are a race; 0 where they are too few."""
-    return round(steps * RACE_SHARE) if steps >= 2 else 0
+    """Return how many of the steps at exits are a race; 0 where they are too few."""
+    return max(1, round(steps * RACE_SHARE)) if steps >= 2 else 0
 
 
 class _Telling:

@@ -140,13 +140,10 @@ class ExitSettings:
     @classmethod
     def for_prior(cls, prior: Prior, resolutions: Sequence[int] | None = None, **changes: Any) -> Self:
         """Return the usual settings with these exits, or those below the prior's resolution; the first, where there is none."""
-        if resolutions:
-            usual = dict(zip(cls().resolutions, cls().widths, strict=True))
-            widths = tuple(usual.get(r, max(usual.values())) for r in resolutions)
-            return cls(resolutions=tuple(resolutions), widths=widths, **changes)
-        pairs = list(zip(cls().resolutions, cls().widths, strict=True))
-        fitting = [pair for pair in pairs if pair[0] < prior.resolution] or pairs[:1]
-        return cls(resolutions=tuple(r for r, _ in fitting), widths=tuple(width for _, width in fitting), **changes)
+        usual = dict(zip(cls().resolutions, cls().widths, strict=True))
+        chosen = resolutions or [r for r in usual if r < prior.resolution] or [min(usual)]
+        widths = tuple(usual.get(r, max(usual.values())) for r in chosen)
+        return cls(resolutions=tuple(chosen), widths=widths, **changes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,7 +33,7 @@ from latentface.train.samples import wandering_rows
 
 Pair = tuple[Tensor, Tensor]  # an exit's style rows (1, l, D), and its picture (1, 3, r, r) in bytes
 
-SMALL = 16  # times smaller than the prior's faces, from where a larger exit's pictures do
+SMALL = 16  # an exit so many times smaller than the prior's faces learns from a larger exit's pictures
 LOOK_SIDE = 128  # px, below which a look is at more samples: they cost less
 HELD = 16  # samples, never trained on, by which the figures are measured
 
@@ -234,12 +234,12 @@ def _write(fit: ExitFit, target: Path) -> None:
         "prior": prior.name,
         "data": "the prior's own samples",
         "licence": prior.licence,
-        "psnr": {**_of(others, old.get("psnr")), **psnr},
-        "runs": {**_of(others, old.get("runs")), **{str(r): run for r in heads}},
+        "psnr": {**_facts_of(others, old.get("psnr")), **psnr},
+        "runs": {**_facts_of(others, old.get("runs")), **{str(r): run for r in heads}},
     }
     write_exits(target, {**others, **heads}, prior.sha256, card)
 
 
-def _of(exits: Collection[int], facts: Any) -> dict[str, Any]:
+def _facts_of(exits: Collection[int], facts: Any) -> dict[str, Any]:
     """Return what a card says of some exits."""
     return {str(r): facts[str(r)] for r in exits if isinstance(facts, dict) and str(r) in facts}

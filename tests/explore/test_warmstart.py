@@ -26,7 +26,6 @@ from latentface.explore.start.bank import (
 from latentface.explore.start.encoder import (
     EncoderNetwork,
     EncoderShape,
-    encoder_path,
     find_encoder,
     read_encoder,
     write_encoder,
@@ -34,6 +33,7 @@ from latentface.explore.start.encoder import (
 from latentface.explore.start.sight import blur, low_sides, seen
 from latentface.faces import Similarity, Warp
 from latentface.prior.architecture import Architecture
+from latentface.prior.exits import beside
 from latentface.prior.flow import FlowSettings, flow_path
 from latentface.prior.formats import write_figures
 from latentface.prior.prior import Prior
@@ -58,9 +58,9 @@ def with_encoder(prior_file):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = EncoderNetwork(SHAPE)
-    write_encoder(encoder_path(prior_file), network, prior.sha256, {})
+    write_encoder(beside(prior_file, "encoder"), network, prior.sha256, {})
     yield prior
-    encoder_path(prior_file).unlink()
+    beside(prior_file, "encoder").unlink()
 
 
 def faces_of_the_prior(prior, count=5, seed=3):
@@ -165,7 +165,7 @@ def test_figures_in_the_priors_card_leave_it_its_encoder_and_its_caches(prior_fi
     """`bench prior --into-card` changes the file; nothing that was made for the prior may be lost by it."""
     file = Path(shutil.copy(prior_file, tmp_path))
     before = Prior.read(file)
-    write_encoder(encoder_path(file), EncoderNetwork(SHAPE), before.sha256, {})
+    write_encoder(beside(file, "encoder"), EncoderNetwork(SHAPE), before.sha256, {})
     write_figures(file, {"values": {"invert-w psnr": {"value": 20.0, "n": 3}}})
     after = Prior.read(file)
     assert after.card["figures"]["values"]

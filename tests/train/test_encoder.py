@@ -13,7 +13,8 @@ from tiny import tiny_faces, tiny_prior
 from latentface.cli import run
 from latentface.degradation import Downscale
 from latentface.errors import InputError, TrainingError
-from latentface.explore.start.encoder import EncoderShape, encoder_path, read_encoder
+from latentface.explore.start.encoder import EncoderShape, read_encoder
+from latentface.prior.exits import beside
 from latentface.train import encoder as module
 from latentface.train.encoder import EncoderFit, EncoderSettings, train_encoder
 
@@ -71,10 +72,8 @@ def test_a_step_descends_the_stated_loss(small):
     answer, down = small.synthesis(small.degaussianise(v)), Downscale(side, 8)
     low_error = (down.forward(answer) - down.forward(high)).square().mean()
     expected = (answer - high).square().mean() + QUICK.low_weight * low_error
-    expected = expected + QUICK.latent_weight * (v - own[:, None]).square().mean()
-    torch.testing.assert_close(
-        small.synthesis(small.degaussianise(own)[:, None].expand(v.shape)).clamp(0, 1), high, atol=0.002, rtol=0
-    )
+    expected = expected + QUICK.latent_weight * (v - own).square().mean()
+    torch.testing.assert_close(small.synthesis(small.degaussianise(own)).clamp(0, 1), high, atol=0.002, rtol=0)
     assert fit.step(0.5) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
@@ -204,7 +203,7 @@ def test_from_training_to_upscaling_on_the_command_line(prior_file, tmp_path, ca
     assert "train encoder" in capsys.readouterr().err
     arguments = ["train", "encoder", "-p", own, "--steps", "2", "--batch", "2", "--device", "cpu"]
     assert run([str(a) for a in arguments]) == 0
-    assert capsys.readouterr().out.strip() == str(encoder_path(own))
+    assert capsys.readouterr().out.strip() == str(beside(own, "encoder"))
     assert run([str(c) for c in call]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["settings"]["start"] == "encoder"

@@ -162,13 +162,13 @@ def encoder(
 ) -> int:
     """Train the encoder that `upscale --start encoder` begins from, on the prior's own faces: no pictures needed."""
     from latentface.devices import pick_device
-    from latentface.explore.start.encoder import encoder_path
+    from latentface.prior.exits import beside
     from latentface.prior.registry import EMBEDDED, load_prior
     from latentface.train.encoder import train_encoder
 
     talk = Talk(place.quiet)
     loaded = load_prior(run.prior or EMBEDDED, pick_device(place.device))
-    target = run.output or encoder_path(_file_of(loaded))
+    target = run.output or beside(_file_of(loaded), "encoder")
     talk.say(f"training on {loaded.device}; the encoder goes to {target}, samples and log to {target}.train")
 
     def words(t: Tick) -> str:
@@ -176,7 +176,7 @@ def encoder(
 
     def more(t: Tick) -> str:
         psnr, consistency = (t.figures.get(name, float("nan")) for name in ("psnr", "consistency"))
-        return f"{words(t)}, at 8x {psnr:.2f} dB, shrinks back to {consistency:.2f} dB"
+        return f"{words(t)}, {psnr:.2f} dB, shrinks back to {consistency:.2f} dB"
 
     with watched(talk, words, more) as tick:
         path = train_encoder(

@@ -65,7 +65,7 @@ class ExitLayer(nn.Module):
 
 
 def beside(prior_path: str | Path, what: str = "exits") -> Path:
-    """Return where a prior's exits, or its judge, are looked for first: beside its file, NAME.exits.safetensors."""
+    """Return where a prior's exits, its judge or its encoder are looked for first: beside its file, NAME.exits.safetensors."""
     path = Path(prior_path)
     return path.with_name(f"{path.stem}.{what}.safetensors")
 

@@ -1,11 +1,11 @@
 """The pretrained GAN as the searches see it: pictures in [0, 1], frozen weights, one descriptor."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from latentface.prior.mobilestylegan import MobileGenerator
 from latentface.prior.statistics import latent_statistics
 from latentface.prior.stylegan2 import Discriminator
 
+T = TypeVar("T")
 BUNDLED = Path(str(resources.files("latentface.prior") / "bundled"))
 
 
@@ -82,21 +83,29 @@ class Prior:
         own = [] if self.path is None else [beside(self.path, what)]
         return next((p for p in (*own, BUNDLED / f"{self.name}.{what}.safetensors") if p.is_file()), None)
 
+    def companion(self, what: str, read: Callable[[Path], T]) -> T | None:
+        """Return what `read` makes of the prior's "exits", "judge" or "encoder", beside its file or in the package; else None.
+
+        Raises as `read`, but not of the package's files: a file of the user's may have the name of a published prior.
+        """
+        path = self._companion(what)
+        try:
+            return None if path is None else read(path)
+        except WeightsError:
+            if path is None or path.parent != BUNDLED:
+                raise
+            return None
+
     @cached_property
     def exits(self) -> dict[int, ExitLayer]:
         """The heads of the prior's exits by resolution, from `NAME.exits.safetensors`; none where there is no such file.
 
         Raises WeightsError: the file is broken, or another prior's.
         """
-        path = self.exits_path
-        if path is None or not isinstance(self.generator, MobileGenerator):
+        generator = self.generator
+        if not isinstance(generator, MobileGenerator):
             return {}
-        try:
-            heads = read_exits(path, self.generator, self.sha256)
-        except WeightsError:
-            if path.parent != BUNDLED:
-                raise
-            return {}  # a file of the user's has the name of a published prior
+        heads = self.companion("exits", lambda path: read_exits(path, generator, self.sha256)) or {}
         return {r: head.to(self.device, self.dtype, memory_format=torch.channels_last) for r, head in heads.items()}  # type: ignore[call-overload]
 
     @cached_property
@@ -128,20 +137,15 @@ class Prior:
 
         Raises WeightsError: the file is broken, or another prior's.
         """
-        path = self._companion("judge")
-        if path is None:
-            return None
-        try:
-            if read_card(path, "judge").get("prior_sha256") != self.sha256:
-                raise WeightsError(
-                    f"{path}: this judge is another prior's; name it with --judge to take it all the same, or train one "
-                    "with: latentface train judge"
-                )
-            return Judge.read(path)
-        except WeightsError:
-            if path.parent != BUNDLED:
-                raise
-            return None  # a file of the user's has the name of a published prior
+        return self.companion("judge", self._own_judge)
+
+    def _own_judge(self, path: Path) -> Judge:
+        if read_card(path, "judge").get("prior_sha256") != self.sha256:
+            raise WeightsError(
+                f"{path}: this judge is another prior's; name it with --judge to take it all the same, or train one "
+                "with: latentface train judge"
+            )
+        return Judge.read(path)
 
     def needed_judge(self) -> Judge:
         """Return the judge. Raises WeightsError where there is none."""

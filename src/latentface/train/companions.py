@@ -62,6 +62,7 @@ class EncoderSettings:
     low_weight: Annotated[float, HIDDEN] = 4.0
     latent_weight: Annotated[float, HIDDEN] = 0.02
     kept: Annotated[int, HIDDEN] = 4096
+    wander: Annotated[float, HIDDEN] = 0.5
     checks: Annotated[int, HIDDEN] = 20
     precision: Precision = "fp32"
     """Of the prior's convolutions: fp32, or bf16, several times as fast where the processor has it in silicon."""

@@ -31,9 +31,11 @@ from latentface.supervised.registry import count_parameters
 from latentface.train.companions import EncoderSettings
 from latentface.train.fit import Fit
 from latentface.train.run import OnTick, check_run, resume_from, run_facts, train, write_history
+from latentface.train.samples import wandering_rows
 
 KEPT_PART = 64  # kept faces are painted in parts of so many
-HELD = 64  # faces, never trained on, by which the figures are measured at 8x
+HELD = 64  # faces, never trained on, by which the figures are measured
+HELD_SIDE = 16  # px of the inputs that are made of them, or half of what is painted where that is less
 LEAST_INPUT = 8  # px; with a small prior `largest_factor` goes further down
 
 
@@ -122,11 +124,14 @@ class EncoderFit(Fit):
 
     @torch.no_grad()
     def faces(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw new faces, (count, 3, R, R) in [0, 1], and their gaussianised w, (count, D)."""
+        """Draw new faces, (count, 3, R, R) in [0, 1], and their gaussianised style rows, (count, L, D)."""
         z = torch.randn(count, self.prior.z_dim, generator=random).to(self.prior.device)
-        rows = [self.painter.mapping(part) for part in z.split(32)]
-        pictures = torch.cat([self.paint(part).clamp(0, 1) for part in rows])
-        return pictures, self.prior.gaussianise(torch.cat(rows)[:, 0])
+        rows = torch.cat([self.painter.mapping(part) for part in z.split(32)])
+        if self.settings.wander:
+            apart = torch.rand(count, 1, 1, generator=random).to(rows) < self.settings.wander
+            rows = torch.where(apart, wandering_rows(self.painter, random, count), rows)
+        pictures = torch.cat([self.paint(part).clamp(0, 1) for part in rows.split(32)])
+        return pictures, self.prior.gaussianise(rows)
 
     def sides(self, count: int, random: torch.Generator) -> list[int]:
         """Draw widths of inputs in pixels, every octave of the enlargement alike."""
@@ -150,11 +155,11 @@ class EncoderFit(Fit):
         parts = zip(faces.chunk(len(sides)), sides, strict=True)
         views = torch.cat([self.views(part / 255, n, random) for part, n in parts])
         self.network.fit_stem(views)
-        self.network.fit_linear(views, v)
+        self.network.fit_linear(views, v.mean(1))
 
     @cached_property
     def kept(self) -> tuple[Tensor, Tensor]:
-        """Faces that are looked at again and again, (N, 3, R, R) in bytes, and their gaussianised w, (N, D)."""
+        """Faces that are looked at again and again, (N, 3, R, R) in bytes, and their gaussianised style rows, (N, L, D)."""
         random = torch.Generator().manual_seed(self.settings.seed * 1_000_003 - 3)
         parts = [self.faces(KEPT_PART, random) for _ in range(self.settings.kept // KEPT_PART)]
         return torch.cat([(p * 255).round().byte() for p, _ in parts]), torch.cat([v for _, v in parts])
@@ -179,25 +184,25 @@ class EncoderFit(Fit):
         r = resampling_matrix(min(side, high.shape[-1]), high.shape[-1], "bicubic").to(high)
         loss = difference.square().mean() + settings.low_weight * (r @ difference @ r.t()).square().mean()
         if settings.latent_weight:
-            loss = loss + settings.latent_weight * (v - wanted[:, None]).square().mean()
+            loss = loss + settings.latent_weight * (v - wanted).square().mean()
         return self.count(self.descend(loss, self.network))
 
     @torch.no_grad()
     def held_answers(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return held faces, shrunk 8x, and the encoder's answers, shrunk too."""
+        """Return held faces, shrunk, and the encoder's answers, shrunk too."""
         high = self.held[:count]
-        down = Downscale(max(2, high.shape[-1] // 8), high.shape[-1])
+        down = Downscale(min(HELD_SIDE, high.shape[-1] // 2), high.shape[-1])
         low = down.forward(high).clamp(0, 1)
         v = Encoder(self.network).rows(low, Downscale(down.low, self.prior.resolution))
         answers = torch.cat([self.paint(self.prior.degaussianise(rows)) for rows in v.split(32)]).clamp(0, 1)
         return low, answers, down.forward(answers)
 
     def figures(self) -> Mapping[str, float]:
-        """Return PSNR and consistency of the held faces at 8x, in dB."""
+        """Return PSNR and consistency of the held faces from `HELD_SIDE`, in dB."""
         return self.history[-1] if self.history else {}
 
     def check(self, loss: float) -> None:
-        """Measure the held faces at 8x and note it."""
+        """Measure the held faces and note it."""
         low, answers, low_again = self.held_answers(HELD)
         psnr = float(psnr_each(answers, self.held).mean())
         consistency = float(psnr_each(low_again, low).mean())

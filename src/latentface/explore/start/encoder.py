@@ -21,6 +21,7 @@ from latentface.errors import InputError, MissingDataError, WeightsError
 from latentface.explore.start.sight import EYE, low_sides, octaves, seen
 from latentface.io.atomic import sha256
 from latentface.io.weights import filled, read_card, read_tensors, write_weights
+from latentface.prior.exits import beside
 from latentface.prior.prior import Prior
 
 RIDGE = 0.05  # of the variance of a whitened part: faces are few, and the parts at the end are noise
@@ -152,22 +153,20 @@ def read_encoder(path: str | Path, prior: Prior) -> Encoder:
     return Encoder(network, card, sha256(Path(path).read_bytes()))
 
 
-def encoder_path(prior_path: str | Path) -> Path:
-    """Return where a prior's encoder is looked for: beside it, NAME.encoder.safetensors."""
-    path = Path(prior_path)
-    return path.with_name(f"{path.stem}.encoder.safetensors")
-
-
 def find_encoder(prior: Prior) -> Encoder:
-    """Return the encoder beside the prior's file.
+    """Return the prior's encoder, beside its file or in the package.
 
     Raises:
         MissingDataError: there is none. WeightsError: it cannot be used, or is another prior's.
     """
-    path = encoder_path(prior.path) if prior.path is not None else None
-    if path is None or not path.is_file():
-        where = f"{path}: there is no encoder" if path else "a prior that was made in memory has no encoder"
+    encoder = prior.companion("encoder", lambda path: read_encoder(path, prior))
+    if encoder is None:
+        where = (
+            f"{beside(prior.path, 'encoder')}: there is no encoder"
+            if prior.path
+            else "a prior that was made in memory has no encoder"
+        )
         raise MissingDataError(
             f"{where} for the prior {prior.name}; train one in minutes (latentface train encoder -p PRIOR), or use --start bank"
         )
-    return read_encoder(path, prior)
+    return encoder

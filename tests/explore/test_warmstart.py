@@ -32,6 +32,8 @@ from latentface.explore.start.encoder import (
 )
 from latentface.explore.start.sight import blur, low_sides, seen
 from latentface.faces import Similarity, Warp
+from latentface.io.weights import NARROW
+from latentface.prior import prior as prior_module
 from latentface.prior.architecture import Architecture
 from latentface.prior.exits import beside
 from latentface.prior.flow import FlowSettings, flow_path
@@ -149,7 +151,7 @@ def test_an_encoder_is_the_same_after_its_file(tmp_path):
     prior, low, down = tiny_prior(16), tiny_faces(2), Downscale(4, 16)
     network = EncoderNetwork(SHAPE)
     for p in network.parameters():
-        p.data.copy_(p.data.half())
+        p.data.copy_(p.data.to(NARROW if p.ndim == 2 else torch.float16))  # as its file has them
     write_encoder(tmp_path / "e.safetensors", network, prior.sha256, {"steps": 3})
     encoder = read_encoder(tmp_path / "e.safetensors", prior)
     assert encoder.card["steps"] == 3
@@ -197,6 +199,17 @@ def test_a_bad_encoder_is_refused(tmp_path):
 def test_the_published_size_fits_the_package():
     shape = EncoderShape(rows=12, width=256)
     assert 2 * sum(p.numel() for p in EncoderNetwork(shape).parameters()) < 3.8e6
+
+
+def test_the_package_has_the_encoder_of_a_published_prior(tmp_path, monkeypatch):
+    prior = tiny_prior(16)
+    prior.name, prior.sha256 = "published", "a" * 64
+    monkeypatch.setattr(prior_module, "BUNDLED", tmp_path)
+    write_encoder(tmp_path / "published.encoder.safetensors", EncoderNetwork(SHAPE), prior.sha256, {"steps": 7})
+    assert find_encoder(prior).card["steps"] == 7
+    prior.sha256 = "b" * 64  # a file of the user's by the same name
+    with pytest.raises(MissingDataError, match="train encoder"):
+        find_encoder(prior)
 
 
 # -- starts ------------------------------------------------------------------------------------------------------------

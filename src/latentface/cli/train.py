@@ -162,12 +162,21 @@ def encoder(
 ) -> int:
     """Train the encoder that `upscale --start encoder` begins from, on the prior's own faces: no pictures needed."""
     from latentface.devices import pick_device
+    from latentface.explore.start.encoder import EncoderShape
     from latentface.prior.exits import beside
     from latentface.prior.registry import EMBEDDED, load_prior
-    from latentface.train.encoder import train_encoder
+    from latentface.train.encoder import painter_of, train_encoder
 
     talk = Talk(place.quiet)
     loaded = load_prior(run.prior or EMBEDDED, pick_device(place.device))
+    shape = EncoderShape(
+        rows=painter_of(loaded).num_ws,
+        width=loaded.w_dim,
+        parts=run.parts,
+        hidden=run.hidden,
+        blocks=run.blocks,
+        rank=run.rank,
+    )
     target = run.output or beside(_file_of(loaded), "encoder")
     talk.say(f"training on {loaded.device}; the encoder goes to {target}, samples and log to {target}.train")
 
@@ -185,6 +194,7 @@ def encoder(
             steps=run.steps,
             minutes=run.minutes,
             settings=settings,
+            shape=shape,
             resume=run.resume,
             save_seconds=run.save_every * 60,
             on_tick=tick,

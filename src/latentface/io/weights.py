@@ -1,6 +1,6 @@
 """Our files of weights: safetensors with a card, JSON under a metadata key that says what the file holds.
 
-Numbers are float16 on disk and float32 in use. Nothing in a file is ever executed.
+Numbers are float16 on disk, some of 8 bits, and float32 in use. Nothing in a file is ever executed.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from latentface.io.kinds import kind_of
 M = TypeVar("M", bound=nn.Module)
 
 FORMAT = 1
+NARROW = torch.float8_e4m3fn  # three bits after the leading one: 1/16 of a number at most is lost
 KEYS = {
     "prior": "latentface",
     "exits": "latentface-exits",
@@ -38,8 +39,9 @@ def write_weights(
     card: Mapping[str, Any],
     facts: Mapping[str, Any],
     wide: Collection[str] = (),
+    narrow: Collection[str] = (),
 ) -> None:
-    """Write a file of `what` (one of KEYS) atomically; the tensors named `wide` keep float32.
+    """Write a file of `what` (one of KEYS) atomically; the tensors named `wide` keep float32, those named `narrow` 8 bits.
 
     The card is anything that JSON holds; the format and `facts`, which readers need, complete it. Raises OutputError:
     it cannot be written. WeightsError: a number does not fit half precision.
@@ -47,11 +49,14 @@ def write_weights(
     stored: dict[str, Tensor] = {}
     for name, value in tensors.items():
         kept = torch.float32 if name in wide else torch.float16 if value.is_floating_point() else value.dtype
-        stored[name] = value.detach().cpu().to(kept).contiguous()
-        if not bool(torch.isfinite(stored[name]).all()):
+        rounded = value.detach().cpu().to(kept)
+        if not bool(torch.isfinite(rounded).all()):
             raise WeightsError(
                 f"{path}: {name} does not fit float16; the weights are broken, or a training has diverged"
             )
+        if name in narrow and float(rounded.abs().max()) <= torch.finfo(NARROW).max:  # else it would be cut off there
+            rounded = rounded.to(NARROW)
+        stored[name] = rounded.contiguous()
     full = {**card, "format": FORMAT, **facts}
     write_bytes(path, save(stored, {KEYS[what]: json.dumps(full, ensure_ascii=False)}))
 
@@ -118,10 +123,11 @@ def read_card(path: str | Path, what: str) -> dict[str, Any]:
 
 
 def read_tensors(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
-    """Return the tensors of a file whose names begin so, as they are stored, on the CPU. Raises WeightsError."""
+    """Return the tensors of a file whose names begin so, as they are stored, 8 bits as 16, on the CPU. Raises WeightsError."""
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+            stored = {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+        return {name: value.half() if value.dtype == NARROW else value for name, value in stored.items()}
     except (SafetensorError, OSError, ValueError):
         raise WeightsError(f"{path}: the file is broken; fetch it again") from None
 

@@ -35,6 +35,14 @@ class EncoderRun:
     """Go on where the run with the same output stopped."""
     save_every: float = 1.0
     """Minutes between checkpoints."""
+    parts: int = 256
+    """Numbers that the input is first made."""
+    hidden: int = 384
+    """Width of the network."""
+    blocks: int = 4
+    """Residual blocks of it."""
+    rank: int = 64
+    """Directions in which the style rows may differ."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +56,7 @@ class EncoderSettings:
             from reading what only the prior's own faces say.
         low_weight: of the small pictures' mean square difference; that of the large ones weighs 1.
         latent_weight: of the mean square difference from the face's own gaussianised w.
-        kept: faces that are painted first, fit the stem and the linear part, and are three quarters of each batch.
+        wander: share of faces whose style rows wander from one code, as searches find them; the others' are one w.
         checks: measurements over the budget.
     """
 
@@ -61,7 +69,8 @@ class EncoderSettings:
     noise: Annotated[float, HIDDEN] = 0.04
     low_weight: Annotated[float, HIDDEN] = 4.0
     latent_weight: Annotated[float, HIDDEN] = 0.02
-    kept: Annotated[int, HIDDEN] = 4096
+    kept: Annotated[int, QUIETLY] = 4096
+    """Faces that are painted first, fit the first layers, and are three quarters of each batch."""
     wander: Annotated[float, HIDDEN] = 0.5
     checks: Annotated[int, HIDDEN] = 20
     precision: Precision = "fp32"
@@ -75,6 +84,8 @@ class EncoderSettings:
                 f"batch {self.batch}, checks {self.checks}, rate {self.rate}, warmup {self.warmup}; expected >= 1, >= 1, > 0 and in [0, 1)"
             )
         check_precision(self.precision, PRECISIONS)
+        if not 0 <= self.wander <= 1:
+            raise InputError(f"wander is {self.wander}; expected a share from 0 to 1")
         if self.kept < 64:
             raise InputError(f"kept is {self.kept}; expected at least 64 faces")
         if self.largest_factor < 2 or min(self.noise, self.low_weight, self.latent_weight) < 0:

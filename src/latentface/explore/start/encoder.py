@@ -123,13 +123,16 @@ class Encoder:
 
 
 def write_encoder(path: str | Path, network: EncoderNetwork, prior_sha256: str, card: Mapping[str, Any]) -> None:
-    """Write an encoder atomically; `card` is completed by the format, its shape and the prior's sha256.
+    """Write an encoder atomically, its matrices in 8 bits: a search goes on from its answer anyway.
+
+    `card` is completed by the format, its shape and the prior's sha256.
 
     Raises:
         OutputError: it cannot be written. WeightsError: a number is not finite in half precision.
     """
     facts = {"shape": asdict(network.shape), "prior_sha256": prior_sha256}
-    write_weights(path, "encoder", network.state_dict(), card, facts)
+    tensors = network.state_dict()
+    write_weights(path, "encoder", tensors, card, facts, narrow=[name for name, v in tensors.items() if v.ndim == 2])
 
 
 def read_encoder(path: str | Path, prior: Prior) -> Encoder:

@@ -39,8 +39,8 @@ class UpscaleSettings:
         seed: Of the random start, the same for every face; sample k takes seed + k.
         samples: Write so many faces, NAME-1.png ..., and NAME-spread.png: what is known and what is invented.
         start: "random" is the method's own, for RLSE the best of 16 draws; "bank" starts near the most similar of the prior's
-            own faces (collected once, in seconds), "encoder" near the answer of the prior's encoder: from there 25 steps do
-            nearly what 100 do from a random start.
+            own faces (collected once, in seconds), "encoder" near the answer of the prior's encoder: with
+            celeba128 25 steps from there do nearly what 100 do from a random start.
         stop: End a batch of faces none of whose losses fell by this share in 10 steps, such as 0.02.
         answer: "mean" writes the mean of the samples (8 by default) as NAME.png: smoother, nearer to the truth.
         projection: End in a face that shrinks exactly to the input (a soft one: to its detail).

@@ -185,7 +185,7 @@ def encoder(
 
     def more(t: Tick) -> str:
         psnr, consistency = (t.figures.get(name, float("nan")) for name in ("psnr", "consistency"))
-        return f"{words(t)}, {psnr:.2f} dB, shrinks back to {consistency:.2f} dB"
+        return f"{words(t)}, PSNR {psnr:.2f} dB, shrinks back to {consistency:.2f} dB"
 
     with watched(talk, words, more) as tick:
         path = train_encoder(

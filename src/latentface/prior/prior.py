@@ -89,10 +89,12 @@ class Prior:
         Raises as `read`, but not of the package's files: a file of the user's may have the name of a published prior.
         """
         path = self._companion(what)
+        if path is None:
+            return None
         try:
-            return None if path is None else read(path)
+            return read(path)
         except WeightsError:
-            if path is None or path.parent != BUNDLED:
+            if path.parent != BUNDLED:
                 raise
             return None
 

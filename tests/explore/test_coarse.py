@@ -14,13 +14,15 @@ from tiny import prior_with_exits, tiny_faces, tiny_prior, written_prior
 from latentface.bench.core.variants import make_variant
 from latentface.bench.tables.ablated import ABLATED, AblatedSettings
 from latentface.degradation import Downscale
-from latentface.errors import InputError
+from latentface.devices import seeded
+from latentface.errors import InputError, WeightsError
 from latentface.explore import coarse, engine, rlse
 from latentface.explore.coarse import coarse_steps, explore_coarse, race_steps, racers_seeds, stages_of
 from latentface.explore.engine import draws_of
 from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings
 from latentface.explore.start.bank import load_bank
+from latentface.explore.start.encoder import EncoderNetwork, EncoderShape, write_encoder
 from latentface.faces import Similarity, Warp
 from latentface.prior.exits import beside, exit_for
 from latentface.prior.metric import metric_for
@@ -528,6 +530,28 @@ def test_samples_their_mean_and_a_bank(mobile):
     banked = upscaled(searching(mobile, start="bank"), low)
     assert banked.record["start"] == "bank"
     assert (banked.record["coarse_steps"], banked.record["racers"]) == (4, 1)
+
+
+def test_searches_at_exits_begin_at_the_encoder_where_there_is_one(tmp_path):
+    prior = prior_with_exits(tmp_path).with_judge(tiny_prior(16).judge)
+    assert searching(prior).start.kind == "random"
+    shape = EncoderShape(rows=prior.at(16).num_ws, width=prior.w_dim, parts=4, hidden=8, blocks=1, rank=2)
+    with seeded(0):
+        write_encoder(beside(prior.path, "encoder"), EncoderNetwork(shape), prior.sha256, {})
+    record = upscaled(searching(prior), tiny_faces(1)).record
+    assert (record["start"], record["settings"]["start"], record["racers"]) == ("encoder", "encoder", 1)
+    assert record["settings"]["method_settings"]["together"] == 0
+    for other in ({"preset": "paper"}, {"full_steps": 5}, {"start": "random"}, {"method": "pulse"}):
+        assert searching(prior, **other).start.kind == "random"
+    table = make_variant("rlse@default", steps=5)
+    assert table.described(prior)["encoder_sha256"] == record["encoder_sha256"]
+    own = make_variant("rlse", steps=5, start="encoder")
+    low = tiny_faces(1)
+    assert torch.equal(table(prior, low, DOWN, [0]).high, own(prior, low, DOWN, [0]).high)
+    assert "start" not in make_variant("rlse", steps=5).described(prior)
+    beside(prior.path, "encoder").write_bytes(b"no encoder")
+    with pytest.raises(WeightsError, match="encoder"):
+        searching(prior)
 
 
 def test_tables_search_alike_and_say_so(mobile):

@@ -372,7 +372,7 @@ def test_a_method_without_a_start_says_so():
         UpscaleSettings(method="pulse", stop=0.1).method_settings()
 
 
-def test_upscaling_starts_at_random_unless_asked(with_encoder):
+def test_upscaling_without_exits_starts_at_random_unless_asked(with_encoder):
     assert Engine(with_encoder, UpscaleSettings()).start.kind == "random"
     chosen = Engine(with_encoder, UpscaleSettings(start="encoder"))
     assert chosen.request((4, 4), (16, 16))["encoder_sha256"] == chosen.start.sha256

@@ -26,7 +26,7 @@ from latentface.errors import InputError, LatentfaceError
 from latentface.explore.coarse import coarse_facts, coarse_steps, explore_coarse
 from latentface.explore.registry import find_method
 from latentface.explore.result import Step, psnr_each
-from latentface.explore.start.bank import WarmStart
+from latentface.explore.start.bank import WarmStart, usual_start
 from latentface.faces.place import SMALL as SMALL_INNER
 from latentface.faces.trust import mixed, trusted
 from latentface.io.atomic import read_bytes, sha256
@@ -73,15 +73,18 @@ class Engine:
     ) -> None:
         if batch is not None and batch < 1:
             raise InputError(f"the batch is {batch}; expected at least 1")
-        self.prior, self.settings, self.say = prior, settings or UpscaleSettings(), say
-        self.method = find_method(self.settings.method)
-        self.method_settings: Any = self.settings.method_settings()
+        settings = settings or UpscaleSettings()
+        self.method = find_method(settings.method)
+        self.coarse_steps = coarse_steps(
+            self.method, prior, settings.method_settings(), settings.preset, settings.full_steps
+        )
+        if settings.start == "auto":
+            settings = replace(settings, start=usual_start(prior, self.coarse_steps))
+        self.prior, self.settings, self.say = prior, settings, say
+        self.method_settings: Any = settings.method_settings()
         weights = getattr(self.method_settings, "weights", None)
         self.weights_sha256 = None if weights is None else sha256(read_bytes(weights))
-        self.start = WarmStart(prior, self.settings.start)
-        self.coarse_steps = coarse_steps(
-            self.method, prior, self.method_settings, self.settings.preset, self.settings.full_steps
-        )
+        self.start = WarmStart(prior, settings.start)
         on_cpu = prior.device.type == "cpu"
         self.padded = batch is None and not on_cpu
         apart = on_cpu and batch is None and prior.resolution <= SMALL and self.method.searches

@@ -36,11 +36,12 @@ class UpscaleSettings:
         full_steps: How many of the iterations, the last ones, are made at the prior's full size; the others at exits of the
             prior, where a step takes a third of the time or much less. By default a tenth. With 100 all are, as in the poster.
             A face that is still far from its input has more. With 0 a face of few pixels ends at an exit.
-        seed: Of the random start, the same for every face; sample k takes seed + k.
+        seed: Of the start's random part, the same for every face; sample k takes seed + k.
         samples: Write so many faces, NAME-1.png ..., and NAME-spread.png: what is known and what is invented.
         start: "random" is the method's own, for RLSE the best of 16 draws; "bank" starts near the most similar of the prior's
             own faces (collected once, in seconds), "encoder" near the answer of the prior's encoder: with
-            celeba128 25 steps from there do nearly what 100 do from a random start.
+            celeba128 25 steps from there do nearly what 100 do from a random start. "auto" is "encoder" where steps are made
+            at exits of a prior that has one (ffhq1024), else "random".
         stop: End a batch of faces none of whose losses fell by this share in 10 steps, such as 0.02.
         answer: "mean" writes the mean of the samples (8 by default) as NAME.png: smoother, nearer to the truth.
         projection: End in a face that shrinks exactly to the input (a soft one: to its detail).
@@ -61,7 +62,7 @@ class UpscaleSettings:
     full_steps: int | None = None
     seed: int = 0
     samples: int | None = None
-    start: Literal["random", "bank", "encoder"] = "random"
+    start: Literal["auto", "random", "bank", "encoder"] = "auto"
     stop: float | None = None
     answer: Literal["one", "mean"] = "one"
     projection: Annotated[bool, Parameter(negative="--no-projection")] = True
@@ -78,7 +79,7 @@ class UpscaleSettings:
             if self.kernel not in KERNELS:
                 raise UnknownNameError("kernel", self.kernel, KERNELS)
         for kind, value, known in (
-            ("start", self.start, ("random", "bank", "encoder")),
+            ("start", self.start, ("auto", "random", "bank", "encoder")),
             ("answer", self.answer, ("one", "mean")),
         ):
             if value not in known:
@@ -119,15 +120,15 @@ class UpscaleSettings:
             if not hasattr(settings, "steps"):
                 raise InputError(f"the method {self.method} has no steps to set")
             settings = with_steps(settings, self.steps)
-        if self.start != "random":
+        if self.start not in ("auto", "random"):
             if not method.starts:
-                raise InputError(f"the method {self.method} has no start to choose; leave start at random")
+                raise InputError(f"the method {self.method} has no start to choose; leave start out")
             if not settings.in_w:
                 raise InputError(
-                    f"the method {self.method} with the preset {self.preset} searches z, where a start in w cannot be used; take the preset equal, or leave start at random"
+                    f"the method {self.method} with the preset {self.preset} searches z, where a start in w cannot be used; take the preset equal, or leave start out"
                 )
             settings = settings.from_start()
-        if self.count > 1 and self.start == "random" and not method.seeded:
+        if self.count > 1 and self.start in ("auto", "random") and not method.seeded:
             other = ", or start at the encoder or the bank" if method.starts else ""
             raise InputError(
                 f"the method {self.method} gives one answer whatever the seed: leave samples and their mean out{other}"

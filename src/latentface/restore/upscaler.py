@@ -198,7 +198,7 @@ def upscale(
     seed: int | None = None,
     samples: int | None = None,
     answer: Literal["one", "mean"] | None = None,
-    start: Literal["random", "bank", "encoder"] | None = None,
+    start: Literal["auto", "random", "bank", "encoder"] | None = None,
     kind: Kind = "auto",
     settings: UpscaleSettings | None = None,
     photo: PhotoSettings | None = None,

@@ -16,7 +16,7 @@ from latentface.errors import InputError, UnknownNameError
 from latentface.explore.coarse import coarse_facts, coarse_steps, explore_coarse
 from latentface.explore.registry import METHODS, Method, find_method
 from latentface.explore.result import Exploration, OnStep
-from latentface.explore.start.bank import WarmStart
+from latentface.explore.start.bank import WarmStart, usual_start
 from latentface.prior.prior import Prior
 
 POSTER_ORDER = (
@@ -43,7 +43,7 @@ class Variant:
 
     Attributes:
         name: in the CSV; method, settings: what is called and how; preset: where the settings come from.
-        start: where the search begins: "random", "bank" or "encoder".
+        start: where the search begins: "random", "bank", "encoder", or "auto", which is `upscale`'s default.
     """
 
     name: str
@@ -75,12 +75,14 @@ class Variant:
         self, prior: Prior, low: Tensor, degradation: Downscale, seeds: Sequence[int], on_step: OnStep | None
     ) -> Exploration:
         """Search the prior at its own size, or answer at the degradation's."""
-        start = _warm_start(prior, self.start)(low, degradation, seeds) if self.start != "random" else None
+        coarse = coarse_steps(self.method, prior, self.settings, self.preset)
+        kind = self.start_with(prior, coarse)
+        start = _warm_start(prior, kind)(low, degradation, seeds) if kind != "random" else None
         return explore_coarse(
             self.method,
             prior,
             low,
-            steps=coarse_steps(self.method, prior, self.settings, self.preset),
+            steps=coarse,
             degradation=degradation,
             settings=self.settings,
             seeds=seeds,
@@ -88,19 +90,24 @@ class Variant:
             start=start,
         )
 
+    def start_with(self, prior: Prior, coarse: int) -> str:
+        """Return where searches of a prior with `coarse` steps at its exits begin."""
+        return usual_start(prior, coarse) if self.start == "auto" else self.start
+
     def described(self, prior: Prior) -> dict[str, Any]:
         """Return what a search of the prior's faces depends on, as JSON has it, for the file that a run resumes from.
 
         Raises MissingDataError, WeightsError: it starts at the prior's encoder, and there is none that can be used.
         """
         settings, begin = self.settings, dict[str, Any]()
-        if self.start != "random":
-            start = _warm_start(prior, self.start)
-            begin = {"start": self.start, "wander": list(start.wander)}
+        coarse = coarse_steps(self.method, prior, settings, self.preset)
+        kind = self.start_with(prior, coarse)
+        if kind != "random":
+            start = _warm_start(prior, kind)
+            begin = {"start": kind, "wander": list(start.wander)}
             begin |= {"encoder_sha256": start.sha256} if start.sha256 else {}
             settings = settings.from_start()  # as it searches from there
-        coarse = coarse_steps(self.method, prior, settings, self.preset)
-        begin |= coarse_facts(prior, coarse, raced=self.start == "random")
+        begin |= coarse_facts(prior, coarse, raced=kind == "random")
         return begin | {
             k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in asdict(settings).items()
         }
@@ -125,11 +132,13 @@ def make_variant(
     preset: str = "equal",
     *,
     name: str | None = None,
-    start: str = "random",
+    start: str | None = None,
     method: Method | None = None,
     **changes: Any,
 ) -> Variant:
     """Make a variant out of its written form; `start` is where it begins, `changes` are settings on top of the preset.
+
+    Without `start` it is random, but of the preset "default", with which `upscale` searches, "auto".
 
     `method` stands in for the one that is written. Raises UnknownNameError: no such method, preset or ending.
     InputError: a change that the method does not have.
@@ -143,6 +152,7 @@ def make_variant(
     method = method or find_method(method_name)
     preset = own_preset if at else preset
     settings = method.settings(preset, **changes)
+    start = start or ("auto" if preset == "default" else "random")
     return Variant(name=name or text, method=method, settings=settings, preset=preset, start=start)
 
 

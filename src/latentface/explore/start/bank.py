@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from latentface.errors import InputError, UnknownNameError
 from latentface.explore.engine import best_of, draws_of
 from latentface.explore.losses import pixel
 from latentface.explore.space import Variables, drawn
-from latentface.explore.start.encoder import find_encoder
+from latentface.explore.start.encoder import find_encoder, load_encoder
 from latentface.explore.start.sight import EYE, blur, low_sides, seen
 from latentface.prior.exits import exit_for, whole_rows
 from latentface.prior.prior import Prior
@@ -190,6 +191,14 @@ class WarmStart:
         for face, side in zip(shares, sides, strict=True):
             face[: shown_rows(side)] = coarse
         return shares
+
+
+def usual_start(prior: Prior, coarse: int) -> Literal["encoder", "random"]:
+    """Return where searches with `coarse` steps at exits begin: at the prior's encoder where there are both.
+
+    Raises WeightsError: an encoder beside the prior's file that cannot be used.
+    """
+    return "encoder" if coarse and load_encoder(prior) is not None else "random"
 
 
 def shown_rows(side: int) -> int:

@@ -156,13 +156,20 @@ def read_encoder(path: str | Path, prior: Prior) -> Encoder:
     return Encoder(network, card, sha256(Path(path).read_bytes()))
 
 
-def find_encoder(prior: Prior) -> Encoder:
-    """Return the prior's encoder, beside its file or in the package.
+def load_encoder(prior: Prior) -> Encoder | None:
+    """Return the prior's encoder, beside its file or in the package, or None.
 
-    Raises:
-        MissingDataError: there is none. WeightsError: it cannot be used, or is another prior's.
+    Raises WeightsError: it cannot be used, or is another prior's.
     """
-    encoder = prior.companion("encoder", lambda path: read_encoder(path, prior))
+    return prior.companion("encoder", lambda path: read_encoder(path, prior))
+
+
+def find_encoder(prior: Prior) -> Encoder:
+    """Return the prior's encoder as `load_encoder` does.
+
+    Raises MissingDataError: there is none. WeightsError as there.
+    """
+    encoder = load_encoder(prior)
     if encoder is None:
         where = (
             f"{beside(prior.path, 'encoder')}: there is no encoder"

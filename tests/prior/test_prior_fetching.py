@@ -11,10 +11,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 from packaged_prior import FILES, make_wheel
 
 import latentface
+from latentface.degradation import Downscale
 from latentface.errors import MissingDataError, OutputError, UnknownNameError, WeightsError
+from latentface.explore.result import psnr_each
+from latentface.explore.start.encoder import find_encoder
 from latentface.prior import registry
 from latentface.prior.registry import (
     convert_prior,
@@ -25,6 +29,7 @@ from latentface.prior.registry import (
     is_cached,
     load_prior,
 )
+from latentface.restore.engine import Engine
 
 needs_pip = pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="this Python has no pip")
 
@@ -231,3 +236,12 @@ def test_the_real_one(tmp_path, monkeypatch):
     assert "non-commercial" in prior.licence
     published = registry.PRIORS["ffhq1024"]
     assert published.path.stat().st_size / 1e6 == pytest.approx(published.megabytes, abs=1)
+    assert sorted(prior.exits) == [32, 128, 256]
+    assert Engine(prior).start.kind == "encoder"  # a package's file that cannot be read is left out without a word
+    small, down = prior.at(32), Downscale(16, 32)
+    with torch.no_grad():
+        z = torch.randn(8, prior.z_dim, generator=torch.Generator().manual_seed(1))
+        low = down.forward(small.synthesis(small.mapping(z)).clamp(0, 1)).clamp(0, 1)
+        rows = find_encoder(prior).rows(low, Downscale(16, 1024))
+        answers = down.forward(small.synthesis(prior.degaussianise(rows)).clamp(0, 1))
+    assert float(psnr_each(answers, low).mean()) > 22  # 25.3 dB on faces that were held back from its training

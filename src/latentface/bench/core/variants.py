@@ -1,6 +1,7 @@
 """What a table compares: a registered method with its settings, and perhaps a projection at its end.
 
-A variant is written `METHOD[@PRESET][+projection]`, as in `rlse`, `rlse@paper` or `pulse+projection`.
+A variant is written `METHOD[@PRESET][+projection]`, as in `rlse`, `rlse@paper` or `pulse+projection`. `rlse@default` begins
+where `upscale` does, all others at random.
 """
 
 from collections.abc import Sequence

@@ -77,8 +77,6 @@ class Variant:
     ) -> Exploration:
         """Search the prior at its own size, or answer at the degradation's."""
         coarse = coarse_steps(self.method, prior, self.settings, self.preset)
-        kind = self.start_with(prior, coarse)
-        start = _warm_start(prior, kind)(low, degradation, seeds) if kind != "random" else None
         return explore_coarse(
             self.method,
             prior,
@@ -88,12 +86,12 @@ class Variant:
             settings=self.settings,
             seeds=seeds,
             on_step=on_step,
-            start=start,
+            start=self.warm_start(prior, coarse)(low, degradation, seeds),
         )
 
-    def start_with(self, prior: Prior, coarse: int) -> str:
-        """Return where searches of a prior with `coarse` steps at its exits begin."""
-        return usual_start(prior, coarse) if self.start == "auto" else self.start
+    def warm_start(self, prior: Prior, coarse: int) -> WarmStart:
+        """Return what says where searches of a prior with `coarse` steps at its exits begin."""
+        return _warm_start(prior, usual_start(prior, coarse) if self.start == "auto" else self.start)
 
     def described(self, prior: Prior) -> dict[str, Any]:
         """Return what a search of the prior's faces depends on, as JSON has it, for the file that a run resumes from.
@@ -102,13 +100,12 @@ class Variant:
         """
         settings, begin = self.settings, dict[str, Any]()
         coarse = coarse_steps(self.method, prior, settings, self.preset)
-        kind = self.start_with(prior, coarse)
-        if kind != "random":
-            start = _warm_start(prior, kind)
-            begin = {"start": kind, "wander": list(start.wander)}
+        start = self.warm_start(prior, coarse)
+        if start.kind != "random":
+            begin = {"start": start.kind, "wander": list(start.wander)}
             begin |= {"encoder_sha256": start.sha256} if start.sha256 else {}
             settings = settings.from_start()  # as it searches from there
-        begin |= coarse_facts(prior, coarse, raced=kind == "random")
+        begin |= coarse_facts(prior, coarse, raced=start.kind == "random")
         return begin | {
             k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in asdict(settings).items()
         }

@@ -49,7 +49,7 @@ def test_a_load_that_kills_its_workers_is_given_up_and_the_others_are_done_once(
     assert {key: outcome[0] for key, outcome in came if key > 0} == {n: 2 * n for n in numbers if n > 0}
     (error,) = [outcome for key, outcome in came if key == -1]
     assert isinstance(error, ClusterError)
-    assert len(said) == 3
+    assert len(said) in (3, 4)  # a finished neighbour, whose answer died with its worker, may be blamed once
     assert "a worker died" in said[0]
 
 
@@ -57,9 +57,18 @@ def test_a_machine_that_is_lost_and_does_not_come_back(add_node: Any) -> None:
     from poison import Doubles
 
     kill = add_node()
-    numbers, keys, processes = list(range(30)), [], set()
+    sent, keys, processes = [], [], set()
+    every = parcels(list(range(1000)))
+
+    def more() -> Any:
+        """Go on until the machine has been lost for a while: the other may be slow to begin."""
+        if kill is None and len(sent) >= 30:
+            return None
+        sent.append(every())
+        return sent[-1]
+
     with workers(2, partial(Doubles, FACTS, 0.1)) as two:
-        for parcel, (twice, process) in two.run(parcels(numbers)):
+        for parcel, (twice, process) in two.run(more):
             keys.append(parcel.key)
             processes.add(process)
             assert twice == 2 * parcel.key
@@ -67,7 +76,7 @@ def test_a_machine_that_is_lost_and_does_not_come_back(add_node: Any) -> None:
                 kill()
                 kill = None
     assert kill is None
-    assert sorted(keys) == numbers
+    assert sorted(keys) == [parcel.key for parcel in sent]
 
 
 def test_a_machine_that_joins_later_is_used(add_node: Any) -> None:

@@ -12,7 +12,7 @@ from latentface.degradation import Downscale, faces_of, project
 from latentface.errors import InputError, UnknownNameError, WeightsError
 from latentface.explore import losses
 from latentface.explore.engine import explore
-from latentface.explore.rlse import RlseSettings, best_draw, moving_together
+from latentface.explore.rlse import RlseSettings, best_draw, moving_together, weight_of_rows
 from latentface.explore.space import Space
 from latentface.faces import Similarity, Warp
 
@@ -232,6 +232,42 @@ def test_a_search_that_has_stalled_ends_early(prior):
     assert torch.equal(never.high, plain.high)
 
 
+def test_the_weight_of_the_rows_distance_keeps_them_near_each_other(prior):
+    low = tiny_faces(3)
+
+    def apart(weight):
+        found = run(prior, low, [0, 1, 2], RlseSettings(steps=40, row_weight=16 * weight))  # 16 pixels
+        latent = prior.gaussianise(found.latent["w_plus"])
+        if weight:
+            torch.testing.assert_close(
+                found.history["rows"].gather(0, found.best_step[None] - 1)[0] / weight, losses.row_distance(latent)
+            )
+        return losses.row_distance(latent)
+
+    assert (apart(64.0) < apart(4.0)).all()
+    assert (apart(4.0) < apart(0.0)).all()
+
+
+def test_the_more_pixels_a_face_has_the_less_its_rows_weigh():
+    settings = RlseSettings(row_weight=96.0)
+    assert weight_of_rows(settings, tiny_faces(2), DOWN).tolist() == [6.0]
+    warp = Warp([Similarity(7, 0.4, 8, 3), Similarity(5, -0.2, 20, 14)], 16, (32, 32))
+    counted = warp.mask.sum((1, 2, 3))
+    assert counted[0] > counted[1] > 0
+    weights = weight_of_rows(settings, warp.cut(tiny_faces(1, 32)[0]), warp)
+    torch.testing.assert_close(weights, 96 / counted.float())
+    alone = warp.select([1])
+    assert torch.equal(weight_of_rows(settings, alone.cut(tiny_faces(1, 32)[0]), alone), weights[1:])
+
+
+@pytest.mark.parametrize("weight", [0.0, 256.0])
+def test_a_face_is_the_same_alone_with_and_without_the_rows_distance(weight):
+    prior, low = tiny_prior(16, dtype=torch.float64), tiny_faces(3, dtype=torch.float64)
+    settings = RlseSettings(steps=12, row_weight=weight)
+    together, alone = run(prior, low, [0, 1, 2], settings), run(prior, low[1:2], [1], settings)
+    torch.testing.assert_close(together.high[1:2], alone.high, atol=1e-9, rtol=0)
+
+
 # -- its settings ------------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +283,7 @@ def test_a_search_that_has_stalled_ends_early(prior):
         {"pixel_weight": 10.0},
         {"semantic_layers": (0,)},
         {"semantic_weight": 0.0},
+        {"row_weight": 256.0},
     ],
     ids=str,
 )

@@ -104,7 +104,7 @@ def counted_share(degradation: Degradation) -> Tensor | float:
 def counted_pixels(degradation: Degradation) -> Tensor | int:
     """Return how many of the low pixels count, (B,) or (1,), or one number for all."""
     height, width = degradation.low_size
-    return height * width if degradation.mask is None else degradation.mask.double().sum((1, 2, 3))
+    return height * width if degradation.mask is None else degradation.mask.sum((1, 2, 3))
 
 
 def enlargements(degradation: Degradation, count: int) -> tuple[float, ...]:

@@ -28,6 +28,8 @@ from latentface.explore.space import Space, Variables
 from latentface.prior.metric import metric_for, metric_is_kept
 from latentface.prior.prior import Prior
 
+FEW = 256  # pixels of an input up to which its rows are held; with more, it says itself what fits: docs/decisions.md
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RlseSettings(MethodSettings):
@@ -41,8 +43,8 @@ class RlseSettings(MethodSettings):
             metric (`prior.metric`, aligned faces only).
         semantic_weight: of the discriminator semantic loss, 0 for none; semantic_layers: which of D's blocks, 0 the
             shallowest, None for all.
-        row_weight: of the mean square distance of a face's style rows from their mean, divided by how many pixels the input
-            has, for the more there are the less must be assumed; 0, the poster's setting, for none.
+        row_weight: of the mean square distance of a face's style rows from their mean, where the input has at most 256
+            pixels; 0, the poster's setting, for none.
         stop: end a batch none of whose faces improved by this share in 10 steps; None, the poster's setting, for never.
     """
 
@@ -108,7 +110,7 @@ def rlse(
         terms = {"pixel": settings.pixel_weight * pixel(low_again)}
         if semantic is not None:
             terms["semantic"] = settings.semantic_weight * semantic(low_again)
-        if settings.row_weight:
+        if row_weight.any():
             terms["rows"] = row_weight * losses.row_distance(now["latent"])
         return Iterate(high, low_again, terms)
 
@@ -137,8 +139,8 @@ def pixel_loss(prior: Prior, low: Tensor, degradation: Degradation, settings: Rl
 
 def weight_of_rows(settings: RlseSettings, low: Tensor, degradation: Degradation) -> Tensor:
     """Return the weight of each face's row distance, (B,) or (1,)."""
-    pixels = torch.as_tensor(counted_pixels(degradation), device=low.device, dtype=torch.float64).reshape(-1)
-    return (settings.row_weight / pixels).to(low)
+    few = torch.as_tensor(counted_pixels(degradation)).reshape(-1) <= FEW
+    return settings.row_weight * few.to(low)
 
 
 def moving_together(latent: Tensor, together: bool) -> Tensor:

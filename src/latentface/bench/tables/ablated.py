@@ -174,7 +174,7 @@ def objective(
                 seen = high if settings.semantic_reach == "projected" else low_again
                 weight = settings.semantic_ratio * balance(terms["pixel"], value, seen)
             terms["semantic"] = weight * {"always": 1.0, "early": 1.0 - t, "late": t}[settings.semantic_when] * value
-        if settings.row_weight:
+        if row_weight.any():
             terms["rows"] = row_weight * losses.row_distance(everything["latent"])
         if settings.geocross:
             terms["geocross"] = settings.geocross * losses.geocross(w_plus)

@@ -236,7 +236,7 @@ def test_the_weight_of_the_rows_distance_keeps_them_near_each_other(prior):
     low = tiny_faces(3)
 
     def apart(weight):
-        found = run(prior, low, [0, 1, 2], RlseSettings(steps=40, row_weight=weight))
+        found = run(prior, low, [0, 1, 2], RlseSettings(steps=40, row_weight=weight, row_margin=0.0))
         latent = prior.gaussianise(found.latent["w_plus"])
         if weight:
             torch.testing.assert_close(
@@ -244,6 +244,12 @@ def test_the_weight_of_the_rows_distance_keeps_them_near_each_other(prior):
             )
         return losses.row_distance(latent)
 
+    margin = run(prior, low, [0, 1, 2], RlseSettings(steps=40, row_weight=64.0, row_margin=0.02))
+    inside = losses.row_distance(prior.gaussianise(margin.latent["w_plus"]))
+    assert (apart(64.0) < inside).all()
+    assert (inside < apart(0.0)).all()
+    beyond = RlseSettings(steps=40, row_weight=64.0, row_margin=1e6)
+    assert torch.equal(run(prior, low, [0, 1, 2], beyond).high, run(prior, low, [0, 1, 2], RlseSettings(steps=40)).high)
     assert (apart(64.0) < apart(4.0)).all()
     assert (apart(4.0) < apart(0.0)).all()
 
@@ -269,7 +275,7 @@ def test_rows_are_held_where_an_input_has_few_pixels(prior, monkeypatch):
 @pytest.mark.parametrize("weight", [0.0, 16.0])
 def test_a_face_is_the_same_alone_with_and_without_the_rows_distance(weight):
     prior, low = tiny_prior(16, dtype=torch.float64), tiny_faces(3, dtype=torch.float64)
-    settings = RlseSettings(steps=12, row_weight=weight)
+    settings = RlseSettings(steps=12, row_weight=weight, row_margin=0.0)
     together, alone = run(prior, low, [0, 1, 2], settings), run(prior, low[1:2], [1], settings)
     torch.testing.assert_close(together.high[1:2], alone.high, atol=1e-9, rtol=0)
 
@@ -289,7 +295,7 @@ def test_a_face_is_the_same_alone_with_and_without_the_rows_distance(weight):
         {"pixel_weight": 10.0},
         {"semantic_layers": (0,)},
         {"semantic_weight": 0.0},
-        {"row_weight": 16.0},
+        {"row_weight": 16.0, "row_margin": 0.0},
     ],
     ids=str,
 )

@@ -128,7 +128,7 @@ METHODS: dict[str, Method] = {
             stops=True,
             presets={
                 "paper": {},
-                "default": {"row_weight": 32.0},
+                "default": {"row_weight": 50.0},
                 "equal": {},
                 "fast": {"pixel_norm": "prior", "semantic_weight": 0.0},
             },

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COUNTS = ("steps", "candidates", "candidate_blocks", "codes", "micro_batch", "memory")
 POSITIVE = ("rate", "pixel_weight")
-NOT_NEGATIVE = ("geocross", "eps", "betas")
+NOT_NEGATIVE = ("geocross", "eps", "betas", "row_margin")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

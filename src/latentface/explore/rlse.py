@@ -6,7 +6,7 @@ With G the generator, A the shrinking, D_k the discriminator's k-th residual blo
 
 over style rows w on the spheres of a gaussianised W, by Adam, for 100 steps from the best of 16 random codes. What the
 poster leaves open was chosen on validation faces: docs/method.md. The preset "default" adds a term of our own, which keeps
-the rows of a face near each other: free rows can paint what no face has.
+the rows of a face near each other: rows that are far apart can paint what no face has.
 
 Shape legend: B faces, L style rows, D width of w.
 """
@@ -43,8 +43,8 @@ class RlseSettings(MethodSettings):
             metric (`prior.metric`, aligned faces only).
         semantic_weight: of the discriminator semantic loss, 0 for none; semantic_layers: which of D's blocks, 0 the
             shallowest, None for all.
-        row_weight: of the mean square distance of a face's style rows from their mean, where the input has at most 256
-            pixels; 0, the poster's setting, for none.
+        row_weight: of what the mean square distance of a face's style rows from their mean is above `row_margin`, where the
+            input has at most 256 pixels; 0, the poster's setting, for none.
         stop: end a batch none of whose faces improved by this share in 10 steps; None, the poster's setting, for never.
     """
 
@@ -59,6 +59,7 @@ class RlseSettings(MethodSettings):
     semantic_weight: float = 20.0
     semantic_layers: tuple[int, ...] | None = None
     row_weight: float = 0.0
+    row_margin: float = 0.3
     stop: float | None = None
 
     choices: ClassVar = {"pixel_norm": ("l2", "prior")}
@@ -111,7 +112,8 @@ def rlse(
         if semantic is not None:
             terms["semantic"] = settings.semantic_weight * semantic(low_again)
         if row_weight.any():
-            terms["rows"] = row_weight * losses.row_distance(now["latent"])
+            apart = losses.row_distance(now["latent"])
+            terms["rows"] = row_weight * (apart - settings.row_margin).clamp_min(0)
         return Iterate(high, low_again, terms)
 
     return Problem(

@@ -175,7 +175,8 @@ def objective(
                 weight = settings.semantic_ratio * balance(terms["pixel"], value, seen)
             terms["semantic"] = weight * {"always": 1.0, "early": 1.0 - t, "late": t}[settings.semantic_when] * value
         if row_weight.any():
-            terms["rows"] = row_weight * losses.row_distance(everything["latent"])
+            apart = losses.row_distance(everything["latent"])
+            terms["rows"] = row_weight * (apart - settings.row_margin).clamp_min(0)
         if settings.geocross:
             terms["geocross"] = settings.geocross * losses.geocross(w_plus)
         if settings.latent_weight:

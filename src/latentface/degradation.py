@@ -101,12 +101,6 @@ def counted_share(degradation: Degradation) -> Tensor | float:
     return 1.0 if degradation.mask is None else degradation.mask.double().mean((1, 2, 3))
 
 
-def counted_pixels(degradation: Degradation) -> Tensor | int:
-    """Return how many of the low pixels count, (B,) or (1,), or one number for all."""
-    height, width = degradation.low_size
-    return height * width if degradation.mask is None else degradation.mask.sum((1, 2, 3))
-
-
 def enlargements(degradation: Degradation, count: int) -> tuple[float, ...]:
     """Return how many times as wide as in the input each of `count` high faces is."""
     own = degradation.factors

@@ -350,19 +350,6 @@ def test_the_second_stage_begins_at_the_first_ones_best_with_tied_rows(mobile, c
     assert torch.equal(start[:, 4:], start[:, 3:4].expand(-1, 4, -1))
 
 
-def test_small_exits_hold_the_rows_and_larger_stages_let_them_go(mobile, calls, monkeypatch):
-    monkeypatch.setattr(coarse, "HELD", 4)
-    monkeypatch.setattr(coarse, "ENOUGH", math.inf)
-    held = replace(SETTINGS, row_weight=16.0)
-    found = explore(mobile, settings=held, later=0.25)
-    assert [(side, s.row_weight) for side, _, s, _ in calls] == [(16, 16), (32, 0), (64, 0), (64, 0)]
-    assert found.settings == held
-    assert "rows" not in found.history  # the last stages have none
-    calls.clear()
-    plain(mobile, settings=held)
-    assert [s.row_weight for *_, s, _ in calls] == [16]
-
-
 def test_a_face_does_not_know_its_neighbours(mobile):
     together = explore(mobile, 3)
     for i in range(3):

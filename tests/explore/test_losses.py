@@ -105,14 +105,6 @@ def test_cross():
     assert float(losses.cross(w)[1]) == pytest.approx(sum(pairs) / 16, rel=1e-5)
 
 
-def test_row_distance_is_half_the_mean_square_over_all_pairs():
-    w = rows(2, 5, 7)
-    for i in range(2):
-        pairs = [float((a - b).square().mean()) for a in w[i] for b in w[i]]
-        assert float(losses.row_distance(w)[i]) == pytest.approx(sum(pairs) / 25 / 2, rel=1e-6)
-    assert (losses.row_distance(w[:, :1].expand(2, 4, 7)) == 0).all()
-
-
 def test_latent_and_norm_prior():
     v = rows(2, 3, 8)
     assert float(losses.latent_prior(v)[0]) == pytest.approx(float((v[0] ** 2).mean()) / 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
@@ -38,17 +38,6 @@ def test_presets_make_settings_that_can_be_recorded(name):
         settings = method.settings(preset)
         assert "project" in {f.name for f in fields(settings)}
         json.dumps(asdict(settings))
-
-
-def test_the_preset_default_is_paper_but_where_a_method_has_its_own():
-    for name, method in METHODS.items():
-        differ = method.settings("default") != method.settings("paper")
-        assert differ == ("default" in method.presets) == (name == "rlse")
-    default, paper = METHODS["rlse"].settings("default"), METHODS["rlse"].settings("paper")
-    assert replace(default, row_weight=0.0) == paper
-    assert default.row_weight > 0
-    with pytest.raises(UnknownNameError, match="default, eps, equal, paper"):
-        METHODS["pulse"].settings("none such")
 
 
 def test_steps_of_several_stages_keep_their_shares():

@@ -10,9 +10,9 @@ from tiny import tiny_faces, tiny_prior
 
 from latentface.degradation import Downscale, faces_of, project
 from latentface.errors import InputError, UnknownNameError, WeightsError
-from latentface.explore import losses, rlse
+from latentface.explore import losses
 from latentface.explore.engine import explore
-from latentface.explore.rlse import RlseSettings, best_draw, moving_together, weight_of_rows
+from latentface.explore.rlse import RlseSettings, best_draw, moving_together
 from latentface.explore.space import Space
 from latentface.faces import Similarity, Warp
 
@@ -232,54 +232,6 @@ def test_a_search_that_has_stalled_ends_early(prior):
     assert torch.equal(never.high, plain.high)
 
 
-def test_the_weight_of_the_rows_distance_keeps_them_near_each_other(prior):
-    low = tiny_faces(3)
-
-    def apart(weight):
-        found = run(prior, low, [0, 1, 2], RlseSettings(steps=40, row_weight=weight, row_margin=0.0))
-        latent = prior.gaussianise(found.latent["w_plus"])
-        if weight:
-            torch.testing.assert_close(
-                found.history["rows"].gather(0, found.best_step[None] - 1)[0] / weight, losses.row_distance(latent)
-            )
-        return losses.row_distance(latent)
-
-    margin = run(prior, low, [0, 1, 2], RlseSettings(steps=40, row_weight=64.0, row_margin=0.02))
-    inside = losses.row_distance(prior.gaussianise(margin.latent["w_plus"]))
-    assert (apart(64.0) < inside).all()
-    assert (inside < apart(0.0)).all()
-    beyond = RlseSettings(steps=40, row_weight=64.0, row_margin=1e6)
-    assert torch.equal(run(prior, low, [0, 1, 2], beyond).high, run(prior, low, [0, 1, 2], RlseSettings(steps=40)).high)
-    assert (apart(64.0) < apart(4.0)).all()
-    assert (apart(4.0) < apart(0.0)).all()
-
-
-def test_rows_are_held_where_an_input_has_few_pixels(prior, monkeypatch):
-    settings = RlseSettings(row_weight=6.0)
-    for side, weight in ((8, 6.0), (16, 6.0), (17, 0.0), (32, 0.0)):
-        down = Downscale(side, 64)
-        assert weight_of_rows(settings, tiny_faces(2, side), down).tolist() == [weight]
-    photo = tiny_faces(1, 32)[0]
-    warp = Warp([Similarity(7, 0.4, 8, 3), Similarity(5, -0.2, 20, 14)], 16, (32, 32))
-    counted = warp.mask.sum((1, 2, 3))
-    monkeypatch.setattr(rlse, "FEW", int(counted[1]))
-    assert counted[0] > counted[1] > 0
-    assert weight_of_rows(settings, warp.cut(photo), warp).tolist() == [0.0, 6.0]
-    assert weight_of_rows(settings, warp.cut(photo)[1:], warp.select([1])).tolist() == [6.0]
-    monkeypatch.setattr(rlse, "FEW", 15)  # pixels; the input has 16
-    held, free = (run(prior, tiny_faces(1), [0], RlseSettings(steps=4, row_weight=w)) for w in (6.0, 0.0))
-    assert torch.equal(held.high, free.high)
-    assert "rows" not in held.history
-
-
-@pytest.mark.parametrize("weight", [0.0, 16.0])
-def test_a_face_is_the_same_alone_with_and_without_the_rows_distance(weight):
-    prior, low = tiny_prior(16, dtype=torch.float64), tiny_faces(3, dtype=torch.float64)
-    settings = RlseSettings(steps=12, row_weight=weight, row_margin=0.0)
-    together, alone = run(prior, low, [0, 1, 2], settings), run(prior, low[1:2], [1], settings)
-    torch.testing.assert_close(together.high[1:2], alone.high, atol=1e-9, rtol=0)
-
-
 # -- its settings ------------------------------------------------------------------------------------------------------
 
 
@@ -295,7 +247,6 @@ def test_a_face_is_the_same_alone_with_and_without_the_rows_distance(weight):
         {"pixel_weight": 10.0},
         {"semantic_layers": (0,)},
         {"semantic_weight": 0.0},
-        {"row_weight": 16.0, "row_margin": 0.0},
     ],
     ids=str,
 )

@@ -31,7 +31,6 @@ from latentface.prior.prior import Prior
 FULL_SHARE, ONE_EXIT_FULL_SHARE = 0.1, 0.4  # of all steps, at full size
 SHORT = 25  # steps of a stage below which its rate is in proportion: it begins near its end
 SMALLEST_LAST = 8  # a search ends at no exit that is more times smaller than the prior's faces
-HELD = 8  # stages that are fewer times smaller than the prior's faces let go of what holds a search's beginning
 RACERS = 4  # searches of a face that begin
 RACE_SHARE = 2 / 9  # of the exits' steps
 ENOUGH = 30.0  # dB of agreement with the input below which a face is searched on at the end
@@ -158,8 +157,6 @@ def explore_coarse(
         own = with_steps(settings, 1 if tell.stopped else stage.steps)
         if number:
             own = _near_its_end(own)
-        if stage.prior.resolution * HELD > prior.resolution:
-            own = own.let_go()
         search = explore if stage.racers == 1 else partial(_race, racers=stage.racers)
         found = search(
             method,
@@ -179,7 +176,7 @@ def explore_coarse(
         further = partial(
             explore, method, last.prior, low, degradation=degradation.at(last.prior.resolution), seeds=seeds
         )
-        own = _near_its_end(with_steps(settings, max(1, round(settings.steps * FURTHER_SHARE)))).let_go()
+        own = _near_its_end(with_steps(settings, max(1, round(settings.steps * FURTHER_SHARE))))
         found = made[-1] = _searched_on(found, further, own, tell.further())
     shared = [name for name in found.history if all(name in s.history for s in before)]
     return replace(

@@ -108,11 +108,6 @@ def cross(w_plus: Tensor) -> Tensor:
     return (a - b).square().sum(-1).add(1e-12).sqrt().mean((1, 2))
 
 
-def row_distance(latent: Tensor) -> Tensor:
-    """Mean square distance of the style rows (B, L, D) from their mean, per number, (B,)."""
-    return (latent - latent.mean(1, keepdim=True)).square().mean((1, 2))
-
-
 def latent_prior(z: Tensor) -> Tensor:
     """Half the mean square of a standard normal latent (B, ...), (B,): its negative log-likelihood per number."""
     return z.flatten(1).square().mean(1) / 2

@@ -19,8 +19,7 @@ class Method:
     Attributes:
         name, summary, source: what people read; module, settings_class: where the code is, `explore/NAME.py` by default.
         presets: "paper" (published settings) and "equal" (as many generator passes as RLSE's 100 steps and 16 draws,
-            which is 105); PULSE has "eps", its own stopping rule, and ESRGAN "l1", its first stage, too. "default", what
-            `upscale` takes, is "paper" where it is not entered.
+            which is 105); PULSE has "eps", its own stopping rule, and ESRGAN "l1", its first stage, too.
         searches: whether it states a problem (`explore.engine.Problem`) in a prior's latent space; the others answer at once.
         seeded: whether another seed gives another face (from a random start); starts: whether it can begin at a w_plus.
         batch_independent: whether a face's numbers are the same in a batch, where the prior's are (PyTorch's atan2, of geocross, are not).
@@ -57,17 +56,17 @@ class Method:
         return getattr(importlib.import_module(self.module or f"latentface.explore.{self.name}"), name)
 
     def settings(self, preset: str = "equal", **changes: Any) -> Any:
-        """Return its settings: a preset, with changes.
+        """Return its settings: a preset, with changes; "default" has the settings of "paper".
 
         Raises:
             UnknownNameError: no such preset. InputError: a change that the settings do not have.
         """
-        presets = {"default": self.presets["paper"], **self.presets}
-        if preset not in presets:
-            raise UnknownNameError(f"preset of {self.name}", preset, presets)
+        preset = "paper" if preset == "default" else preset
+        if preset not in self.presets:
+            raise UnknownNameError(f"preset of {self.name}", preset, ("default", *self.presets))
         try:
             return self._named(self.settings_class or f"{self.name.capitalize()}Settings")(
-                **{**presets[preset], **changes}
+                **{**self.presets[preset], **changes}
             )
         except TypeError as error:
             raise InputError(f"{self.name}: {error}") from None
@@ -126,12 +125,7 @@ METHODS: dict[str, Method] = {
             batch_independent=True,
             coarse=True,
             stops=True,
-            presets={
-                "paper": {},
-                "default": {"row_weight": 50.0},
-                "equal": {},
-                "fast": {"pixel_norm": "prior", "semantic_weight": 0.0},
-            },
+            presets={"paper": {}, "equal": {}, "fast": {"pixel_norm": "prior", "semantic_weight": 0.0}},
         ),
         # Each `paper` is the published search; each `equal` was tuned for its budget: docs/methods.md.
         Method(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COUNTS = ("steps", "candidates", "candidate_blocks", "codes", "micro_batch", "memory")
 POSITIVE = ("rate", "pixel_weight")
-NOT_NEGATIVE = ("geocross", "eps", "betas", "row_margin")
+NOT_NEGATIVE = ("geocross", "eps", "betas")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,10 +58,6 @@ class MethodSettings:
 
     def from_start(self) -> Self:
         """Return the settings that a search from a given w_plus uses."""
-        return self
-
-    def let_go(self) -> Self:
-        """Return the settings of the stages that end a search: without what only keeps its beginning from going astray."""
         return self
 
     def at_once(self, prior: Prior) -> int | None:

@@ -5,8 +5,7 @@ With G the generator, A the shrinking, D_k the discriminator's k-th residual blo
     w* = argmin  lambda_p |A G(w) - x|^2  +  lambda_s sum_k |D_k(A G(w)) - D_k(x)|        (pixel + semantic)
 
 over style rows w on the spheres of a gaussianised W, by Adam, for 100 steps from the best of 16 random codes. What the
-poster leaves open was chosen on validation faces: docs/method.md. The preset "default" adds a term of our own, which keeps
-the rows of a face near each other: rows that are far apart can paint what no face has.
+poster leaves open was chosen on validation faces: docs/method.md.
 
 Shape legend: B faces, L style rows, D width of w.
 """
@@ -16,10 +15,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Self
 
-import torch
 from torch import Tensor
 
-from latentface.degradation import Degradation, counted_pixels
+from latentface.degradation import Degradation
 from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem, best_of, draws_of
 from latentface.explore.optim import SCHEDULES, Adam
@@ -27,8 +25,6 @@ from latentface.explore.result import MethodSettings
 from latentface.explore.space import Space, Variables
 from latentface.prior.metric import metric_for, metric_is_kept
 from latentface.prior.prior import Prior
-
-FEW = 256  # pixels of an input up to which its rows are held; with more, it says itself what fits: docs/decisions.md
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +39,6 @@ class RlseSettings(MethodSettings):
             metric (`prior.metric`, aligned faces only).
         semantic_weight: of the discriminator semantic loss, 0 for none; semantic_layers: which of D's blocks, 0 the
             shallowest, None for all.
-        row_weight: of what the mean square distance of a face's style rows from their mean is above `row_margin`, where the
-            input has at most 256 pixels; 0, the poster's setting, for none.
         stop: end a batch none of whose faces improved by this share in 10 steps; None, the poster's setting, for never.
     """
 
@@ -58,8 +52,6 @@ class RlseSettings(MethodSettings):
     pixel_norm: str = "l2"
     semantic_weight: float = 20.0
     semantic_layers: tuple[int, ...] | None = None
-    row_weight: float = 0.0
-    row_margin: float = 0.3
     stop: float | None = None
 
     choices: ClassVar = {"pixel_norm": ("l2", "prior")}
@@ -72,10 +64,6 @@ class RlseSettings(MethodSettings):
     def from_start(self) -> Self:
         """Free the style rows at once and shorten Adam's memory: near the answer, w was searched already."""
         return replace(self, together=0.0, betas=(0.8, 0.99))
-
-    def let_go(self) -> Self:
-        """Let the style rows go from each other: near the answer, the distance would cost agreement with the input."""
-        return replace(self, row_weight=0.0)
 
     def made_first(self, prior: Prior, degradation: Degradation) -> str:
         """The prior's metric, where it is not kept yet."""
@@ -97,7 +85,6 @@ def rlse(
     space = Space(prior, tied=True, constraint="sphere")
     pixel = pixel_loss(prior, low, degradation, settings)
     semantic = losses.semantic(prior, low, degradation, settings.semantic_layers) if settings.semantic_weight else None
-    row_weight = weight_of_rows(settings, low, degradation)
     if start is None:
         variables = best_draw(space, low, degradation, seeds, settings.candidates)
     else:
@@ -111,9 +98,6 @@ def rlse(
         terms = {"pixel": settings.pixel_weight * pixel(low_again)}
         if semantic is not None:
             terms["semantic"] = settings.semantic_weight * semantic(low_again)
-        if row_weight.any():
-            apart = losses.row_distance(now["latent"])
-            terms["rows"] = row_weight * (apart - settings.row_margin).clamp_min(0)
         return Iterate(high, low_again, terms)
 
     return Problem(
@@ -137,12 +121,6 @@ def pixel_loss(prior: Prior, low: Tensor, degradation: Degradation, settings: Rl
         metric = metric_for(prior, degradation)
         return lambda low_again: metric(low_again, low, degradation.sigma)
     return lambda low_again: losses.pixel(low_again, low, settings.pixel_norm, degradation)
-
-
-def weight_of_rows(settings: RlseSettings, low: Tensor, degradation: Degradation) -> Tensor:
-    """Return the weight of each face's row distance, (B,) or (1,)."""
-    few = torch.as_tensor(counted_pixels(degradation)).reshape(-1) <= FEW
-    return settings.row_weight * few.to(low)
 
 
 def moving_together(latent: Tensor, together: bool) -> Tensor:

@@ -19,7 +19,7 @@ from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem
 from latentface.explore.optim import SCHEDULES, Adam
 from latentface.explore.registry import METHODS, Method
-from latentface.explore.rlse import RlseSettings, best_draw, moving_together, pixel_loss, weight_of_rows
+from latentface.explore.rlse import RlseSettings, best_draw, moving_together, pixel_loss
 from latentface.explore.space import Space, Variables
 from latentface.prior.prior import Prior
 
@@ -159,7 +159,6 @@ def objective(
     prior = space.prior
     pixel = pixel_loss(prior, low, degradation, settings)
     semantic = semantic_loss(prior, low, degradation, settings) if settings.semantic_weight else None
-    row_weight = weight_of_rows(settings, low, degradation)
 
     def evaluate(now: Variables, t: float) -> Iterate:
         everything = {**now, **fixed}
@@ -174,9 +173,6 @@ def objective(
                 seen = high if settings.semantic_reach == "projected" else low_again
                 weight = settings.semantic_ratio * balance(terms["pixel"], value, seen)
             terms["semantic"] = weight * {"always": 1.0, "early": 1.0 - t, "late": t}[settings.semantic_when] * value
-        if row_weight.any():
-            apart = losses.row_distance(everything["latent"])
-            terms["rows"] = row_weight * (apart - settings.row_margin).clamp_min(0)
         if settings.geocross:
             terms["geocross"] = settings.geocross * losses.geocross(w_plus)
         if settings.latent_weight:

@@ -33,10 +33,6 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         **{f"pull {v:g}": {"latent_weight": v, "constraint": "none"} for v in (0.05, 0.5)},
     },
     "geocross": {f"geocross {v:g}": {"geocross": v} for v in (0.0, 0.01, 0.05, 0.1)},
-    "rows": {
-        **{f"row weight {v:g}": {"row_weight": float(v)} for v in (0, 16, 50)},
-        **{f"row weight {v:g}, no margin": {"row_weight": float(v), "row_margin": 0.0} for v in (4, 16, 50)},
-    },
     "layers": {
         "all of D's blocks": {"semantic_layers": None},
         "deepest block": {"semantic_layers": (-1,)},

@@ -58,13 +58,13 @@ def test_a_machine_that_is_lost_and_does_not_come_back(add_node: Any) -> None:
 
     kill = add_node()
     sent, keys, processes = [], [], set()
-    every = parcels(list(range(1000)))
+    next_parcel = parcels(list(range(1000)))
 
     def more() -> Any:
-        """Go on until the machine has been lost for a while: the other may be slow to begin."""
+        """Give parcels until the machine is lost and 30 are sent: the second worker may be slow to begin."""
         if kill is None and len(sent) >= 30:
             return None
-        sent.append(every())
+        sent.append(next_parcel())
         return sent[-1]
 
     with workers(2, partial(Doubles, FACTS, 0.1)) as two:

@@ -53,7 +53,7 @@ def explore(prior, count=2, steps=8, settings=SETTINGS, degradation=DOWN, **more
     low = more.pop("low", None)
     low = tiny_faces(count, degradation.low_size[0]) if low is None else low
     seeds = more.pop("seeds", list(range(count)))
-    more = {"racers": 1, "later": 0.0} | more
+    more = {"racers": 1} | more
     return explore_coarse(
         METHOD, prior, low, steps=steps, degradation=degradation, settings=settings, seeds=seeds, **more
     )
@@ -90,6 +90,11 @@ def test_how_many_steps_are_coarse(mobile, tmp_path):
         (100, 300, "default", 0),
         (1, None, "default", 0),
         (2, None, "default", 1),
+        (50, None, "default", 45),
+        (49, None, "default", 37),  # of few steps half, twelve at most, are at full size
+        (25, None, "default", 13),
+        (19, None, "default", 10),
+        (25, 2, "default", 23),
     ):
         assert coarse_steps(METHOD, mobile, RlseSettings(steps=steps), preset, full) == wanted
     assert coarse_steps(METHOD, prior_with_exits(tmp_path, sizes=(16,)), RlseSettings()) == 60
@@ -131,7 +136,6 @@ def test_which_stages_a_search_has(mobile):
     assert sides(mobile, 100, 90, side=20) == sides(mobile, 100, 0) == []
     assert sides(mobile, 100, 99, size=32) == [(16, 66), (32, 34)]
     assert sides(mobile, 100, 99, size=16) == [(16, 99)]
-    assert sides(mobile, 100, 60, later=0) == [(16, 60), (64, 40)]
     assert sides(mobile, 2, 1) == [(16, 1), (64, 1)]
     with_another = SimpleNamespace(
         exits=dict.fromkeys((8, 16, 32)), resolution=R, at=lambda side: SimpleNamespace(resolution=side)
@@ -141,6 +145,14 @@ def test_which_stages_a_search_has(mobile):
     assert sides(with_another, 100, 90, size=16) == [(8, 60), (16, 40)]
     large = SimpleNamespace(exits=dict.fromkeys((8, 16, 32)), resolution=128, at=with_another.at)
     assert sides(large, 100, 90, size=8) == sides(large, 100, 90, size=16) == [(8, 60), (16, 40)]  # 8 px are too soft
+    # Few steps: one exit, the smallest that a search may end at.
+    assert sides(with_another, 50, 45) == [(8, 23), (16, 11), (32, 11), (64, 5)]
+    assert sides(with_another, 49, 37) == [(8, 37), (64, 12)]
+    assert sides(large, 25, 13) == [(16, 13), (128, 12)]
+    assert sides(large, 25, 24, size=16) == [(16, 24)]
+    assert sides(large, 25, 24, size=32) == [(16, 24), (32, 1)]
+    assert sides(large, 25, 13, side=12) == [(32, 13), (128, 12)]
+    assert [s.steps for s in stages_of(large, DOWN, 1, 25, 13, racers=4)] == [3, 10, 12]
     assert sides(with_another, 3, 2) == [(8, 2), (64, 1)]
     race, *rest = stages_of(mobile, DOWN, 1, 100, 90, racers=4)
     assert (race.steps, race.racers, [s.steps for s in rest]) == (20, 4, [40, 30, 10])
@@ -168,9 +180,10 @@ def test_two_stages_are_told_as_one(mobile, calls):
     torch.testing.assert_close(found.low_again, DOWN.forward(found.high))
 
 
-def test_an_exit_stands_between(mobile, calls):
+def test_an_exit_stands_between(mobile, calls, monkeypatch):
+    monkeypatch.setattr(coarse, "FEW", 2)
     told = []
-    found = explore(mobile, later=0.4, on_step=lambda step: bool(told.append(step)))
+    found = explore(mobile, on_step=lambda step: bool(told.append(step)))
     assert [(r, n) for r, n, *_ in calls] == [(16, 5), (32, 3), (64, 2)]
     assert [s.number for s in told] == list(range(1, 11))
     assert sum(s.part for s in told) == pytest.approx(1)
@@ -327,7 +340,7 @@ def test_one_that_is_stopped_ends_there_too(mobile, calls):
 
 def test_without_full_steps_a_small_face_ends_at_an_exit(mobile, calls):
     warp = Warp([Similarity.square((24.0, 24.0), 8.0)], R, (48, 48))
-    for full_steps, sides in ((0, {16}), (1, {16, 32, 64})):
+    for full_steps, sides in ((0, {16}), (1, {16, 64})):
         calls.clear()
         one = Engine(mobile, UpscaleSettings(steps=5, full_steps=full_steps))
         (answer,) = one.explore([Job(warp.cut(tiny_faces(1, 48)[0]), warp, 16)])
@@ -438,7 +451,8 @@ def test_a_batch_in_parts(mobile, faces):
     torch.testing.assert_close(found.high[2], alone.high[0], atol=2e-3, rtol=1e-3)
 
 
-def test_a_stage_that_stalls_counts_its_own_steps(mobile):
+def test_a_stage_that_stalls_counts_its_own_steps(mobile, monkeypatch):
+    monkeypatch.setattr(coarse, "FEW", 99)
     settings, told = replace(SETTINGS, steps=60, stop=0.9), []
     found = explore(mobile, settings=settings, steps=40, on_step=lambda step: bool(told.append(step.number)))
     made = len(found.history["pixel"])
@@ -494,13 +508,13 @@ def upscaled(one, low, on_step=None):
 def test_upscale_says_what_it_did(mobile):
     shares = []
     result = upscaled(searching(mobile), tiny_faces(1), lambda rows, step: bool(shares.append(step.part)))
-    assert (result.record["coarse_steps"], result.record["exit_side"]) == (4, 16)
+    assert (result.record["coarse_steps"], result.record["exit_side"]) == (3, 16)
     assert (result.record["racers"], result.record["exits_sha256"]) == (4, mobile.exits_sha256)
     assert len(result.record["exits_sha256"]) == 64
     json.dumps(result.record)
     assert sum(shares) == pytest.approx(1)
     large = upscaled(searching(mobile), tiny_faces(1, 24)).record
-    assert (large["coarse_steps"], large["exit_side"]) == (4, None)
+    assert (large["coarse_steps"], large["exit_side"]) == (3, None)
 
 
 def test_full_steps_and_the_published_search(mobile):
@@ -529,7 +543,7 @@ def test_samples_their_mean_and_a_bank(mobile):
     torch.testing.assert_close(bank.w, mobile.mapping(z)[:, 0], atol=1e-2, rtol=1e-2)
     banked = upscaled(searching(mobile, start="bank"), low)
     assert banked.record["start"] == "bank"
-    assert (banked.record["coarse_steps"], banked.record["racers"]) == (4, 1)
+    assert (banked.record["coarse_steps"], banked.record["racers"]) == (3, 1)
 
 
 def test_searches_at_exits_begin_at_the_encoder_where_there_is_one(tmp_path):
@@ -559,7 +573,7 @@ def test_tables_search_alike_and_say_so(mobile):
     found = variant(mobile, tiny_faces(1), DOWN, [0])
     assert len(found.history["pixel"]) == 5
     described = variant.described(mobile)
-    assert (described["coarse_steps"], described["exits_sha256"]) == (4, mobile.exits_sha256)
+    assert (described["coarse_steps"], described["exits_sha256"]) == (3, mobile.exits_sha256)
     assert "coarse_steps" not in make_variant("rlse@paper", steps=5).described(mobile)
     assert "coarse_steps" not in make_variant("pulse").described(mobile)
 

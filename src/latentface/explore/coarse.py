@@ -30,7 +30,8 @@ from latentface.prior.prior import Prior
 # Shares of steps, and what a short stage needs: docs/decisions.md
 FULL_SHARE, ONE_EXIT_FULL_SHARE = 0.1, 0.4  # of all steps, at full size
 SHORT = 25  # steps of a stage below which its rate is in proportion: it begins near its end
-SMALLEST_LAST = 8  # a search ends at no exit that is more times smaller than the prior's faces
+FEW, FEW_FULL = 50, 12  # steps below which a search has one exit alone; at full size so many of them, or half
+SMALLEST_ALONE = 8  # times: an exit that is farther below the prior's size is not the only one, and not the last stage
 RACERS = 4  # searches of a face that begin
 RACE_SHARE = 2 / 9  # of the exits' steps
 ENOUGH = 30.0  # dB of agreement with the input below which a face is searched on at the end
@@ -59,13 +60,15 @@ def coarse_steps(
 
     There are none where the method allows none, it searches z, the prior has no exits, or the preset is "paper", which is
     the published search. `full_steps` says how many are made at full size, one at least; None: a tenth where the prior has
-    several exits, two fifths where it has one.
+    several exits, two fifths where it has one, and of fewer than `FEW` steps `FEW_FULL`, or half where that is less.
     """
     steps = getattr(settings, "steps", None)
     published = preset == "paper" and full_steps is None
     if published or not method.coarse or not isinstance(steps, int) or not settings.in_w or not prior.exits:
         return 0
     usual = round(steps * (FULL_SHARE if len(prior.exits) > 1 else ONE_EXIT_FULL_SHARE))
+    if steps < FEW:
+        usual = min(FEW_FULL, steps // 2)
     return max(0, steps - max(1, usual if full_steps is None else full_steps))
 
 
@@ -84,33 +87,42 @@ def stages_of(
     coarse: int,
     racers: int = 1,
     size: int | None = None,
-    later: float | None = None,
 ) -> list[Stage]:
     """Return the stages of a search of `total` steps of which `coarse` are made at exits; [] where no exit suits the inputs.
 
     Args:
         racers: searches of a face that begin.
         size: px that are wanted of the faces, None for all: the last stage is at the smallest exit that has as many.
-        later: share of the exits' steps that are made at each one after the first; None: the first has twice as many.
     """
-    first = exit_for(prior.exits, degradation, faces) if coarse else None
-    if first is None:
-        return []
-    last = last_side(prior, first, size)
-    if first == last:
-        sides = {first: coarse}
-    else:
-        others = sorted(r for r in prior.exits if first < r <= last)
-        share = 1 / (len(others) + 2) if later is None else later
-        each = min((coarse - 1) // max(1, len(others)), round(coarse * share))
-        sides = {first: coarse - each * len(others), **dict.fromkeys(others, each)}
-        sides[last] = sides.get(last, 0) + total - coarse
+    sides = steps_at_sides(prior, degradation, faces, total, coarse, size)
     stages = [Stage(prior.at(side), steps) for side, steps in sides.items() if steps]
-    race = min(race_steps(coarse), stages[0].steps - 1) if racers > 1 else 0
+    race = min(race_steps(coarse), stages[0].steps - 1) if stages and racers > 1 else 0
     if race:
         rest = replace(stages[0], steps=stages[0].steps - race)
         stages[:1] = [replace(stages[0], steps=race, racers=racers), rest]
     return stages
+
+
+def steps_at_sides(
+    prior: Prior, degradation: Degradation, faces: int, total: int, coarse: int, size: int | None = None
+) -> dict[int, int]:
+    """Return how many steps a search makes at which px, in its order; {} where no exit suits the inputs.
+
+    The first exit has twice as many as each other. Where an exit would have fewer than `LEAST_STAGE`, one exit has them all.
+    Arguments as in `stages_of`.
+    """
+    first = exit_for(prior.exits, degradation, faces) if coarse else None
+    if first is None:
+        return {}
+    last = last_side(prior, first, size)
+    others = sorted(r for r in prior.exits if first < r <= last)
+    if total < FEW:
+        first, others = last_side(prior, first, 0), []
+    each = min((coarse - 1) // max(1, len(others)), round(coarse / (len(others) + 2)))
+    sides = {first: coarse - each * len(others), **dict.fromkeys(others, each)}
+    if first != last:
+        sides[last] = sides.get(last, 0) + total - coarse
+    return sides
 
 
 def explore_coarse(
@@ -126,7 +138,6 @@ def explore_coarse(
     start: Tensor | None = None,
     racers: int = RACERS,
     size: int | None = None,
-    later: float | None = None,
 ) -> Exploration:
     """Make the first `steps` of a search's at exits and the others at full size; other arguments are a method's.
 
@@ -136,10 +147,9 @@ def explore_coarse(
     Args:
         racers: searches of a face that begin, where no start is given.
         size: px that are wanted of the faces, None for all: the last stage is at the smallest exit that has as many.
-        later: share of the exits' steps that are made at each one after the first; None: the first has twice as many.
     """
     racers = 1 if start is not None else racers
-    stages = stages_of(prior, degradation, len(low), settings.steps, steps, racers, size, later) if steps else []
+    stages = stages_of(prior, degradation, len(low), settings.steps, steps, racers, size) if steps else []
     if not stages:
         return explore(
             method, prior, low, degradation=degradation, settings=settings, seeds=seeds, start=start, on_step=on_step
@@ -299,7 +309,7 @@ def last_side(prior: Prior, first: int, size: int | None) -> int:
 
     Smaller exits than an eighth of the prior's side are too soft to end at.
     """
-    wanted = prior.resolution if size is None else max(first, size, prior.resolution // SMALLEST_LAST)
+    wanted = prior.resolution if size is None else max(first, size, prior.resolution // SMALLEST_ALONE)
     return min((r for r in prior.exits if r >= wanted), default=prior.resolution)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from latentface.degradation import project, resize
 from latentface.devices import Batches, free_memory, out_of_memory, single_threads
 from latentface.errors import InputError, LatentfaceError
-from latentface.explore.coarse import coarse_facts, coarse_steps, explore_coarse
+from latentface.explore.coarse import coarse_facts, coarse_steps, explore_coarse, steps_at_sides
 from latentface.explore.registry import find_method
 from latentface.explore.result import Step, psnr_each
 from latentface.explore.start.bank import WarmStart, usual_start
@@ -138,7 +138,15 @@ class Engine:
 
     def exit_side(self, job: Job) -> int | None:
         """Return the side of the exit at which a job is searched first, None for none."""
-        return exit_for(self.prior.exits, job.degradation, 1) if self.coarse_steps else None
+        if not self.coarse_steps:
+            return None
+        steps = self.method_settings.steps
+        sides = steps_at_sides(self.prior, job.degradation, 1, steps, self.coarse_steps, self._last_size(job))
+        return next(iter(sides), None)
+
+    def _last_size(self, job: Job) -> int | None:
+        """Return how many px the last steps of a search need, None for all that the prior has."""
+        return job.size if self.settings.full_steps == 0 else None
 
     def explore(
         self, jobs: Sequence[Job], on_step: OnJobs | None = None
@@ -171,7 +179,8 @@ class Engine:
         for n, k in rows:
             job = jobs[n]
             shape = job.degradation.low_size if self.workers else None  # padding would round
-            kinds.setdefault((job.degradation.kind, self.exit_side(job), job.size, shape), []).append((n, k))
+            exit_side = exit_for(self.prior.exits, job.degradation, 1) if self.coarse_steps else None
+            kinds.setdefault((job.degradation.kind, exit_side, job.size, shape), []).append((n, k))
         # 0 workers: the caller's own thread, with all of PyTorch's
         with single_threads(self.workers) if self.workers else contextlib.nullcontext() as pool:
             parts: list[list[tuple[int, int]]] = []
@@ -267,7 +276,7 @@ class Engine:
             seeds=seeds,
             on_step=on_step,
             start=self.start(low, degradation, seeds),
-            size=rows[0][0].size if self.settings.full_steps == 0 else None,
+            size=self._last_size(rows[0][0]),
         )
         return found.high.float(), found.best_step, low, degradation
 

@@ -108,7 +108,7 @@ def steps_at_sides(
 ) -> dict[int, int]:
     """Return how many steps a search makes at which px, in its order; {} where no exit suits the inputs.
 
-    The first exit has twice as many as each other. Where an exit would have fewer than `LEAST_STAGE`, one exit has them all.
+    The first exit has twice as many as each other. A search of few steps has one exit, the smallest that may be last.
     Arguments as in `stages_of`.
     """
     first = exit_for(prior.exits, degradation, faces) if coarse else None

@@ -31,7 +31,7 @@ from latentface.prior.prior import Prior
 FULL_SHARE, ONE_EXIT_FULL_SHARE = 0.1, 0.4  # of all steps, at full size
 SHORT = 25  # steps of a stage below which its rate is in proportion: it begins near its end
 FEW, FEW_FULL = 50, 12  # steps below which a search has one exit alone; at full size so many of them, or half
-SMALLEST_ALONE = 8  # times: an exit that is farther below the prior's size is not the only one, and not the last stage
+SMALLEST_LAST = 8  # a search ends at no exit that is more times smaller than the prior's faces
 RACERS = 4  # searches of a face that begin
 RACE_SHARE = 2 / 9  # of the exits' steps
 ENOUGH = 30.0  # dB of agreement with the input below which a face is searched on at the end
@@ -309,7 +309,7 @@ def last_side(prior: Prior, first: int, size: int | None) -> int:
 
     Smaller exits than an eighth of the prior's side are too soft to end at.
     """
-    wanted = prior.resolution if size is None else max(first, size, prior.resolution // SMALLEST_ALONE)
+    wanted = prior.resolution if size is None else max(first, size, prior.resolution // SMALLEST_LAST)
     return min((r for r in prior.exits if r >= wanted), default=prior.resolution)
 
 

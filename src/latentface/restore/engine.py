@@ -179,8 +179,9 @@ class Engine:
         for n, k in rows:
             job = jobs[n]
             shape = job.degradation.low_size if self.workers else None  # padding would round
-            exit_side = exit_for(self.prior.exits, job.degradation, 1) if self.coarse_steps else None
-            kinds.setdefault((job.degradation.kind, exit_side, job.size, shape), []).append((n, k))
+            # On this exit depend the stages, also those that leave it out, and the choice of an encoder's start.
+            smallest = exit_for(self.prior.exits, job.degradation, 1) if self.coarse_steps else None
+            kinds.setdefault((job.degradation.kind, smallest, job.size, shape), []).append((n, k))
         # 0 workers: the caller's own thread, with all of PyTorch's
         with single_threads(self.workers) if self.workers else contextlib.nullcontext() as pool:
             parts: list[list[tuple[int, int]]] = []

@@ -72,11 +72,18 @@ def coarse_steps(
     return max(0, steps - max(1, usual if full_steps is None else full_steps))
 
 
-def coarse_facts(prior: Prior, steps: int, *, raced: bool) -> dict[str, Any]:
+def coarse_settings(settings: Any, steps: int) -> Any:
+    """Return a method's settings for a search with so many steps at exits: one of few steps in all may have its own."""
+    return settings.of_few_steps() if steps and settings.steps < FEW else settings
+
+
+def coarse_facts(prior: Prior, settings: Any, steps: int, *, raced: bool) -> dict[str, Any]:
     """Return what a record says of a search with so many steps at exits, as plain JSON types; {} for none."""
     if not steps:
         return {}
-    return {"coarse_steps": steps, "racers": RACERS if raced else 1, "exits_sha256": prior.exits_sha256}
+    used = getattr(settings, "subspace", False) and prior.subspace_sha256
+    subspace = {"subspace_sha256": prior.subspace_sha256} if used else {}
+    return {"coarse_steps": steps, "racers": RACERS if raced else 1, "exits_sha256": prior.exits_sha256, **subspace}
 
 
 def stages_of(

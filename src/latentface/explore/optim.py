@@ -36,13 +36,23 @@ SCHEDULES: dict[str, Schedule] = {"pulse": pulse_schedule, "cosine": cosine_sche
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015) over a dictionary of variables."""
+    """Adam (Kingma and Ba 2015) over a dictionary of variables.
 
-    def __init__(self, variables: Mapping[str, Tensor], betas: tuple[float, float] = (0.9, 0.999)) -> None:
-        self.betas = betas
-        self.first = {k: torch.zeros_like(v) for k, v in variables.items()}
-        self.second = {k: torch.zeros_like(v) for k, v in variables.items()}
-        self.count = 0
+    Args:
+        bases: of some variables (B, L, D), K orthonormal directions a row, (L, D, K). Adam scales each number of the gradient
+            by itself, so it depends on the axes: it then has the numbers along the directions, and what is left along the
+            variable's own axes, as SOAP (Vyas et al. 2024) has all along the axes that it finds.
+    """
+
+    def __init__(
+        self,
+        variables: Mapping[str, Tensor],
+        betas: tuple[float, float] = (0.9, 0.999),
+        bases: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.betas, self.bases, self.count = betas, dict(bases or {}), 0
+        self.first = {k: torch.zeros_like(self._split(k, v)) for k, v in variables.items()}
+        self.second = {k: torch.zeros_like(v) for k, v in self.first.items()}
 
     @torch.no_grad()
     def step(
@@ -52,11 +62,35 @@ class Adam:
         self.count += 1
         b1, b2 = self.betas
         for name, variable in variables.items():
-            g = gradients[name]
+            g = self._split(name, gradients[name])
             m = self.first[name].mul_(b1).add_(g, alpha=1 - b1) if b1 else self.first[name].copy_(g)
             v = self.second[name].mul_(b2).addcmul_(g, g, value=1 - b2)
             denominator = (v / (1 - b2**self.count)).sqrt_().add_(1e-8)
-            variable.addcdiv_(m, denominator, value=-rates[name] / (1 - b1**self.count))
+            rate = -rates[name] / (1 - b1**self.count)
+            if name in self.bases:
+                variable.add_(self._joined(name, m / denominator), alpha=rate)
+            else:
+                variable.addcdiv_(m, denominator, value=rate)
+
+    def _split(self, name: str, value: Tensor) -> Tensor:
+        """Return numbers (B, L, D) along a variable's directions, and what is left of them, (B, L, K + D)."""
+        basis = self.bases.get(name)
+        if basis is None:
+            return value
+        along = _each(value, basis)
+        return torch.cat([along, value - _each(along, basis.mT)], -1)
+
+    def _joined(self, name: str, split: Tensor) -> Tensor:
+        """Return a step (B, L, D) of its numbers along the directions and along the axes, of which it has no part twice."""
+        basis = self.bases[name]
+        along, rest = split.split([basis.shape[2], basis.shape[1]], -1)
+        joined: Tensor = rest + _each(along - _each(rest, basis), basis.mT)
+        return joined
+
+
+def _each(rows: Tensor, matrices: Tensor) -> Tensor:
+    """rows (B, L, N) times a matrix a row, (L, N, M) -> (B, L, M); each face alone, since a product of more may round otherwise."""
+    return torch.stack([(face[:, None] @ matrices)[:, 0] for face in rows])
 
 
 class Descent:

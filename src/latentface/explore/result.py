@@ -60,6 +60,10 @@ class MethodSettings:
         """Return the settings that a search from a given w_plus uses."""
         return self
 
+    def of_few_steps(self) -> Self:
+        """Return the settings that a search of few steps, most of them at exits, uses."""
+        return self
+
     def at_once(self, prior: Prior) -> int | None:
         """Return how many faces fit in one search, None where memory asks for no limit of the method's own."""
         return None

@@ -39,6 +39,8 @@ class RlseSettings(MethodSettings):
             metric (`prior.metric`, aligned faces only).
         semantic_weight: of the discriminator semantic loss, 0 for none; semantic_layers: which of D's blocks, 0 the
             shallowest, None for all.
+        subspace: whether Adam's axes are the directions of the prior's active subspace first, where the prior has one
+            (`prior.subspace`); None: in searches of few steps, most of them at exits.
         stop: end a batch none of whose faces improved by this share in 10 steps; None, the poster's setting, for never.
     """
 
@@ -52,6 +54,7 @@ class RlseSettings(MethodSettings):
     pixel_norm: str = "l2"
     semantic_weight: float = 20.0
     semantic_layers: tuple[int, ...] | None = None
+    subspace: bool | None = None
     stop: float | None = None
 
     choices: ClassVar = {"pixel_norm": ("l2", "prior")}
@@ -64,6 +67,10 @@ class RlseSettings(MethodSettings):
     def from_start(self) -> Self:
         """Free the style rows at once and shorten Adam's memory: near the answer, w was searched already."""
         return replace(self, together=0.0, betas=(0.8, 0.99))
+
+    def of_few_steps(self) -> Self:
+        """Move along the prior's active subspace first, where nothing else is asked for."""
+        return replace(self, subspace=True) if self.subspace is None else self
 
     def made_first(self, prior: Prior, degradation: Degradation) -> str:
         """The prior's metric, where it is not kept yet."""
@@ -106,13 +113,22 @@ def rlse(
         steps=settings.steps,
         rates={"latent": settings.rate},
         schedule=SCHEDULES[settings.schedule],
-        optimiser=partial(Adam, betas=settings.betas),
+        optimiser=partial(Adam, betas=settings.betas, bases=bases_of(prior, settings)),
         constrain=space.constraint_on(variables),
         stop=settings.stop,
         latent=space.with_w_plus,
         paint=space.paint if prior.fast_dtype is not None else None,
         draws=settings.candidates if start is None and settings.candidates > 1 else 0,
     )
+
+
+def bases_of(prior: Prior, settings: RlseSettings) -> dict[str, Tensor]:
+    """Return Adam's first axes for a latent (B, L, D), (L, D, K), by the variable's name; {} where they are its own.
+
+    Rows that move as one have their own axes: other axes for each row would move them apart.
+    """
+    wanted = settings.subspace and not settings.together
+    return {"latent": prior.subspace} if wanted and prior.subspace is not None else {}
 
 
 def pixel_loss(prior: Prior, low: Tensor, degradation: Degradation, settings: RlseSettings) -> losses.Loss:

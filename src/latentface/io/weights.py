@@ -27,6 +27,7 @@ KEYS = {
     "prior": "latentface",
     "exits": "latentface-exits",
     "encoder": "latentface-encoder",
+    "subspace": "latentface-subspace",
     "baseline": "latentface-baseline",
     "judge": "latentface-judge",
 }

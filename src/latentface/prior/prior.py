@@ -16,13 +16,14 @@ from latentface.errors import InputError, WeightsError
 from latentface.io.atomic import sha256
 from latentface.io.weights import read_card
 from latentface.prior.blocks import Entry
-from latentface.prior.exits import ExitLayer, beside, read_exits
+from latentface.prior.exits import ExitLayer, beside, read_exits, whole_rows
 from latentface.prior.family import AnyGenerator
 from latentface.prior.formats import ALIGNMENTS, identity, read_prior
 from latentface.prior.judge import Judge
 from latentface.prior.mobilestylegan import MobileGenerator
 from latentface.prior.statistics import latent_statistics
 from latentface.prior.stylegan2 import Discriminator
+from latentface.prior.subspace import read_subspace
 
 T = TypeVar("T")
 BUNDLED = Path(str(resources.files("latentface.prior") / "bundled"))
@@ -84,7 +85,7 @@ class Prior:
         return next((p for p in (*own, BUNDLED / f"{self.name}.{what}.safetensors") if p.is_file()), None)
 
     def companion(self, what: str, read: Callable[[Path], T]) -> T | None:
-        """Return what `read` makes of the prior's "exits", "judge" or "encoder", beside its file or in the package; else None.
+        """Return what `read` makes of the prior's "exits", "judge", "encoder" or "subspace", beside its file or in the package; else None.
 
         Raises as `read`, but not of the package's files: a file of the user's may have the name of a published prior.
         """
@@ -116,6 +117,26 @@ class Prior:
         path = self.exits_path if self.exits else None
         return sha256(path.read_bytes()) if path is not None else ""
 
+    @cached_property
+    def subspace(self) -> Tensor | None:
+        """Orthonormal directions of each style row, (L, D, K), from `NAME.subspace.safetensors`; None without such a file.
+
+        Raises WeightsError: the file is broken, or another prior's.
+        """
+        found = self.companion(
+            "subspace", lambda path: read_subspace(path, self.sha256, rows=self.num_ws, width=self.w_dim)
+        )
+        if found is None:
+            return None
+        whole = whole_rows(found.flatten(1)[None], self.num_ws)[0]  # above the exit where it was measured, its last
+        return whole.view(self.num_ws, *found.shape[1:]).to(self.device, self.dtype)
+
+    @cached_property
+    def subspace_sha256(self) -> str:
+        """Of the file of the prior's active subspace; empty where it has none."""
+        path = self._companion("subspace") if self.subspace is not None else None
+        return sha256(path.read_bytes()) if path is not None else ""
+
     def at(self, resolution: int) -> Self:
         """Return the prior as its exit of a resolution makes faces: fewer layers and style rows, the same latent space.
 
@@ -132,6 +153,7 @@ class Prior:
         other.resolution, other.num_ws = resolution, other.generator.arch.num_ws
         other.sha256 = f"{self.sha256}-{resolution}" if self.sha256 else ""
         other.__dict__["exits"] = {}
+        other.__dict__["subspace"] = None if self.subspace is None else self.subspace[: other.num_ws]
         return other
 
     def trained_judge(self) -> Judge | None:
@@ -183,6 +205,8 @@ class Prior:
         other._factors = {}
         if "exits" in self.__dict__:
             other.__dict__["exits"] = {r: copy.deepcopy(head).to(target) for r, head in self.exits.items()}
+        if isinstance(directions := self.__dict__.get("subspace"), Tensor):
+            other.__dict__["subspace"] = directions.to(target)
         return other
 
     @property

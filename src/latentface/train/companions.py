@@ -1,4 +1,4 @@
-"""What trainings of a prior's companions are asked: its exits, its judge and its encoder."""
+"""What trainings of a prior's companions are asked: its exits, its judge, its encoder and its active subspace."""
 
 from __future__ import annotations
 
@@ -92,6 +92,24 @@ class EncoderSettings:
             raise InputError(
                 f"largest_factor {self.largest_factor}, noise {self.noise}, low_weight {self.low_weight}, latent_weight {self.latent_weight}; expected >= 2 and >= 0"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubspaceRun:
+    """What is asked of the measuring of an active subspace: of which prior, on how much, and where it goes."""
+
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None
+    """The subspace's file; by default NAME.subspace.safetensors beside the prior, where `upscale` looks for it."""
+    prior: PriorName = None
+    """A name (see `latentface models list`) or a file; by default ffhq1024."""
+    judge: str | None = None
+    """The judge that the searches ask: a prior's or a judge's file; by default the prior's own."""
+    faces: int = 64
+    """Samples of the prior, a search of 13 steps each: some two seconds a face at an exit of 128 px."""
+    directions: int = 16
+    """Directions that are kept for each style row."""
+    seed: int = 0
+    """Of everything random."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

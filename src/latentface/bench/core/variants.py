@@ -14,7 +14,7 @@ from torch import Tensor
 from latentface.bench.core.sizes import compared_at, previews_at, searched_from
 from latentface.degradation import Downscale
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.coarse import coarse_facts, coarse_steps, explore_coarse
+from latentface.explore.coarse import coarse_facts, coarse_settings, coarse_steps, explore_coarse
 from latentface.explore.registry import METHODS, Method, find_method
 from latentface.explore.result import Exploration, OnStep
 from latentface.explore.start.bank import WarmStart, usual_start
@@ -83,7 +83,7 @@ class Variant:
             low,
             steps=coarse,
             degradation=degradation,
-            settings=self.settings,
+            settings=coarse_settings(self.settings, coarse),
             seeds=seeds,
             on_step=on_step,
             start=self.warm_start(prior, coarse)(low, degradation, seeds),
@@ -98,14 +98,15 @@ class Variant:
 
         Raises MissingDataError, WeightsError: it starts at the prior's encoder, and there is none that can be used.
         """
-        settings, begin = self.settings, dict[str, Any]()
-        coarse = coarse_steps(self.method, prior, settings, self.preset)
+        begin = dict[str, Any]()
+        coarse = coarse_steps(self.method, prior, self.settings, self.preset)
+        settings = coarse_settings(self.settings, coarse)
         start = self.warm_start(prior, coarse)
         if start.kind != "random":
             begin = {"start": start.kind, "wander": list(start.wander)}
             begin |= {"encoder_sha256": start.sha256} if start.sha256 else {}
             settings = settings.from_start()  # as it searches from there
-        begin |= coarse_facts(prior, coarse, raced=start.kind == "random")
+        begin |= coarse_facts(prior, settings, coarse, raced=start.kind == "random")
         return begin | {
             k: v if isinstance(v, str | int | float | bool | None) else repr(v) for k, v in asdict(settings).items()
         }

@@ -19,7 +19,7 @@ from latentface.explore import losses
 from latentface.explore.engine import Iterate, Problem
 from latentface.explore.optim import SCHEDULES, Adam
 from latentface.explore.registry import METHODS, Method
-from latentface.explore.rlse import RlseSettings, best_draw, moving_together, pixel_loss
+from latentface.explore.rlse import RlseSettings, bases_of, best_draw, moving_together, pixel_loss
 from latentface.explore.space import Space, Variables
 from latentface.prior.prior import Prior
 
@@ -143,7 +143,9 @@ def rlse(
         steps=s.steps,
         rates=dict.fromkeys(moved, s.rate),
         schedule=SCHEDULES[s.schedule],
-        optimiser=partial(Adam, betas=s.betas),
+        optimiser=partial(
+            Adam, betas=s.betas, bases=bases_of(prior, s) if s.space == "w_plus" and not s.whitened else {}
+        ),
         constrain=space.constraint_on(moved),
         stop=s.stop,
         latent=lambda found: space.with_w_plus({**found, **fixed}),

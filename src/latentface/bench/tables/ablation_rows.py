@@ -67,6 +67,8 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         **{
             f"{kind}, {n} steps": {"start": kind, "steps": n} for kind in ("bank", "encoder") for n in (10, 25, 50, 100)
         },
+        "encoder, 25 steps, own axes": {"start": "encoder", "steps": 25, "subspace": False},
+        "encoder, 100 steps, subspace": {"start": "encoder", "steps": 100, "subspace": True},
         **{
             f"encoder, {n} steps, pixel only, in the prior's metric": {
                 "start": "encoder",

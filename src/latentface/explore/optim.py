@@ -39,9 +39,9 @@ class Adam:
     """Adam (Kingma and Ba 2015) over a dictionary of variables.
 
     Args:
-        bases: of some variables (B, L, D), K orthonormal directions a row, (L, D, K). Adam scales each number of the gradient
-            by itself, so it depends on the axes: it then has the numbers along the directions, and what is left along the
-            variable's own axes, as SOAP (Vyas et al. 2024) has all along the axes that it finds.
+        bases: for some variables (B, L, D), K orthonormal directions of each row, (L, D, K). Adam scales each number of the
+            gradient by itself, so its steps depend on the axes. With directions it is given the gradient along these, and
+            what is left of it along the variable's own axes. SOAP (Vyas et al. 2024) takes all axes from the gradients.
     """
 
     def __init__(

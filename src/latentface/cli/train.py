@@ -291,7 +291,7 @@ def judge(
 def subspace(*, run: Annotated[SubspaceRun, FLAT] = SUBSPACE_RUN, place: Where = HERE) -> int:
     """Measure a prior's active subspace on its own faces: no pictures needed, minutes.
 
-    It is the directions of w along which the loss of a search falls. With it few steps come as near to the input as more.
+    It is the directions of w along which the loss of a search changes most. With it few steps come nearer to the input.
     """
     from latentface.devices import pick_device
     from latentface.prior.exits import beside

@@ -77,18 +77,18 @@ class Adam:
         basis = self.bases.get(name)
         if basis is None:
             return value
-        along = _each(value, basis)
-        return torch.cat([along, value - _each(along, basis.mT)], -1)
+        along = _row_products(value, basis)
+        return torch.cat([along, value - _row_products(along, basis.mT)], -1)
 
     def _joined(self, name: str, split: Tensor) -> Tensor:
         """Return a step (B, L, D) of its numbers along the directions and along the axes, of which it has no part twice."""
         basis = self.bases[name]
         along, rest = split.split([basis.shape[2], basis.shape[1]], -1)
-        joined: Tensor = rest + _each(along - _each(rest, basis), basis.mT)
+        joined: Tensor = rest + _row_products(along - _row_products(rest, basis), basis.mT)
         return joined
 
 
-def _each(rows: Tensor, matrices: Tensor) -> Tensor:
+def _row_products(rows: Tensor, matrices: Tensor) -> Tensor:
     """rows (B, L, N) times a matrix a row, (L, N, M) -> (B, L, M); each face alone, since a product of more may round otherwise."""
     return torch.stack([(face[:, None] @ matrices)[:, 0] for face in rows])
 

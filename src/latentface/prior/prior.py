@@ -85,7 +85,9 @@ class Prior:
         return next((p for p in (*own, BUNDLED / f"{self.name}.{what}.safetensors") if p.is_file()), None)
 
     def companion(self, what: str, read: Callable[[Path], T]) -> T | None:
-        """Return what `read` makes of the prior's "exits", "judge", "encoder" or "subspace", beside its file or in the package; else None.
+        """Return what `read` makes of a file that belongs to the prior, beside its own or in the package; None: there is none.
+
+        `what` is "exits", "judge", "encoder" or "subspace".
 
         Raises as `read`, but not of the package's files: a file of the user's may have the name of a published prior.
         """

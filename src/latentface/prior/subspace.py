@@ -1,4 +1,4 @@
-"""The active subspace of a prior: the few directions of its gaussianised W along which the loss of a search falls.
+"""The active subspace of a prior: the few directions of its gaussianised W along which the loss of a search changes most.
 
 The directions are the leading eigenvectors of the mean outer product of the loss's gradients, a set for each style row
 (Constantine, Dow and Wang 2014, "Active subspace methods in theory and practice"). They are measured on the prior's own
@@ -42,9 +42,9 @@ def read_subspace(path: str | Path, prior_sha256: str, rows: int, width: int) ->
         raise WeightsError(
             f"{path}: its {NAME} are {tuple(found.shape)}; expected at most {rows} rows of {width} numbers and no more directions"
         )
-    kept: Tensor
-    kept, left = torch.linalg.qr(found.double())  # 8 bits have turned them a little
-    lengths = left.diagonal(dim1=-2, dim2=-1).abs()
-    if not bool(torch.isfinite(kept).all()) or not bool((lengths > 0.1).all()):
+    directions: Tensor
+    directions, upper = torch.linalg.qr(found.double())  # 8 bits have turned them a little
+    lengths = upper.diagonal(dim1=-2, dim2=-1).abs()
+    if not bool(torch.isfinite(directions).all()) or not bool((lengths > 0.1).all()):
         raise WeightsError(f"{path}: its {NAME} are not apart from each other; measure them again")
-    return kept.float()
+    return directions.float()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from latentface.prior.prior import Prior
 
+FACES, DIRECTIONS = 64, 16  # of an active subspace
 COARSE = 8  # px of the second comparison of exits, times 2: what a search of a tiny face sees
 
 
@@ -104,9 +105,9 @@ class SubspaceRun:
     """A name (see `latentface models list`) or a file; by default ffhq1024."""
     judge: str | None = None
     """The judge that the searches ask: a prior's or a judge's file; by default the prior's own."""
-    faces: int = 64
+    faces: int = FACES
     """Samples of the prior, a search of 13 steps each: some two seconds a face at an exit of 128 px."""
-    directions: int = 16
+    directions: int = DIRECTIONS
     """Directions that are kept for each style row."""
     seed: int = 0
     """Of everything random."""

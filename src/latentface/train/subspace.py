@@ -1,7 +1,7 @@
-"""Measure the active subspace of a prior: along which directions the loss of a search falls, on the prior's own faces.
+"""Measure the active subspace of a prior: along which directions the loss of a search changes most, on the prior's own faces.
 
-Each of some faces is shrunk, searched for with RLSE's losses, and the gradient of every step, of length 1, is counted. No
-pictures are needed, and nothing is kept between calls: it takes minutes.
+Each face is shrunk and searched for with RLSE's losses. The outer products of the steps' gradients, each scaled to length 1,
+are summed. No pictures are needed, and nothing is kept between calls: it takes minutes.
 
 Shape legend: L style rows, D width of w, K directions.
 """
@@ -21,13 +21,12 @@ from latentface.explore.coarse import FEW_FULL, last_side
 from latentface.explore.engine import solve
 from latentface.explore.optim import Adam
 from latentface.explore.rlse import RlseSettings, rlse
-from latentface.explore.start.bank import WarmStart
-from latentface.explore.start.encoder import load_encoder
+from latentface.explore.start.bank import WarmStart, usual_start
 from latentface.prior.prior import Prior
 from latentface.prior.subspace import write_subspace
+from latentface.train.companions import DIRECTIONS, FACES
 
-FACES, DIRECTIONS = 64, 16
-LEAST_INPUT, LARGEST_FACTOR = 8, 4  # px; an input is at most a fourth of the exit
+LEAST_INPUT, LEAST_FACTOR = 8, 4  # px; an input is at most a fourth of the exit
 
 
 def train_subspace(
@@ -89,10 +88,10 @@ def gradient_moments(
             moments.add_(torch.einsum("brd,bre->rde", g, g))
             super().step(variables, gradients, rates)
 
-    start = WarmStart(prior, "random" if load_encoder(prior) is None else "encoder")
     settings = RlseSettings(steps=FEW_FULL + 1)
+    start = WarmStart(prior, usual_start(prior, settings.steps))
     settings = settings if start.kind == "random" else settings.from_start()
-    most = max(LEAST_INPUT, painter.resolution // LARGEST_FACTOR)
+    most = max(LEAST_INPUT, painter.resolution // LEAST_FACTOR)
     sides = [side for side in (LEAST_INPUT * 2**k for k in range(10)) if side <= most]
     for face in range(faces):
         z = torch.randn(1, prior.z_dim, generator=random).to(prior.device, prior.dtype)

@@ -17,7 +17,7 @@ from latentface.degradation import Downscale
 from latentface.devices import seeded
 from latentface.errors import InputError, WeightsError
 from latentface.explore import coarse, engine, rlse
-from latentface.explore.coarse import coarse_steps, explore_coarse, race_steps, racers_seeds, stages_of
+from latentface.explore.coarse import coarse_settings, coarse_steps, explore_coarse, race_steps, racers_seeds, stages_of
 from latentface.explore.engine import draws_of
 from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings
@@ -82,15 +82,15 @@ def calls(monkeypatch):
 
 def test_how_many_steps_are_coarse(mobile, tmp_path):
     for steps, full, preset, wanted in (
-        (100, None, "default", 90),
-        (100, None, "equal", 90),
+        (100, None, "default", 80),
+        (100, None, "equal", 80),
         (100, None, "paper", 0),
         (100, 30, "paper", 70),
         (100, 100, "default", 0),
         (100, 300, "default", 0),
         (1, None, "default", 0),
         (2, None, "default", 1),
-        (50, None, "default", 45),
+        (50, None, "default", 40),
         (49, None, "default", 37),  # of few steps half, twelve at most, are at full size
         (25, None, "default", 13),
         (19, None, "default", 10),
@@ -130,23 +130,23 @@ def sides(prior, total, coarse, side=4, **more):
 
 
 def test_which_stages_a_search_has(mobile):
-    assert sides(mobile, 100, 90) == [(16, 60), (32, 30), (64, 10)]
-    assert sides(mobile, 100, 60) == [(16, 40), (32, 20), (64, 40)]
+    assert sides(mobile, 100, 80) == [(16, 40), (32, 40), (64, 20)]
+    assert sides(mobile, 100, 61) == [(16, 31), (32, 30), (64, 39)]
     assert sides(mobile, 100, 90, side=12) == [(32, 90), (64, 10)]
     assert sides(mobile, 100, 90, side=20) == sides(mobile, 100, 0) == []
-    assert sides(mobile, 100, 99, size=32) == [(16, 66), (32, 34)]
+    assert sides(mobile, 100, 99, size=32) == [(16, 49), (32, 51)]
     assert sides(mobile, 100, 99, size=16) == [(16, 99)]
     assert sides(mobile, 2, 1) == [(16, 1), (64, 1)]
     with_another = SimpleNamespace(
         exits=dict.fromkeys((8, 16, 32)), resolution=R, at=lambda side: SimpleNamespace(resolution=side)
     )
-    assert sides(with_another, 100, 90) == [(8, 46), (16, 22), (32, 22), (64, 10)]
-    assert sides(with_another, 100, 90, size=32) == [(8, 46), (16, 22), (32, 32)]
-    assert sides(with_another, 100, 90, size=16) == [(8, 60), (16, 40)]
+    assert sides(with_another, 100, 80) == [(8, 26), (16, 27), (32, 27), (64, 20)]
     large = SimpleNamespace(exits=dict.fromkeys((8, 16, 32)), resolution=128, at=with_another.at)
-    assert sides(large, 100, 90, size=8) == sides(large, 100, 90, size=16) == [(8, 60), (16, 40)]  # 8 px are too soft
+    assert sides(large, 100, 80) == [(8, 16), (16, 32), (32, 32), (128, 20)]  # 8 px are too soft
+    assert sides(large, 100, 80, size=32) == [(8, 16), (16, 32), (32, 52)]
+    assert sides(large, 100, 80, size=8) == sides(large, 100, 80, size=16) == [(8, 27), (16, 73)]
     # Few steps: one exit, the smallest that a search may end at.
-    assert sides(with_another, 50, 45) == [(8, 23), (16, 11), (32, 11), (64, 5)]
+    assert sides(with_another, 50, 40) == [(8, 14), (16, 13), (32, 13), (64, 10)]
     assert sides(with_another, 49, 37) == [(8, 37), (64, 12)]
     assert sides(large, 25, 13) == [(16, 13), (128, 12)]
     assert sides(large, 25, 24, size=16) == [(16, 24)]
@@ -154,9 +154,17 @@ def test_which_stages_a_search_has(mobile):
     assert sides(large, 25, 13, side=12) == [(32, 13), (128, 12)]
     assert [s.steps for s in stages_of(large, DOWN, 1, 25, 13, racers=4)] == [3, 10, 12]
     assert sides(with_another, 3, 2) == [(8, 2), (64, 1)]
-    race, *rest = stages_of(mobile, DOWN, 1, 100, 90, racers=4)
-    assert (race.steps, race.racers, [s.steps for s in rest]) == (20, 4, [40, 30, 10])
-    assert [s.steps for s in stages_of(with_another, DOWN, 1, 100, 90, racers=4)] == [20, 26, 22, 22, 10]
+    race, *rest = stages_of(mobile, DOWN, 1, 100, 80, racers=4)
+    assert (race.steps, race.racers, [s.steps for s in rest]) == (18, 4, [22, 40, 20])
+    assert [s.steps for s in stages_of(large, DOWN, 1, 100, 80, racers=4)] == [16, 32, 32, 20]
+
+
+def test_a_search_from_the_encoder_has_a_lower_rate():
+    plain = RlseSettings(rate=0.8)
+    assert coarse_settings(plain, 80, "encoder") == replace(plain, rate=0.5)
+    assert coarse_settings(plain, 80, "random") == coarse_settings(plain, 0, "encoder") == plain
+    few = RlseSettings(steps=49)
+    assert coarse_settings(few, 37, "encoder").rate == few.rate
 
 
 # -- the search --------------------------------------------------------------------------------------------------------
@@ -184,12 +192,12 @@ def test_an_exit_stands_between(mobile, calls, monkeypatch):
     monkeypatch.setattr(coarse, "FEW", 2)
     told = []
     found = explore(mobile, on_step=lambda step: bool(told.append(step)))
-    assert [(r, n) for r, n, *_ in calls] == [(16, 5), (32, 3), (64, 2)]
+    assert [(r, n) for r, n, *_ in calls] == [(16, 4), (32, 4), (64, 2)]
     assert [s.number for s in told] == list(range(1, 11))
     assert sum(s.part for s in told) == pytest.approx(1)
-    assert [told[i].part for i in (5, 8)] == pytest.approx([2 * told[0].part, 4 * told[0].part])
+    assert [told[i].part for i in (4, 8)] == pytest.approx([2 * told[0].part, 4 * told[0].part])
     assert bool((found.best_step > 8).all())
-    assert [s.rate for _, _, s, _ in calls] == pytest.approx([0.4, 0.4 * 3 / 25, 0.4 * 2 / 25])
+    assert [s.rate for _, _, s, _ in calls] == pytest.approx([0.4, 0.4 * 4 / 25, 0.4 * 2 / 25])
     first, then, last = (start for *_, start in calls)
     assert first is None
     assert torch.equal(then[:, 4:], then[:, 3:4].expand_as(then[:, 4:]))  # rows above an exit are its last one

@@ -83,7 +83,7 @@ def test_numbers_and_priors_that_cannot_be_used(mobile, tmp_path):
 
 
 def searched(prior, steps, coarse, **changes):
-    settings = coarse_settings(RlseSettings(steps=steps, candidates=2, **changes), coarse)
+    settings = coarse_settings(RlseSettings(steps=steps, candidates=2, **changes), coarse, "random")
     start = prior.mapping(torch.randn(1, prior.z_dim, generator=torch.Generator().manual_seed(3)))
     return explore_coarse(
         find_method("rlse"),
@@ -98,10 +98,10 @@ def searched(prior, steps, coarse, **changes):
 
 
 def test_few_steps_at_exits_move_along_it_and_others_do_not(mobile):
-    assert coarse_settings(RlseSettings(steps=49), 37).subspace is True
-    assert coarse_settings(RlseSettings(steps=49, subspace=False), 37).subspace is False
-    assert coarse_settings(RlseSettings(steps=50), 45).subspace is None
-    assert coarse_settings(RlseSettings(steps=49), 0).subspace is None
+    assert coarse_settings(RlseSettings(steps=49), 37, "random").subspace is True
+    assert coarse_settings(RlseSettings(steps=49, subspace=False), 37, "random").subspace is False
+    assert coarse_settings(RlseSettings(steps=50), 45, "random").subspace is None
+    assert coarse_settings(RlseSettings(steps=49), 0, "random").subspace is None
     few, own = searched(mobile, 8, 4), searched(mobile, 8, 4, subspace=False)
     assert (few.high - own.high).abs().max() > 1e-3
     long, forced = searched(mobile, 60, 54), searched(mobile, 60, 54, subspace=True)

@@ -28,8 +28,9 @@ from latentface.prior.exits import exit_for, whole_rows
 from latentface.prior.prior import Prior
 
 # Shares of steps, and what a short stage needs: docs/decisions.md
-FULL_SHARE, ONE_EXIT_FULL_SHARE = 0.1, 0.4  # of all steps, at full size
+FULL_SHARE, ONE_EXIT_FULL_SHARE = 0.2, 0.4  # of all steps, at full size
 SHORT = 25  # steps of a stage below which its rate is in proportion: it begins near its end
+NEAR_RATE = 0.625  # times the method's rate, from an encoder's answer
 FEW, FEW_FULL = 50, 12  # steps below which a search has one exit alone; at full size so many of them, or half
 SMALLEST_LAST = 8  # a search ends at no exit that is more times smaller than the prior's faces
 RACERS = 4  # searches of a face that begin
@@ -59,7 +60,7 @@ def coarse_steps(
     """Return how many of a search's steps are made at exits by default; 0 for none.
 
     There are none where the method allows none, it searches z, the prior has no exits, or the preset is "paper", which is
-    the published search. `full_steps` says how many are made at full size, one at least; None: a tenth where the prior has
+    the published search. `full_steps` says how many are made at full size, one at least; None: a fifth where the prior has
     several exits, two fifths where it has one, and of fewer than `FEW` steps `FEW_FULL`, or half where that is less.
     """
     steps = getattr(settings, "steps", None)
@@ -72,9 +73,16 @@ def coarse_steps(
     return max(0, steps - max(1, usual if full_steps is None else full_steps))
 
 
-def coarse_settings(settings: Any, steps: int) -> Any:
-    """Return a method's settings for a search with so many steps at exits: one of few steps in all may have its own."""
-    return settings.of_few_steps() if steps and settings.steps < FEW else settings
+def coarse_settings(settings: Any, steps: int, start: str) -> Any:
+    """Return a method's settings for a search with so many steps at exits, from a `start` ("random", "bank", "encoder").
+
+    One of few steps in all may have its own. Others that begin at an encoder's answer have a lower rate: it is near.
+    """
+    if not steps:
+        return settings
+    if settings.steps < FEW:
+        return settings.of_few_steps()
+    return replace(settings, rate=settings.rate * NEAR_RATE) if start == "encoder" else settings
 
 
 def coarse_facts(prior: Prior, settings: Any, steps: int, *, raced: bool) -> dict[str, Any]:
@@ -103,10 +111,11 @@ def stages_of(
     """
     sides = steps_at_sides(prior, degradation, faces, total, coarse, size)
     stages = [Stage(prior.at(side), steps) for side, steps in sides.items() if steps]
-    race = min(race_steps(coarse), stages[0].steps - 1) if stages and racers > 1 else 0
+    race = min(race_steps(coarse), stages[0].steps) if stages and racers > 1 else 0
     if race:
-        rest = replace(stages[0], steps=stages[0].steps - race)
-        stages[:1] = [replace(stages[0], steps=race, racers=racers), rest]
+        first = stages[0]
+        parts = [replace(first, steps=race, racers=racers), replace(first, steps=first.steps - race)]
+        stages[:1] = [part for part in parts if part.steps]
     return stages
 
 
@@ -115,17 +124,18 @@ def steps_at_sides(
 ) -> dict[int, int]:
     """Return how many steps a search makes at which px, in its order; {} where no exit suits the inputs.
 
-    The first exit has twice as many as each other. A search of few steps has one exit, the smallest that may be last.
-    Arguments as in `stages_of`.
+    An exit that is too soft to be last has half as many as each other. A search of few steps has one exit, the smallest that
+    may be last. Arguments as in `stages_of`.
     """
     first = exit_for(prior.exits, degradation, faces) if coarse else None
     if first is None:
         return {}
     last = last_side(prior, first, size)
     others = sorted(r for r in prior.exits if first < r <= last)
+    sharp = last_side(prior, first, 0)
     if total < FEW:
-        first, others = last_side(prior, first, 0), []
-    each = min((coarse - 1) // max(1, len(others)), round(coarse / (len(others) + 2)))
+        first, others = sharp, []
+    each = min((coarse - 1) // max(1, len(others)), round(coarse / (len(others) + (0.5 if first < sharp else 1))))
     sides = {first: coarse - each * len(others), **dict.fromkeys(others, each)}
     if first != last:
         sides[last] = sides.get(last, 0) + total - coarse

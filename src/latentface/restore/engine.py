@@ -81,7 +81,7 @@ class Engine:
         if settings.start == "auto":
             settings = replace(settings, start=usual_start(prior, self.coarse_steps))
         self.prior, self.settings, self.say = prior, settings, say
-        self.method_settings: Any = coarse_settings(settings.method_settings(), self.coarse_steps)
+        self.method_settings: Any = coarse_settings(settings.method_settings(), self.coarse_steps, settings.start)
         weights = getattr(self.method_settings, "weights", None)
         self.weights_sha256 = None if weights is None else sha256(read_bytes(weights))
         self.start = WarmStart(prior, settings.start)

@@ -34,7 +34,7 @@ class UpscaleSettings:
             "fast").
         steps: Iterations, instead of the preset's.
         full_steps: How many of the iterations, the last ones, are made at the prior's full size; the others at exits of the
-            prior, where a step takes a third of the time or much less. By default a tenth; of fewer than 50
+            prior, where a step takes a third of the time or much less. By default a fifth; of fewer than 50
             iterations 12, or half. With 100 all are, as in the poster. A face that is still far from its input has more.
             With 0 a face of few pixels ends at an exit.
         seed: Of the start's random part, the same for every face; sample k takes seed + k.

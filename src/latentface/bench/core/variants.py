@@ -77,16 +77,17 @@ class Variant:
     ) -> Exploration:
         """Search the prior at its own size, or answer at the degradation's."""
         coarse = coarse_steps(self.method, prior, self.settings, self.preset)
+        start = self.warm_start(prior, coarse)
         return explore_coarse(
             self.method,
             prior,
             low,
             steps=coarse,
             degradation=degradation,
-            settings=coarse_settings(self.settings, coarse),
+            settings=coarse_settings(self.settings, coarse, start.kind),
             seeds=seeds,
             on_step=on_step,
-            start=self.warm_start(prior, coarse)(low, degradation, seeds),
+            start=start(low, degradation, seeds),
         )
 
     def warm_start(self, prior: Prior, coarse: int) -> WarmStart:
@@ -100,8 +101,8 @@ class Variant:
         """
         begin = dict[str, Any]()
         coarse = coarse_steps(self.method, prior, self.settings, self.preset)
-        settings = coarse_settings(self.settings, coarse)
         start = self.warm_start(prior, coarse)
+        settings = coarse_settings(self.settings, coarse, start.kind)
         if start.kind != "random":
             begin = {"start": start.kind, "wander": list(start.wander)}
             begin |= {"encoder_sha256": start.sha256} if start.sha256 else {}

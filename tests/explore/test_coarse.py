@@ -17,7 +17,7 @@ from latentface.degradation import Downscale
 from latentface.devices import seeded
 from latentface.errors import InputError, WeightsError
 from latentface.explore import coarse, engine, rlse
-from latentface.explore.coarse import coarse_settings, coarse_steps, explore_coarse, race_steps, racers_seeds, stages_of
+from latentface.explore.coarse import coarse_facts, coarse_steps, explore_coarse, race_steps, racers_seeds, stages_of
 from latentface.explore.engine import draws_of
 from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings
@@ -159,12 +159,26 @@ def test_which_stages_a_search_has(mobile):
     assert [s.steps for s in stages_of(large, DOWN, 1, 100, 80, racers=4)] == [16, 32, 32, 20]
 
 
-def test_a_search_from_the_encoder_has_a_lower_rate():
-    plain = RlseSettings(rate=0.8)
-    assert coarse_settings(plain, 80, "encoder") == replace(plain, rate=0.5)
-    assert coarse_settings(plain, 80, "random") == coarse_settings(plain, 0, "encoder") == plain
-    few = RlseSettings(steps=49)
-    assert coarse_settings(few, 37, "encoder").rate == few.rate
+@pytest.mark.parametrize(
+    ("steps", "coarse_of", "side", "started", "rate"),
+    [
+        (50, 40, 4, True, 0.5),
+        (50, 40, 4, False, 0.8),  # it begins at random
+        (49, 37, 4, True, 0.8),  # of few steps
+        (50, 40, 20, True, 0.8),  # no exit suits the input
+        (50, 0, 4, True, 0.8),
+    ],
+)
+def test_a_search_at_exits_from_a_start_has_a_lower_rate(mobile, calls, steps, coarse_of, side, started, rate):
+    start = mobile.mapping(torch.randn(1, mobile.z_dim, generator=torch.Generator().manual_seed(3)))
+    start = start.unsqueeze(1).expand(-1, mobile.num_ws, -1) if start.ndim == 2 else start
+    settings = replace(SETTINGS, steps=steps, rate=0.8)
+    explore(mobile, 1, coarse_of, settings, Downscale(side, R), start=start if started else None)
+    assert calls[0][2].rate == pytest.approx(rate)
+    facts = coarse_facts(mobile, settings, coarse_of, raced=not started)
+    assert facts.get("at_exits", {}) == ({"rate": 0.5} if steps == 50 and coarse_of and started else {}) | (
+        {"subspace": True} if steps == 49 else {}
+    )
 
 
 # -- the search --------------------------------------------------------------------------------------------------------
@@ -181,7 +195,7 @@ def test_two_stages_are_told_as_one(mobile, calls):
     assert told[0][0].part == pytest.approx(told[-1][0].part / 4)  # 16 px to 64
     assert found.high.shape == (2, 3, R, R)
     assert found.latent["w_plus"].shape == (2, mobile.num_ws, mobile.w_dim)
-    assert found.settings == SETTINGS
+    assert found.settings == replace(SETTINGS, subspace=True)  # those that it used
     assert {len(v) for v in found.history.values()} == {10}
     assert bool((found.best_step > 8).all())
     assert found.passes == pytest.approx((8 + 2 / 3) / 4 + 2)

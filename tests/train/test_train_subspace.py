@@ -14,7 +14,7 @@ from latentface.bench.tables.ablated import ABLATED, AblatedSettings
 from latentface.cli import run
 from latentface.degradation import Downscale
 from latentface.errors import InputError, WeightsError
-from latentface.explore.coarse import coarse_settings, explore_coarse
+from latentface.explore.coarse import explore_coarse
 from latentface.explore.registry import find_method
 from latentface.explore.rlse import RlseSettings, bases_of
 from latentface.io.pictures import write_picture
@@ -82,15 +82,16 @@ def test_numbers_and_priors_that_cannot_be_used(mobile, tmp_path):
 # -- searches ----------------------------------------------------------------------------------------------------------
 
 
-def searched(prior, steps, coarse, **changes):
-    settings = coarse_settings(RlseSettings(steps=steps, candidates=2, **changes), coarse, "random")
+def searched(prior, steps, coarse, degradation=None, **changes):
+    settings = RlseSettings(steps=steps, candidates=2, **changes)
+    degradation = degradation or Downscale(4, R)
     start = prior.mapping(torch.randn(1, prior.z_dim, generator=torch.Generator().manual_seed(3)))
     return explore_coarse(
         find_method("rlse"),
         prior,
-        tiny_faces(1),
+        tiny_faces(1, degradation.low_size[0]),
         steps=coarse,
-        degradation=Downscale(4, R),
+        degradation=degradation,
         settings=settings,
         seeds=[0],
         start=start,
@@ -98,15 +99,17 @@ def searched(prior, steps, coarse, **changes):
 
 
 def test_few_steps_at_exits_move_along_it_and_others_do_not(mobile):
-    assert coarse_settings(RlseSettings(steps=49), 37, "random").subspace is True
-    assert coarse_settings(RlseSettings(steps=49, subspace=False), 37, "random").subspace is False
-    assert coarse_settings(RlseSettings(steps=50), 45, "random").subspace is None
-    assert coarse_settings(RlseSettings(steps=49), 0, "random").subspace is None
     few, own = searched(mobile, 8, 4), searched(mobile, 8, 4, subspace=False)
     assert (few.high - own.high).abs().max() > 1e-3
     long, forced = searched(mobile, 60, 54), searched(mobile, 60, 54, subspace=True)
     assert torch.equal(long.high, searched(mobile, 60, 54, subspace=False).high)
     assert (long.high - forced.high).abs().max() > 1e-3
+
+
+def test_few_steps_at_full_size_alone_keep_their_own_axes(mobile):
+    large = Downscale(20, R)  # no exit is twice as large
+    found = searched(mobile, 8, 4, degradation=large)
+    assert torch.equal(found.high, searched(mobile, 8, 4, degradation=large, subspace=False).high)
 
 
 def test_rows_that_move_as_one_keep_their_own_axes(mobile):
@@ -170,7 +173,7 @@ def test_from_measuring_to_upscaling_on_the_command_line(mobile, prior_file, tmp
     assert capsys.readouterr().out.strip() == str(beside(own, "subspace"))
     told = record(6)
     assert told["subspace_sha256"] == Prior.read(own).subspace_sha256
-    assert told["settings"]["method_settings"]["subspace"] is True
+    assert told["at_exits"] == {"subspace": True}
     assert "subspace_sha256" not in record(50)
     assert run(["train", "subspace", "-p", str(own), "--faces", "0", "--device", "cpu", "-q"]) != 0
     assert "faces 0" in capsys.readouterr().err

@@ -11,7 +11,7 @@ at the end is searched on.
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ from latentface.prior.prior import Prior
 # Shares of steps, and what a short stage needs: docs/decisions.md
 FULL_SHARE, ONE_EXIT_FULL_SHARE = 0.2, 0.4  # of all steps, at full size
 SHORT = 25  # steps of a stage below which its rate is in proportion: it begins near its end
-NEAR_RATE = 0.625  # times the method's rate, from an encoder's answer
+NEAR_RATE = 0.625  # times the method's rate, where a start is given
 FEW, FEW_FULL = 50, 12  # steps below which a search has one exit alone; at full size so many of them, or half
 SMALLEST_LAST = 8  # a search ends at no exit that is more times smaller than the prior's faces
 RACERS = 4  # searches of a face that begin
@@ -73,25 +73,32 @@ def coarse_steps(
     return max(0, steps - max(1, usual if full_steps is None else full_steps))
 
 
-def coarse_settings(settings: Any, steps: int, start: str) -> Any:
-    """Return a method's settings for a search with so many steps at exits, from a `start` ("random", "bank", "encoder").
+def settings_at_exits(settings: Any, *, raced: bool) -> Any:
+    """Return a method's settings for a search with stages at exits: one of few steps in all may have its own.
 
-    One of few steps in all may have its own. Others that begin at an encoder's answer have a lower rate: it is near.
+    Others that do not begin at random with a race have a lower rate: where they begin is near.
     """
-    if not steps:
-        return settings
     if settings.steps < FEW:
         return settings.of_few_steps()
-    return replace(settings, rate=settings.rate * NEAR_RATE) if start == "encoder" else settings
+    return settings if raced else replace(settings, rate=settings.rate * NEAR_RATE)
 
 
 def coarse_facts(prior: Prior, settings: Any, steps: int, *, raced: bool) -> dict[str, Any]:
-    """Return what a record says of a search with so many steps at exits, as plain JSON types; {} for none."""
+    """Return what a record says of a search with so many steps at exits, as plain JSON types; {} for none.
+
+    "at_exits" has the settings that are others where an exit suits the input.
+    """
     if not steps:
         return {}
-    used = getattr(settings, "subspace", False) and prior.subspace_sha256
-    subspace = {"subspace_sha256": prior.subspace_sha256} if used else {}
-    return {"coarse_steps": steps, "racers": RACERS if raced else 1, "exits_sha256": prior.exits_sha256, **subspace}
+    own, plain = asdict(settings_at_exits(settings, raced=raced)), asdict(settings)
+    used = own.get("subspace") and prior.subspace_sha256
+    return {
+        "coarse_steps": steps,
+        "racers": RACERS if raced else 1,
+        "exits_sha256": prior.exits_sha256,
+        "at_exits": {name: value for name, value in own.items() if value != plain[name]},
+        **({"subspace_sha256": prior.subspace_sha256} if used else {}),
+    }
 
 
 def stages_of(
@@ -171,6 +178,7 @@ def explore_coarse(
         return explore(
             method, prior, low, degradation=degradation, settings=settings, seeds=seeds, start=start, on_step=on_step
         )
+    settings = settings_at_exits(settings, raced=start is None)
     *_, last = stages
     tell = _Telling(on_step, stages)
     made: list[Exploration] = []

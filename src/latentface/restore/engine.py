@@ -23,7 +23,7 @@ from torch import Tensor
 from latentface.degradation import project, resize
 from latentface.devices import Batches, free_memory, out_of_memory, single_threads
 from latentface.errors import InputError, LatentfaceError
-from latentface.explore.coarse import coarse_facts, coarse_settings, coarse_steps, explore_coarse, steps_at_sides
+from latentface.explore.coarse import coarse_facts, coarse_steps, explore_coarse, steps_at_sides
 from latentface.explore.registry import find_method
 from latentface.explore.result import Step, psnr_each
 from latentface.explore.start.bank import WarmStart, usual_start
@@ -81,7 +81,7 @@ class Engine:
         if settings.start == "auto":
             settings = replace(settings, start=usual_start(prior, self.coarse_steps))
         self.prior, self.settings, self.say = prior, settings, say
-        self.method_settings: Any = coarse_settings(settings.method_settings(), self.coarse_steps, settings.start)
+        self.method_settings: Any = settings.method_settings()
         weights = getattr(self.method_settings, "weights", None)
         self.weights_sha256 = None if weights is None else sha256(read_bytes(weights))
         self.start = WarmStart(prior, settings.start)

@@ -14,7 +14,7 @@ from torch import Tensor
 from latentface.bench.core.sizes import compared_at, previews_at, searched_from
 from latentface.degradation import Downscale
 from latentface.errors import InputError, UnknownNameError
-from latentface.explore.coarse import coarse_facts, coarse_settings, coarse_steps, explore_coarse
+from latentface.explore.coarse import coarse_facts, coarse_steps, explore_coarse
 from latentface.explore.registry import METHODS, Method, find_method
 from latentface.explore.result import Exploration, OnStep
 from latentface.explore.start.bank import WarmStart, usual_start
@@ -77,17 +77,16 @@ class Variant:
     ) -> Exploration:
         """Search the prior at its own size, or answer at the degradation's."""
         coarse = coarse_steps(self.method, prior, self.settings, self.preset)
-        start = self.warm_start(prior, coarse)
         return explore_coarse(
             self.method,
             prior,
             low,
             steps=coarse,
             degradation=degradation,
-            settings=coarse_settings(self.settings, coarse, start.kind),
+            settings=self.settings,
             seeds=seeds,
             on_step=on_step,
-            start=start(low, degradation, seeds),
+            start=self.warm_start(prior, coarse)(low, degradation, seeds),
         )
 
     def warm_start(self, prior: Prior, coarse: int) -> WarmStart:
@@ -101,8 +100,7 @@ class Variant:
         """
         begin = dict[str, Any]()
         coarse = coarse_steps(self.method, prior, self.settings, self.preset)
-        start = self.warm_start(prior, coarse)
-        settings = coarse_settings(self.settings, coarse, start.kind)
+        settings, start = self.settings, self.warm_start(prior, coarse)
         if start.kind != "random":
             begin = {"start": start.kind, "wander": list(start.wander)}
             begin |= {"encoder_sha256": start.sha256} if start.sha256 else {}

@@ -106,7 +106,7 @@ def test_few_steps_at_exits_move_along_it_and_others_do_not(mobile):
     assert (long.high - forced.high).abs().max() > 1e-3
 
 
-def test_few_steps_at_full_size_alone_keep_their_own_axes(mobile):
+def test_few_steps_without_an_exit_for_the_input_keep_their_own_axes(mobile):
     large = Downscale(20, R)  # no exit is twice as large
     found = searched(mobile, 8, 4, degradation=large)
     assert torch.equal(found.high, searched(mobile, 8, 4, degradation=large, subspace=False).high)

@@ -73,24 +73,24 @@ def coarse_steps(
     return max(0, steps - max(1, usual if full_steps is None else full_steps))
 
 
-def settings_at_exits(settings: Any, *, raced: bool) -> Any:
+def settings_at_exits(settings: Any, *, started: bool) -> Any:
     """Return a method's settings for a search with stages at exits: one of few steps in all may have its own.
 
-    Others that do not begin at random with a race have a lower rate: where they begin is near.
+    Others that are given a start, instead of beginning at random, have a lower rate: the start is near the answer.
     """
     if settings.steps < FEW:
         return settings.of_few_steps()
-    return settings if raced else replace(settings, rate=settings.rate * NEAR_RATE)
+    return replace(settings, rate=settings.rate * NEAR_RATE) if started else settings
 
 
 def coarse_facts(prior: Prior, settings: Any, steps: int, *, raced: bool) -> dict[str, Any]:
     """Return what a record says of a search with so many steps at exits, as plain JSON types; {} for none.
 
-    "at_exits" has the settings that are others where an exit suits the input.
+    "at_exits" has the settings that differ from the method's where an exit suits the input.
     """
     if not steps:
         return {}
-    own, plain = asdict(settings_at_exits(settings, raced=raced)), asdict(settings)
+    own, plain = asdict(settings_at_exits(settings, started=not raced)), asdict(settings)
     used = own.get("subspace") and prior.subspace_sha256
     return {
         "coarse_steps": steps,
@@ -131,18 +131,19 @@ def steps_at_sides(
 ) -> dict[int, int]:
     """Return how many steps a search makes at which px, in its order; {} where no exit suits the inputs.
 
-    An exit that is too soft to be last has half as many as each other. A search of few steps has one exit, the smallest that
-    may be last. Arguments as in `stages_of`.
+    Each exit has as many, but the first has half as many where it is too small to be last. A search of few steps has one exit,
+    the smallest that may be last. Arguments as in `stages_of`.
     """
     first = exit_for(prior.exits, degradation, faces) if coarse else None
     if first is None:
         return {}
     last = last_side(prior, first, size)
     others = sorted(r for r in prior.exits if first < r <= last)
-    sharp = last_side(prior, first, 0)
+    smallest_last = last_side(prior, first, 0)
     if total < FEW:
-        first, others = sharp, []
-    each = min((coarse - 1) // max(1, len(others)), round(coarse / (len(others) + (0.5 if first < sharp else 1))))
+        first, others = smallest_last, []
+    share = 0.5 if first < smallest_last else 1  # of the first exit, where each other has 1
+    each = min((coarse - 1) // max(1, len(others)), round(coarse / (len(others) + share)))
     sides = {first: coarse - each * len(others), **dict.fromkeys(others, each)}
     if first != last:
         sides[last] = sides.get(last, 0) + total - coarse
@@ -178,7 +179,7 @@ def explore_coarse(
         return explore(
             method, prior, low, degradation=degradation, settings=settings, seeds=seeds, start=start, on_step=on_step
         )
-    settings = settings_at_exits(settings, raced=start is None)
+    settings = settings_at_exits(settings, started=start is not None)
     *_, last = stages
     tell = _Telling(on_step, stages)
     made: list[Exploration] = []
